@@ -1,0 +1,35 @@
+# `make demo` and `make test` each do the whole set-up first: a .venv in this folder, made once.
+#   PYTHON=python3.12   another interpreter for the .venv
+#   ARGS='-k finola'    more arguments for pytest
+
+PYTHON ?= $(shell for python in .venv/bin/python python3.11 python3; do \
+	$$python -c '' 2>/dev/null && echo $$python && break; done)
+RUN := .venv/bin/python
+
+.PHONY: help setup demo test lint bench
+
+help:
+	@echo 'make demo    pre-train a small encoder on the CPU, end with a picture (after the set-up: minutes)'
+	@echo 'make test    run the tests'
+	@echo 'make lint    check the style of the code and the syntax of the scripts'
+	@echo 'make bench   run every benchmark'
+	@echo 'make setup   make the .venv that all of these share, and nothing else'
+
+setup:
+	@test -n '$(PYTHON)' || { echo 'No Python found. On Debian or Ubuntu, as root:' >&2; \
+		echo '    apt-get install python3.11 python3.11-venv python3.11-dev g++' >&2; exit 1; }
+	@$(PYTHON) tools/misc/setup_env.py
+
+demo: setup
+	$(RUN) tools/misc/demo.py
+
+test: setup
+	$(RUN) -m pytest $(ARGS)
+	@echo "Left out: make test ARGS='-m slow' and ARGS='-m gpu'."
+
+lint: setup
+	$(RUN) -m ruff check
+	@for script in .ci/run $$(find tools tests -name '*.sh'); do bash -n $$script || exit 1; done
+
+bench: setup
+	@for script in benchmarks/*.py; do echo "== $$script"; $(RUN) $$script || exit 1; done

@@ -1,0 +1,14 @@
+# Runtime of every pre-training run: mmpretrain's own, with TensorBoard beside the text and JSON
+# logs, and a fixed seed (augmentation is a function of seed, epoch and sample).
+_base_ = ['mmpretrain::_base_/default_runtime.py']
+
+custom_imports = dict(imports=['finola_mm.selfsup'], allow_failed_imports=False)
+
+default_hooks = dict(
+    checkpoint=dict(interval=20, max_keep_ckpts=3),
+    visualization=dict(_delete_=True, type='finola_mm.ReconstructionHook'))
+
+vis_backends = [dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]
+visualizer = dict(type='UniversalVisualizer', vis_backends=vis_backends)
+
+randomness = dict(seed=0)

@@ -1,0 +1,77 @@
+# Images without labels, 256 x 256, for pre-training (Table 12; what it leaves open as in MAE).
+#
+# data/imagenet/{train,val}, or the folder that FINOLA_IMAGENET names. Every image below the
+# folder counts, with class folders or without. For a list file, one image a line relative to the
+# folder: --cfg-options train_dataloader.dataset.dataset.ann_file=meta/train.txt
+data_root = '{{$FINOLA_IMAGENET:data/imagenet}}'
+
+data_remedy = (
+    'Put the images there, link the folder, or name its root by the environment variable '
+    'FINOLA_IMAGENET; the layouts are in the README, "Your own data".')
+
+data_preprocessor = dict(
+    type='mmpretrain.SelfSupDataPreprocessor',
+    mean=[123.675, 116.28, 103.53],
+    std=[58.395, 57.12, 57.375],
+    to_rgb=True)
+
+meta_keys = ('sample_idx', 'img_path', 'block_offset')
+
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(
+        type='RandomResizedCrop',
+        scale=256,
+        crop_ratio_range=(0.2, 1.0),
+        backend='pillow',
+        interpolation='bicubic'),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='finola_mm.RandomBlock', patch_size=16),
+    dict(type='PackInputs', meta_keys=meta_keys),
+]
+
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='ResizeEdge', scale=256, edge='short', backend='pillow', interpolation='bicubic'),
+    dict(type='CenterCrop', crop_size=256),
+    dict(type='finola_mm.RandomBlock', patch_size=16),
+    dict(type='PackInputs', meta_keys=meta_keys),
+]
+
+train_dataloader = dict(
+    batch_size=128,
+    num_workers=8,
+    persistent_workers=True,
+    pin_memory=True,
+    drop_last=True,
+    collate_fn=dict(type='default_collate'),
+    sampler=dict(type='finola_mm.SeededSampler', shuffle=True),
+    dataset=dict(
+        type='finola_mm.SeededDataset',
+        dataset=dict(
+            type='mmpretrain.CustomDataset',
+            data_root=data_root,
+            data_prefix='train',
+            with_label=False,
+            pipeline=train_pipeline)))
+
+val_dataloader = dict(
+    batch_size=128,
+    num_workers=8,
+    persistent_workers=True,
+    pin_memory=True,
+    collate_fn=dict(type='default_collate'),
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='finola_mm.SeededDataset',
+        dataset=dict(
+            type='mmpretrain.CustomDataset',
+            data_root=data_root,
+            data_prefix='val',
+            with_label=False,
+            pipeline=test_pipeline)))
+
+val_evaluator = dict(type='finola_mm.MaskedPSNR')
+
+test_dataloader = val_dataloader
+test_evaluator = val_evaluator

@@ -1,0 +1,63 @@
+# The demo: masked FINOLA-B on generated shapes, minutes on 2 CPU cores. `make demo` runs it.
+#
+# The same code as configs/selfsup/masked_finola_b.py at a smaller size: images of 128 x 128, a
+# visible block of 64 x 64 (4 x 4 positions), the small encoder, 3 transformer blocks.
+# Train      tools/train.py configs/demo/masked_finola_b.py
+# Measured   docs/results.md
+_base_ = ['../selfsup/masked_finola_b.py']
+
+data_root = 'data/shapes/imagenet'
+data_remedy = 'Make it: python tools/dataset_converters/make_shapes.py --out data/shapes'
+meta_keys = _base_.meta_keys
+
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='RandomResizedCrop', scale=128, crop_ratio_range=(0.5, 1.0)),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='finola_mm.RandomBlock', patch_size=16),
+    dict(type='PackInputs', meta_keys=meta_keys),
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='ResizeEdge', scale=128, edge='short', backend='pillow', interpolation='bicubic'),
+    dict(type='CenterCrop', crop_size=128),
+    dict(type='finola_mm.RandomBlock', patch_size=16),
+    dict(type='PackInputs', meta_keys=meta_keys),
+]
+train_dataloader = dict(
+    num_workers=1,
+    pin_memory=False,
+    dataset=dict(dataset=dict(data_root=data_root, pipeline=train_pipeline)))
+val_dataloader = dict(
+    num_workers=1,
+    pin_memory=False,
+    dataset=dict(dataset=dict(data_root=data_root, pipeline=test_pipeline)))
+test_dataloader = val_dataloader
+
+model = dict(
+    backbone=dict(arch='small'),
+    neck=dict(channels=256),
+    upsampler=dict(in_channels=256, embed_dim=192, depth=3, num_heads=6))
+
+optim_wrapper = dict(
+    type='finola_mm.BFloat16OptimWrapper',
+    optimizer=dict(lr=2e-3, weight_decay=0.05))
+
+max_iters = 600
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-2, by_epoch=False, begin=0, end=30),
+    dict(
+        type='CosineAnnealingLR',
+        T_max=max_iters - 30,
+        eta_min=0.0,
+        by_epoch=False,
+        begin=30,
+        end=max_iters),
+]
+work_dir = 'work_dirs/demo'
+train_cfg = dict(
+    _delete_=True, type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters)
+default_hooks = dict(
+    logger=dict(interval=20), checkpoint=dict(interval=max_iters, by_epoch=False))
+log_processor = dict(by_epoch=False)
+auto_scale_lr = dict(base_batch_size=128)

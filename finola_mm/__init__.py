@@ -1,0 +1,29 @@
+"""FINOLA and masked FINOLA (arXiv 2305.16319) on MMEngine, mmpretrain and mmdet.
+
+Importing this costs no torch: the parts load where they are asked for, and
+``finola_mm.functional`` and ``finola_mm.layers`` need torch alone.
+"""
+
+from .environment import require_supported
+
+__version__ = '0.1.0'
+
+__all__ = ['MobileFormer', '__version__']
+
+require_supported()
+
+# Lets `_base_ = 'finola_mm::…'` and an inferencer with scope='finola_mm' find the folder .mim of
+# this package. The table has no other door; importing it takes 0.2 s and no torch.
+try:
+    from mmengine.config.utils import MODULE2PACKAGE
+except ImportError:
+    pass
+else:
+    MODULE2PACKAGE['finola_mm'] = 'finola_mm'
+
+
+def __getattr__(name: str):
+    if name == 'MobileFormer':
+        from .backbones import MobileFormer
+        return MobileFormer
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -1,0 +1,5 @@
+"""Encoders."""
+
+from .mobile_former import MobileFormer
+
+__all__ = ['MobileFormer']

@@ -1,0 +1,206 @@
+"""Small scenes that need no download: a few objects on a smooth, lit background.
+
+Two things were wanted of them at once; ``benchmarks/shapes_contrast.py`` measures both:
+
+* The classes can be learned in minutes on a CPU, but are not readable from colours, thumbnails or
+  random features: colours, place, size, turn and light are drawn independently of the class.
+* A picture can be completed from one quadrant: colours that run on smoothly to the border, one
+  light over the whole scene, objects that are large, few and easily completed.
+
+:func:`portrait` and :func:`crowd` sample a :class:`Scene`, which is plain data; :func:`draw` turns
+it into pixels, masks and boxes and draws no random number that does not follow from the scene.
+The image frame is in pixels, x right, y down; colours are RGB in [0, 1].
+"""
+import colorsys
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from .shape_classes import CLASSES, PATCH, surface
+
+NAMES = tuple(CLASSES)
+SUPERSAMPLE = 4  # an outline is filled at 4x and averaged: 17 levels of coverage along its edge
+HIDDEN = 0.25  # an object of which others leave less than this share visible is not drawn at all
+NOISE = 0.012  # standard deviation of the sensor noise; 3 of 255 levels
+
+
+class Thing(NamedTuple):
+    """One object: its class, its pose and its colours."""
+
+    label: int  # index into NAMES
+    centre: tuple[float, float]  # x, y in pixels
+    radius: float  # pixels per unit of the object's own frame
+    angle: float  # radians, clockwise on the screen
+    stretch: float  # width over height before turning; negative = mirrored
+    dark: tuple[float, float, float]  # where the surface is 0
+    light: tuple[float, float, float]  # where the surface is 1
+    seed: int  # of its surface
+
+
+class Backdrop(NamedTuple):
+    """The colours behind the objects and the light over everything."""
+
+    kind: str  # 'linear', 'radial' or 'horizon'
+    angle: float  # radians, the direction in which the colour changes
+    centre: tuple[float, float]  # in units of the image's sides
+    near: tuple[float, float, float]
+    far: tuple[float, float, float]
+    lamp: tuple[float, float]  # in units of the image's sides
+    falloff: float  # share of the light lost at a distance of one image side from the lamp
+
+
+class Scene(NamedTuple):
+    """Everything there is to know about one picture."""
+
+    size: tuple[int, int]  # height, width in pixels
+    backdrop: Backdrop
+    things: tuple[Thing, ...]  # from back to front
+    seed: int  # of the sensor noise
+
+
+class Drawing(NamedTuple):
+    """A drawn scene with its N visible objects."""
+
+    image: np.ndarray  # (H, W, 3) uint8, RGB
+    labels: np.ndarray  # (N,) int64
+    masks: np.ndarray  # (N, H, W) bool; True = this object is what one sees there
+    boxes: np.ndarray  # (N, 4) int64: x, y, width, height of the mask
+
+
+# ------------------------------------------------------------------------------ random scenes
+def _colour(rng, saturation, value):
+    return colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(*saturation), rng.uniform(*value))
+
+
+def _thing(rng, label, centre, radius):
+    # Dark and light differ enough that the surface shows in every pair of hues.
+    return Thing(label, centre, radius, rng.uniform(-0.6, 0.6),
+                 rng.uniform(0.85, 1.15) * rng.choice([-1, 1]),
+                 _colour(rng, (0.3, 0.9), (0.2, 0.45)), _colour(rng, (0.1, 0.7), (0.7, 0.95)),
+                 int(rng.integers(2 ** 31)))
+
+
+def _backdrop(rng):
+    ends = [_colour(rng, (0.2, 0.8), (0.15, 0.45)), _colour(rng, (0.1, 0.6), (0.75, 1))]
+    near, far = rng.permutation(2)
+    return Backdrop(str(rng.choice(['linear', 'radial', 'horizon'])), rng.uniform(-np.pi, np.pi),
+                    tuple(rng.uniform(0.2, 0.8, 2)), ends[near], ends[far],
+                    (rng.uniform(0, 1), rng.uniform(-0.2, 0.5)), rng.uniform(0.1, 0.45))
+
+
+def portrait(rng, size, label):
+    """A scene with one large object, as ImageNet has them.
+
+    Args:
+        rng (np.random.Generator): Source of everything random.
+        size (int): Side of the square image, pixels.
+        label (int): Class of the object, an index into ``NAMES``.
+
+    Returns:
+        Scene: With exactly one thing, 40 to 75 % of the side.
+    """
+    radius = size * rng.uniform(0.2, 0.375)
+    slack = size / 2 - radius  # the unit frame stays in the image, unless turned
+    centre = tuple(size / 2 + slack * rng.uniform(-0.9, 0.9, 2))
+    return Scene((size, size), _backdrop(rng), (_thing(rng, label, centre, radius),),
+                 int(rng.integers(2 ** 31)))
+
+
+def crowd(rng, size):
+    """A scene with two to six objects that may hide parts of each other.
+
+    Args:
+        rng (np.random.Generator): Source of everything random.
+        size (tuple[int, int]): Height and width of the image, pixels.
+
+    Returns:
+        Scene: Objects of random classes, the farther (smaller) ones behind.
+    """
+    height, width = size
+    radii = np.sort(rng.uniform(0.13, 0.3, rng.integers(2, 7))) * min(size)
+    things = tuple(
+        _thing(rng, int(rng.integers(len(NAMES))),
+               (rng.uniform(0.05, 0.95) * width, rng.uniform(0.05, 0.95) * height), radius)
+        for radius in radii)
+    return Scene(size, _backdrop(rng), things, int(rng.integers(2 ** 31)))
+
+
+# ------------------------------------------------------------------------------------ drawing
+def _frame(thing):
+    """Affine map of an object's unit frame to the image. -> (2, 3)"""
+    cos, sin = np.cos(thing.angle) * thing.radius, np.sin(thing.angle) * thing.radius
+    return np.array([[cos * thing.stretch, -sin, thing.centre[0]],
+                     [sin * thing.stretch, cos, thing.centre[1]]])
+
+
+def _coverage(thing, size):
+    """Share of every pixel that lies inside the outline. -> (H, W) float32 in [0, 1]"""
+    height, width = size
+    canvas = np.zeros((height * SUPERSAMPLE, width * SUPERSAMPLE), np.uint8)
+    frame = _frame(thing)
+    rings = [ring @ frame[:, :2].T + frame[:, 2] for ring in CLASSES[NAMES[thing.label]][0]]
+    # fillPoly wants the centres of (fine) pixels at integers; 8 bits of fraction.
+    fixed = [np.round((ring * SUPERSAMPLE - 0.5) * 256).astype(np.int32) for ring in rings]
+    cv2.fillPoly(canvas, fixed, 255, shift=8)
+    return cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA) / np.float32(255)
+
+
+def _visible(scene):
+    """The things one sees, from back to front: (thing, coverage, mask) of each."""
+    seen, taken = [], np.zeros(scene.size, bool)
+    for thing in reversed(scene.things):
+        coverage = _coverage(thing, scene.size)
+        whole = coverage > 0.5
+        mask = whole & ~taken
+        if mask.sum() > HIDDEN * max(whole.sum(), 16):
+            seen.append((thing, coverage, mask))
+            taken |= whole
+    return seen[::-1]
+
+
+def _paint_backdrop(backdrop, x, y):
+    """-> (H, W, 3): the colours of the background."""
+    dx, dy = x - backdrop.centre[0], y - backdrop.centre[1]
+    along = dx * np.cos(backdrop.angle) + dy * np.sin(backdrop.angle)
+    t = {'linear': 0.5 + 0.7 * along,
+         'radial': 1.3 * np.hypot(dx, dy),
+         'horizon': 0.5 + 0.3 * dy + 0.35 * np.tanh(12 * (dy + 0.15 * np.sin(backdrop.angle) * dx)),
+         }[backdrop.kind].clip(0, 1)[..., None]
+    return (1 - t) * backdrop.near + t * np.array(backdrop.far)
+
+
+def draw(scene, photographs):
+    """Paint a scene.
+
+    Args:
+        scene (Scene): From :func:`portrait` or :func:`crowd`.
+        photographs (dict): From :func:`~.shape_classes.load_photographs`.
+
+    Returns:
+        Drawing: The same for the same scene and photographs.
+    """
+    height, width = scene.size
+    y, x = (np.mgrid[:height, :width] + 0.5) / np.array(scene.size)[:, None, None]  # (H, W) each
+    image = _paint_backdrop(scene.backdrop, x, y)  # (H, W, 3)
+    seen = _visible(scene)
+    to_frame = np.array([[2 / PATCH, 0, 1 / PATCH - 1], [0, 2 / PATCH, 1 / PATCH - 1], [0, 0, 1]])
+    for thing, coverage, _ in seen:
+        patch = surface(NAMES[thing.label], np.random.default_rng(thing.seed), photographs)
+        place = _frame(thing) @ to_frame - [[0, 0, 0.5], [0, 0, 0.5]]  # patch to image pixels
+        mix = cv2.warpAffine(patch, place, (width, height), borderMode=cv2.BORDER_REPLICATE)
+        look = thing.dark + mix[..., None] * np.subtract(thing.light, thing.dark)
+        image += coverage[..., None] * (look - image)
+    distance = np.hypot(x - scene.backdrop.lamp[0], y - scene.backdrop.lamp[1])
+    image *= 1.1 - scene.backdrop.falloff * distance[..., None]
+    image += np.random.default_rng(scene.seed).normal(0, NOISE, (height, width, 1))
+    masks = np.array([mask for *_, mask in seen]).reshape(-1, height, width)
+    return Drawing((image.clip(0, 1) * 255).round().astype(np.uint8),
+                   np.array([thing.label for thing, *_ in seen], np.int64),
+                   masks, np.array([_box(mask) for mask in masks], np.int64).reshape(-1, 4))
+
+
+def _box(mask):
+    """x, y, width, height of the smallest box around the True pixels."""
+    x, y = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
+    return x[0], y[0], x[-1] - x[0] + 1, y[-1] - y[0] + 1

@@ -1,0 +1,83 @@
+"""Pictures of what a model makes of images of which it saw one block."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from mmengine.dist import master_only
+from mmengine.hooks import Hook
+from mmengine.structures import BaseDataElement
+from PIL import Image, ImageDraw
+
+from ..registry import HOOKS
+
+GREY = 128  # what is not visible, in the row that shows the visible block
+LABEL_WIDTH = 72  # pixels left of the rows
+GAP = 2  # pixels between images
+
+
+def draw_reconstructions(samples: Sequence[BaseDataElement]) -> np.ndarray:
+    """One column for each sample, rows original / visible block / prediction / composed.
+
+    samples: as from ``MaskedFINOLA.predict``, with ``original`` and ``reconstruction``
+    (3, H, W) RGB in [0, 1] and ``mask`` (1, H, W), True = masked. "Composed" shows the visible
+    block inside the prediction. Returns an RGB image, (rows, columns, 3) uint8.
+    """
+    columns = [_column(sample) for sample in samples]
+    height, width = columns[0][0].shape[:2]
+    names = ('original', 'visible', 'prediction', 'composed')
+    canvas = np.full(
+        (len(names) * (height + GAP) - GAP, LABEL_WIDTH + len(columns) * (width + GAP), 3),
+        255,
+        np.uint8,
+    )
+    for i, column in enumerate(columns):
+        for j, image in enumerate(column):
+            y, x = j * (height + GAP), LABEL_WIDTH + GAP + i * (width + GAP)
+            canvas[y : y + height, x : x + width] = image
+    picture = Image.fromarray(canvas)
+    draw = ImageDraw.Draw(picture)
+    for j, name in enumerate(names):
+        draw.text((4, j * (height + GAP) + height // 2 - 6), name, fill=(0, 0, 0))
+    return np.asarray(picture)
+
+
+def _column(sample: BaseDataElement) -> list[np.ndarray]:
+    original, prediction = (
+        (image.detach().cpu().float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+        for image in (sample.original, sample.reconstruction)
+    )  # (H, W, 3) each
+    masked = sample.mask.cpu().permute(1, 2, 0).numpy()  # (H, W, 1), True = masked
+    visible = np.where(masked, np.uint8(GREY), original)
+    composed = np.where(masked, prediction, original)
+    return [original, visible, prediction, composed]
+
+
+@HOOKS.register_module()
+class ReconstructionHook(Hook):
+    """Show the first images of every validation and test in the visualizer's backends.
+
+    Args:
+        enable (bool): Whether to draw at all. Defaults to True.
+        num_images (int): How many images. Defaults to 8.
+        out_dir (str, optional): Where a test also writes ``reconstruction.png``.
+    """
+
+    def __init__(self, *, enable: bool = True, num_images: int = 8, out_dir: str | None = None):
+        self.enable = enable
+        self.num_images = num_images
+        self.out_dir = out_dir
+
+    @master_only
+    def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if self.enable and batch_idx == 0:
+            picture = draw_reconstructions(outputs[: self.num_images])
+            runner.visualizer.add_image('reconstruction', picture, step=runner.iter)
+
+    @master_only
+    def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if self.enable and self.out_dir and batch_idx == 0:
+            path = Path(self.out_dir, 'reconstruction.png')
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(draw_reconstructions(outputs[: self.num_images])).save(path)
+            runner.logger.info(f'Wrote {path}')

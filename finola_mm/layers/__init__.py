@@ -1,0 +1,26 @@
+"""Layers: plain modules on torch alone."""
+
+from .bneck_lite import BneckLite
+from .dynamic_relu import DynamicReLU
+from .finola import FINOLA
+from .former import Former
+from .former_to_mobile import FormerToMobile
+from .mobile import Mobile, MobileDown
+from .mobile_former import MobileFormerBlock
+from .mobile_to_former import MobileToFormer
+from .recompute import recompute
+from .transformer import TransformerBlock
+
+__all__ = [
+    'FINOLA',
+    'BneckLite',
+    'DynamicReLU',
+    'Former',
+    'FormerToMobile',
+    'Mobile',
+    'MobileDown',
+    'MobileFormerBlock',
+    'MobileToFormer',
+    'TransformerBlock',
+    'recompute',
+]

@@ -1,0 +1,30 @@
+"""Lite bottleneck: the block that needs no tokens (arXiv 2108.05895, Table 1, "bneck-lite").
+
+Legend: N images, C channels, H x W positions.
+"""
+
+from torch import Tensor, nn
+
+from .mobile import depthwise, pointwise
+
+
+class BneckLite(nn.Module):
+    """Expanding 3x3 depthwise convolution, ReLU6, 1x1 projection; residual where channels match.
+
+    Args:
+        inp (int): Channels of the map, a divisor of ``exp``.
+        exp (int): Channels after the depthwise convolution.
+        out (int): Channels of the new map.
+    """
+
+    def __init__(self, inp: int, exp: int, out: int) -> None:
+        super().__init__()
+        self.filter = depthwise(inp, exp)
+        self.act = nn.ReLU6()
+        self.project = pointwise(exp, out)
+        self.residual = inp == out
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inp, H, W) to (N, out, H, W)."""
+        y = self.project(self.act(self.filter(x)))
+        return x + y if self.residual else y

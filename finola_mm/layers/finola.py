@@ -1,0 +1,39 @@
+"""FINOLA, the four matrices by which a feature map unrolls.
+
+Paper: "Image is First-order Norm+Linear Autoregressive", Section 2, Eq. 1 and 3.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from ..functional import finola_blockwise
+
+
+class FINOLA(nn.Module):
+    """First-order norm+linear autoregression with learned steps in four directions.
+
+    ``A`` steps to x+1 (right), ``A_neg`` to x-1, ``B`` to y+1 (down), ``B_neg`` to y-1; each is
+    (C, C), shared by all positions and images. Initialised N(0, 0.02^2): the paper is silent,
+    this is the usual choice for a linear layer without bias, and it starts a map almost flat.
+    """
+
+    def __init__(self, channels: int, *, eps: float = 1e-6):
+        super().__init__()
+        self.A, self.A_neg, self.B, self.B_neg = (
+            nn.Parameter(torch.empty(channels, channels)) for _ in range(4)
+        )
+        self.eps = eps
+        self.reset_parameters()
+
+    def reset_parameters(self):
+        for matrix in self.parameters():
+            nn.init.normal_(matrix, std=0.02)
+
+    def blockwise(self, feat: Tensor, offset, steps: str = 'block') -> Tensor:
+        """(N, C, h, w) at its offset in the map -> (N, C, 2h, 2w); see ``finola_blockwise``."""
+        return finola_blockwise(
+            feat, offset, self.A, self.A_neg, self.B, self.B_neg, steps, self.eps
+        )
+
+    def extra_repr(self) -> str:
+        return f'channels={len(self.A)}, eps={self.eps}'

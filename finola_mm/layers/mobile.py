@@ -1,0 +1,109 @@
+"""Mobile: the convolutional half of a block (arXiv 2108.05895, Sec. 3.2 and Fig. 3).
+
+A MobileNet bottleneck with dynamic ReLU. The strided form expands twice: once with the stride, by
+the table's factor, and once behind it, by 4; the second expansion is not in the paper's table and
+is forced by the published counts.
+
+Legend: N images, C channels, H x W positions, T tokens of width d.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from .dynamic_relu import DynamicReLU
+
+
+def pointwise(inp: int, out: int) -> nn.Sequential:
+    """1x1 convolution and BatchNorm."""
+    return nn.Sequential(nn.Conv2d(inp, out, 1, bias=False), nn.BatchNorm2d(out))
+
+
+def depthwise(inp: int, out: int, *, stride: int = 1) -> nn.Sequential:
+    """3x3 depthwise convolution and BatchNorm; each channel gives out / inp channels."""
+    return nn.Sequential(DepthwiseConv2d(inp, out, stride=stride), nn.BatchNorm2d(out))
+
+
+class DepthwiseConv2d(nn.Conv2d):
+    """3x3 depthwise convolution that may expand: output o is filtered from input o mod inp.
+
+    Run as out / inp plain depthwise convolutions, for which every backend has a fast kernel; the
+    same as one grouped convolution is 3 to 7 times slower on a CPU.
+    """
+
+    def __init__(self, inp: int, out: int, *, stride: int = 1) -> None:
+        if out % inp:
+            raise ValueError(f'out must be a multiple of inp={inp}, got {out}')
+        super().__init__(inp, out, 3, stride, padding=1, groups=inp, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inp, H, W) to (N, out, ceil(H/stride), ceil(W/stride))."""
+        if self.stride == (1, 1) or x.device.type != 'cpu':
+            return self._filter(x, self.weight)
+        # In bfloat16 a CPU takes 9 times as long for the gradient of a strided filter.
+        with torch.autocast('cpu', enabled=False):
+            return self._filter(x.float(), self.weight.float()).to(x.dtype)
+
+    def _filter(self, x: Tensor, weight: Tensor) -> Tensor:
+        weights = weight.split(self.in_channels)
+        return torch.cat([self._conv_forward(x, w, None) for w in weights], dim=1)
+
+
+class Mobile(nn.Module):
+    """Stride 1: expand, filter, project; residual where the channels match.
+
+    Args:
+        inp (int): Channels of the map.
+        exp (int): Channels between the two 1x1 convolutions.
+        out (int): Channels of the new map.
+        token_dim (int): Width d of a token.
+    """
+
+    stride = 1
+
+    def __init__(self, inp: int, exp: int, out: int, token_dim: int) -> None:
+        super().__init__()
+        self.expand = pointwise(inp, exp)
+        self.act1 = DynamicReLU(exp, token_dim)
+        self.filter = depthwise(exp, exp)
+        self.act2 = DynamicReLU(exp, token_dim)
+        self.project = pointwise(exp, out)
+        self.residual = inp == out
+
+    def forward(self, x: Tensor, tokens: Tensor, mix: Tensor | None = None) -> Tensor:
+        """(N, inp, H, W) to (N, out, H, W); ``mix`` as in :class:`DynamicReLU`."""
+        y = self.act1(self.expand(x), tokens, mix)   # (N, exp, H, W)
+        y = self.act2(self.filter(y), tokens, mix)
+        y = self.project(y)                          # (N, out, H, W)
+        return x + y if self.residual else y
+
+
+class MobileDown(nn.Module):
+    """Stride 2: an expanding strided filter and a projection, then the same at stride 1.
+
+    Args:
+        inp (int): Channels of the map, a divisor of ``exp``.
+        exp (int): Channels after the strided filter.
+        out (int): Channels of the new map.
+        token_dim (int): Width d of a token.
+        expansion (int): Expansion of the second half.
+    """
+
+    stride = 2
+
+    def __init__(
+        self, inp: int, exp: int, out: int, token_dim: int, *, expansion: int = 4
+    ) -> None:
+        super().__init__()
+        self.filter1 = depthwise(inp, exp, stride=2)
+        self.act1 = DynamicReLU(exp, token_dim)
+        self.project1 = pointwise(exp, out)
+        self.filter2 = depthwise(out, expansion * out)
+        self.act2 = DynamicReLU(expansion * out, token_dim)
+        self.project2 = pointwise(expansion * out, out)
+
+    def forward(self, x: Tensor, tokens: Tensor, mix: Tensor | None = None) -> Tensor:
+        """(N, inp, H, W) to (N, out, ceil(H/2), ceil(W/2)); ``mix`` at the new resolution."""
+        x = self.act1(self.filter1(x), tokens, mix)  # (N, exp, H/2, W/2)
+        x = self.project1(x)                         # (N, out, H/2, W/2)
+        y = self.act2(self.filter2(x), tokens, mix)  # (N, 4 out, H/2, W/2)
+        return x + self.project2(y)                  # (N, out, H/2, W/2)

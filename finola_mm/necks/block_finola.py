@@ -1,0 +1,44 @@
+"""The FINOLA box of Masked-FINOLA-B: the visible block's features become the whole map.
+
+Paper: "Image is First-order Norm+Linear Autoregressive", Section 3, Fig. 4 right.
+Between encoder and FINOLA there is no projection: C is the encoder's width (720, 1440, 2880).
+"""
+
+from collections.abc import Sequence
+
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from ..layers import FINOLA
+from ..registry import MODELS
+
+
+@MODELS.register_module()
+class BlockFINOLANeck(BaseModule):
+    """Unroll the features of the visible block over the map by block-wise FINOLA.
+
+    Args:
+        channels (int): C, the width of the encoder's last map.
+        steps (str): ``'block'``, one norm+linear step per block offset, or ``'element'``, one
+            per feature position in between. Defaults to ``'block'``.
+        eps (float): Added to the variance in the norm. Defaults to 1e-6.
+        init_cfg (dict, optional): Initialization config dict.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        steps: str = 'block',
+        eps: float = 1e-6,
+        init_cfg: dict | None = None,
+    ):
+        super().__init__(init_cfg)
+        if steps not in ('block', 'element'):
+            raise ValueError(f"steps is {steps!r}; expected 'block' or 'element'")
+        self.steps = steps
+        self.finola = FINOLA(channels, eps=eps)
+
+    def forward(self, feats: Sequence[Tensor], offset) -> Tensor:
+        """The last of ``feats``, (N, C, h, w), at ``offset`` (N, 2) -> map (N, C, 2h, 2w)."""
+        return self.finola.blockwise(feats[-1], offset, self.steps)

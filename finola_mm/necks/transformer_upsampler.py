@@ -1,0 +1,65 @@
+"""The upsampler of Masked-FINOLA-B: transformer blocks, then one linear layer per patch.
+
+Paper: "Image is First-order Norm+Linear Autoregressive", Table 10, right column.
+The blocks let positions speak to each other; they have no positional embedding, since
+block-wise FINOLA has given every position a feature of its own.
+"""
+
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from ..functional import patches_to_image
+from ..layers import TransformerBlock
+from ..registry import MODELS
+
+
+@MODELS.register_module()
+class TransformerUpsampler(BaseModule):
+    """Turn a feature map into an image, each position into one patch.
+
+    Args:
+        in_channels (int): C, the width of the feature map.
+        embed_dim (int): Width of the blocks. Defaults to 512 (Table 10).
+        depth (int): Number of blocks. Defaults to 6 (Table 10).
+        num_heads (int): Heads of each block. Defaults to 16, 32 channels a head (not printed).
+        mlp_ratio (float): Hidden width of the MLP over ``embed_dim``. Defaults to 4.
+        patch_size (int): Side of a patch in pixels, the stride of the map. Defaults to 16.
+        init_cfg (dict, optional): Initialization config dict.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        embed_dim: int = 512,
+        *,
+        depth: int = 6,
+        num_heads: int = 16,
+        mlp_ratio: float = 4.0,
+        patch_size: int = 16,
+        init_cfg: dict | None = None,
+    ):
+        super().__init__(init_cfg)
+        self.patch_size = patch_size
+        self.embed = nn.Linear(in_channels, embed_dim)
+        self.blocks = nn.ModuleList(
+            TransformerBlock(embed_dim, num_heads, mlp_ratio=mlp_ratio) for _ in range(depth)
+        )
+        self.norm = nn.LayerNorm(embed_dim)
+        self.to_patch = nn.Linear(embed_dim, 3 * patch_size**2)
+        self.reset_parameters()
+
+    def reset_parameters(self):
+        """Linear layers as in MAE: Xavier-uniform weights, zero biases."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, 3, p*H, p*W), p the patch size."""
+        grid = z.shape[2:]
+        x = self.embed(z.flatten(2).transpose(1, 2))  # (N, H*W, D)
+        for block in self.blocks:
+            x = block(x)
+        x = self.to_patch(self.norm(x)).unflatten(1, grid)  # (N, H, W, 3*p*p)
+        return patches_to_image(x, self.patch_size)  # (N, 3, p*H, p*W)

@@ -1,0 +1,5 @@
+"""Self-supervised algorithms on mmpretrain."""
+
+from .masked_finola import MaskedFINOLA
+
+__all__ = ['MaskedFINOLA']

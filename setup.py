@@ -1,0 +1,86 @@
+"""Metadata, requirements and the ``.mim`` folder; everything else is in pyproject.toml."""
+
+import re
+import runpy
+import shutil
+from pathlib import Path
+
+from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).resolve().parent
+HOSTS = runpy.run_path(str(ROOT / 'finola_mm' / 'environment.py'))['HOSTS']
+
+
+def version() -> str:
+    """The version, read without importing the package: that needs a supported environment."""
+    text = (ROOT / 'finola_mm' / '__init__.py').read_text()
+    return re.search(r"^__version__ = '(.+)'$", text, re.MULTILINE)[1]
+
+
+def hosts(*names: str) -> list[str]:
+    """Requirements on the host stack, with the ranges that ``import finola_mm`` enforces."""
+    return [f'{host.distribution}>={host.minimum},<{host.below}'
+            for host in HOSTS if host.distribution in names]
+
+
+def add_mim_extension(package: Path, symlink: bool) -> None:
+    """Give ``package`` the folder ``.mim``, where MMEngine looks up ``finola_mm::…`` configs.
+
+    Links in an editable installation, so that edits count at once; copies in a wheel.
+    """
+    mim = package / '.mim'
+    shutil.rmtree(mim, ignore_errors=True)
+    mim.mkdir(parents=True)
+    for name in ('configs', 'tools', 'model-index.yml'):
+        if symlink:
+            (mim / name).symlink_to(Path('..', '..', name))
+        elif (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, mim / name, ignore=shutil.ignore_patterns('__pycache__'))
+        else:
+            shutil.copy(ROOT / name, mim / name)
+
+
+class BuildWithMim(build_py):
+    """``build_py`` that adds ``.mim``; a wheel's copy goes into the build folder, not the tree."""
+
+    def run(self) -> None:
+        super().run()
+        parent = ROOT if self.editable_mode else Path(self.build_lib)
+        add_mim_extension(parent / 'finola_mm', symlink=self.editable_mode)
+
+
+DEMO = ['scikit-image', 'scikit-learn']  # their wheels carry the photographs behind the surfaces
+DETECTION = hosts('onedl-mmdetection')
+
+setup(
+    name='finola_mm',
+    version=version(),
+    description='FINOLA and masked FINOLA (arXiv 2305.16319) on MMEngine, mmpretrain and mmdet',
+    long_description=(ROOT / 'README.md').read_text() if (ROOT / 'README.md').exists() else '',
+    long_description_content_type='text/markdown',
+    author='finola_mm contributors',
+    license='Apache-2.0',
+    keywords='self-supervised learning, masked image modelling, FINOLA, Mobile-Former, OpenMMLab',
+    classifiers=[
+        'Development Status :: 4 - Beta',
+        'Intended Audience :: Science/Research',
+        'Operating System :: POSIX :: Linux',
+        'Programming Language :: Python :: 3',
+        'Topic :: Scientific/Engineering :: Artificial Intelligence',
+    ],
+    packages=find_packages(include=['finola_mm', 'finola_mm.*']),
+    package_data={'finola_mm': ['py.typed']},
+    cmdclass={'build_py': BuildWithMim},
+    python_requires='>=3.10',
+    install_requires=[
+        *hosts('torch', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmpretrain'),
+        'torchvision', 'numpy', 'pillow', 'scipy', 'matplotlib', 'tensorboard',
+    ],
+    extras_require={
+        'demo': DEMO,
+        'detection': DETECTION,
+        'dev': [*DEMO, *DETECTION, 'pytest', 'ruff', 'pre-commit'],
+    },
+    zip_safe=False,
+)

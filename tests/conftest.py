@@ -1,0 +1,40 @@
+"""Small image folders and a tiny pre-training config that several tests share."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def project_root(monkeypatch) -> Path:
+    """The checkout, as the working directory: configs and tools are named relative to it."""
+    monkeypatch.chdir(ROOT)
+    return ROOT
+
+
+@pytest.fixture(scope='session')
+def image_folder(tmp_path_factory) -> Path:
+    """An ImageNet-style root: train/ with two class folders, val/ flat; smooth random colours."""
+    root = tmp_path_factory.mktemp('imagenet')
+    rng = np.random.default_rng(0)
+    for name, count in (('train/cat', 5), ('train/dog', 5), ('val', 4)):
+        (root / name).mkdir(parents=True)
+        for i in range(count):
+            coarse = Image.fromarray(rng.integers(0, 256, (4, 4, 3), np.uint8))
+            coarse.resize((90, 70), Image.Resampling.BICUBIC).save(root / name / f'{i}.jpg')
+    return root
+
+
+def tiny_options(root: Path) -> list[str]:
+    """``--cfg-options`` that shrink the demo's config to two steps of two images of ``root``."""
+    return [
+        f'{split}_dataloader.{key}'
+        for split in ('train', 'val', 'test')
+        for key in (f'dataset.dataset.data_root={root}', 'batch_size=2', 'num_workers=0',
+                    'persistent_workers=False')
+    ] + ['train_cfg.max_iters=2', 'train_cfg.val_interval=2', 'model.upsampler.depth=1',
+         'default_hooks.checkpoint.interval=2', 'default_hooks.logger.interval=1']

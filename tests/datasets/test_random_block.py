@@ -1,0 +1,24 @@
+from collections import Counter
+
+import numpy as np
+
+from finola_mm.datasets import RandomBlock, SampleKey, seeded
+
+
+def test_all_81_offsets_are_equally_likely():
+    transform, image = RandomBlock(16), np.zeros((256, 256, 3), np.uint8)
+    draws = 81 * 100
+    counts = Counter()
+    for index in range(draws):
+        with seeded(SampleKey(0, 0, index)):
+            counts[transform(dict(img=image))['block_offset']] += 1
+    assert set(counts) == {(row, col) for row in range(9) for col in range(9)}
+    # Chi-square with 80 degrees of freedom: mean 80, deviation sqrt(160); 5 deviations.
+    chi2 = sum((count - 100) ** 2 / 100 for count in counts.values())
+    assert chi2 < 80 + 5 * 160**0.5
+
+
+def test_non_square_images():
+    image = np.zeros((64, 128, 3), np.uint8)
+    offsets = {RandomBlock(16)(dict(img=image))['block_offset'] for _ in range(600)}
+    assert offsets == {(row, col) for row in range(3) for col in range(5)}

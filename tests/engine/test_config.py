@@ -1,0 +1,31 @@
+import pytest
+
+from finola_mm.engine import find_checkpoint, load_config
+
+CONFIG = 'configs/selfsup/masked_finola_b.py'
+
+
+def test_a_mistyped_config_gets_a_proposal(project_root):
+    with pytest.raises(FileNotFoundError, match='no config file .*near it: .*masked_finola_b.py'):
+        load_config('configs/selfsup/masked_finola_d.py')
+
+
+def test_options_and_work_dir(project_root):
+    cfg = load_config(CONFIG, options={'train_cfg.max_epochs': 3})
+    assert cfg.train_cfg.max_epochs == 3
+    assert cfg.work_dir == 'work_dirs/masked_finola_b'
+    assert load_config(CONFIG, work_dir='elsewhere').work_dir == 'elsewhere'
+    assert load_config('configs/demo/masked_finola_b.py').work_dir == 'work_dirs/demo'
+
+
+def test_checkpoint_of_a_work_directory(tmp_path):
+    (tmp_path / 'iter_2.pth').touch()
+    with pytest.raises(FileNotFoundError, match=r'no checkpoint .*iter_2\.pth'):
+        find_checkpoint(str(tmp_path))
+    (tmp_path / 'last_checkpoint').write_text('/moved/away/iter_2.pth')
+    assert find_checkpoint(str(tmp_path)) == str(tmp_path / 'iter_2.pth')
+
+
+def test_no_checkpoint_at_all(tmp_path):
+    with pytest.raises(FileNotFoundError, match='holds no .pth file'):
+        find_checkpoint(str(tmp_path / 'epoch_1.pth'))

@@ -1,0 +1,93 @@
+"""The command lines from training to the picture, on a handful of images."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from tests.conftest import tiny_options
+
+CONFIG = 'configs/demo/masked_finola_b.py'
+
+
+def tool(*args, expect=0):
+    result = subprocess.run(
+        [sys.executable, *map(str, args)], capture_output=True, text=True, timeout=300
+    )
+    assert result.returncode == expect, result.stdout[-2000:] + result.stderr[-4000:]
+    return result.stdout + result.stderr
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory, image_folder):
+    """A work directory after two steps."""
+    work_dir = tmp_path_factory.mktemp('work') / 'run'
+    tool('tools/train.py', CONFIG, '--work-dir', work_dir, '--cfg-options', *tiny_options(image_folder))
+    return work_dir
+
+
+def test_train_leaves_logs_checkpoint_and_pictures(trained):
+    assert (trained / 'iter_2.pth').is_file()
+    assert list(trained.glob('*/vis_data/events.out.tfevents*')), 'no TensorBoard log'
+    assert list(trained.glob('*/vis_data/vis_image/reconstruction_*.png'))
+    (scalars,) = trained.glob('*/vis_data/scalars.json')
+    rows = [json.loads(line) for line in scalars.read_text().splitlines()]
+    assert [row['step'] for row in rows if 'loss' in row] == [1, 2]
+    assert any('masked/psnr' in row for row in rows)
+
+
+def test_test_reports_what_training_did(trained, image_folder, tmp_path):
+    out, show = tmp_path / 'metrics.json', tmp_path / 'show'
+    tool('tools/test.py', CONFIG, trained, '--work-dir', tmp_path, '--out', out, '--show-dir', show,
+         '--cfg-options', *tiny_options(image_folder))
+    metrics = json.loads(out.read_text())
+    (scalars,) = trained.glob('*/vis_data/scalars.json')
+    logged = [json.loads(line) for line in scalars.read_text().splitlines()][-1]
+    assert metrics['masked/psnr'] == pytest.approx(logged['masked/psnr'], abs=1e-3)
+    assert metrics['masked/gain'] == pytest.approx(
+        metrics['masked/psnr'] - metrics['masked/psnr_mean_colour']
+    )
+    assert Image.open(show / 'reconstruction.png').size[1] == 4 * 128 + 3 * 2
+
+
+def test_resume_goes_on(trained, image_folder, tmp_path):
+    options = [*tiny_options(image_folder), 'train_cfg.max_iters=3']
+    out = tool('tools/train.py', CONFIG, '--work-dir', tmp_path, '--no-validate',
+               '--resume', trained / 'iter_2.pth', '--cfg-options', *options)
+    assert 'Iter(train) [3/3]' in out
+    assert 'Iter(train) [1/3]' not in out
+
+
+def test_reconstruct_files_and_folders(trained, image_folder, tmp_path):
+    picture = tmp_path / 'out' / 'picture.png'
+    tool('tools/visualization/reconstruct.py', CONFIG, trained, image_folder / 'val',
+         image_folder / 'train/cat/0.jpg', '--out', picture, '--offset', 0, 4,
+         '--cfg-options', 'model.upsampler.depth=1')
+    width = 72 + 5 * (128 + 2)
+    assert Image.open(picture).size == (width, 4 * 128 + 3 * 2)
+
+
+@pytest.mark.parametrize(
+    ('args', 'said'),
+    [
+        (['tools/train.py', 'configs/demo/no_such.py'], 'train: no config file'),
+        (['tools/train.py', CONFIG, '--cfg-options',
+          'train_dataloader.dataset.dataset.data_root=nowhere'], 'train data has no folder nowhere'),
+        (['tools/test.py', CONFIG, 'no_such.pth'], 'test: no checkpoint no_such.pth'),
+        (['tools/visualization/reconstruct.py', CONFIG, 'no_such.pth', 'README.md'],
+         'reconstruct: no checkpoint no_such.pth'),
+    ],
+)
+def test_mistakes_end_in_one_line(project_root, args, said):
+    out = tool(*args, expect=1)
+    assert said in out
+    assert 'Traceback' not in out
+
+
+def test_an_offset_outside_the_map(trained, image_folder):
+    out = tool('tools/visualization/reconstruct.py', CONFIG, trained, image_folder / 'val',
+               '--offset', 5, 0, '--cfg-options', 'model.upsampler.depth=1', expect=1)
+    assert 'offset (5, 0)' in out and 'rows go from 0 to 4' in out
+    assert 'Traceback' not in out

@@ -1,0 +1,54 @@
+"""The demo: make the data, pre-train the small encoder, test it, draw what it completes.
+
+Four commands that a user could type; each is shown before it runs, its whole output goes to
+work_dirs/demo/demo.log.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+CONFIG = 'configs/demo/masked_finola_b.py'
+OUT = Path('work_dirs/demo')
+PROGRESS = re.compile(r'Iter\(train\) \[ *(\d+)/(\d+)\].*?eta: (\S+).*?loss: (\S+)')
+
+
+def run(log, *command: str) -> None:
+    """Run a Python script of the project; show its progress, keep its output in ``log``."""
+    print('\n$ python ' + ' '.join(command), flush=True)
+    log.write(f'$ python {" ".join(command)}\n')
+    process = subprocess.Popen(
+        [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    for line in process.stdout:
+        log.write(line)
+        log.flush()
+        if progress := PROGRESS.search(line):
+            print('  step {}/{}   time left {}   loss {}'.format(*progress.groups()), flush=True)
+        elif not command[0].startswith(('tools/train', 'tools/test')):
+            print('  ' + line, end='', flush=True)
+    if process.wait():
+        raise SystemExit(f'demo: {command[0]} failed; its output is in {log.name}')
+
+
+def main() -> None:
+    start = time.time()
+    OUT.mkdir(parents=True, exist_ok=True)
+    with open(OUT / 'demo.log', 'w') as log:
+        run(log, 'tools/dataset_converters/make_shapes.py', '--out', 'data/shapes')
+        run(log, 'tools/train.py', CONFIG, '--no-validate')
+        run(log, 'tools/test.py', CONFIG, str(OUT), '--out', f'{OUT}/metrics.json',
+            '--show-dir', str(OUT))
+    metrics = json.loads((OUT / 'metrics.json').read_text())
+    print(f"""
+Masked region of held-out images, PSNR
+  mean colour of the visible block   {metrics['masked/psnr_mean_colour']:6.2f} dB
+  masked FINOLA-B, small encoder     {metrics['masked/psnr']:6.2f} dB   ({metrics['masked/gain']:+.2f})
+Picture: {OUT}/reconstruction.png    Whole log: {OUT}/demo.log    {time.time() - start:.0f} s""")
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,66 @@
+"""Test a checkpoint: tools/test.py CONFIG CHECKPOINT [options].
+
+For a pre-training config: the PSNR of the masked region on the validation images.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+from mmengine.dist import is_main_process
+from mmengine.evaluator import DumpResults
+from mmengine.runner import Runner
+
+from finola_mm.engine import check_data, find_checkpoint, load_config
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Test a checkpoint')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file, or a work directory for its last one')
+    parser.add_argument('--work-dir', help='where logs go')
+    parser.add_argument('--out', help='write metrics (.json) or predictions (.pkl) to this file')
+    parser.add_argument('--show-dir', help='write pictures of the results into this folder')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='settings to change, key=value; nested: a.b=1; lists: a="[1,2]"',
+    )
+    parser.add_argument(
+        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher'
+    )
+    parser.add_argument('--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def apply(args: argparse.Namespace, cfg: Config) -> None:
+    """Write the command line's switches into the config."""
+    cfg.launcher = args.launcher
+    cfg.load_from = find_checkpoint(args.checkpoint)
+    if args.out and Path(args.out).suffix not in ('.json', '.pkl'):
+        raise ValueError(f'--out {args.out}: expected a name that ends in .json or .pkl')
+    if args.show_dir:
+        cfg.default_hooks.visualization.update(enable=True, out_dir=args.show_dir)
+
+
+def main() -> None:
+    args = parse_args()
+    try:
+        cfg = load_config(args.config, options=args.cfg_options, work_dir=args.work_dir)
+        apply(args, cfg)
+        check_data(cfg, ['test'])
+    except (FileNotFoundError, ValueError) as error:
+        raise SystemExit(f'test: {error}') from None
+    runner = Runner.from_cfg(cfg)
+    if args.out and args.out.endswith('.pkl'):
+        runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
+    metrics = runner.test()
+    if args.out and args.out.endswith('.json') and is_main_process():
+        Path(args.out).parent.mkdir(parents=True, exist_ok=True)
+        Path(args.out).write_text(json.dumps(metrics, indent=2) + '\n')
+
+
+if __name__ == '__main__':
+    main()

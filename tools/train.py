@@ -1,0 +1,76 @@
+"""Train a model: tools/train.py CONFIG [options]."""
+
+import argparse
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.device import get_device
+from mmengine.runner import Runner
+
+from finola_mm.engine import check_data, load_config
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Train a model')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--work-dir', help='where logs and checkpoints go')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        help='go on from a checkpoint; without a path, from the last one in the work directory',
+    )
+    parser.add_argument(
+        '--amp',
+        action='store_true',
+        help='mixed precision: bfloat16 where the device has it, else float16 with loss scaling',
+    )
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help="scale the learning rate by the total batch over the config's base batch",
+    )
+    parser.add_argument('--no-validate', action='store_true', help='no validation while training')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='settings to change, key=value; nested: a.b=1; lists: a="[1,2]"',
+    )
+    parser.add_argument(
+        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher'
+    )
+    parser.add_argument('--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def apply(args: argparse.Namespace, cfg: Config) -> None:
+    """Write the command line's switches into the config."""
+    cfg.launcher = args.launcher
+    if args.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    if args.resume:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+    if args.auto_scale_lr:
+        if 'auto_scale_lr' not in cfg:
+            raise ValueError(f'{args.config} sets no auto_scale_lr.base_batch_size to scale from')
+        cfg.auto_scale_lr.enable = True
+    if args.amp:
+        bfloat16 = get_device() == 'cpu' or torch.cuda.is_bf16_supported()
+        cfg.optim_wrapper.type = 'finola_mm.BFloat16OptimWrapper' if bfloat16 else 'AmpOptimWrapper'
+
+
+def main() -> None:
+    args = parse_args()
+    try:
+        cfg = load_config(args.config, options=args.cfg_options, work_dir=args.work_dir)
+        apply(args, cfg)
+        check_data(cfg, ['train'] if args.no_validate else ['train', 'val'])
+    except (FileNotFoundError, ValueError) as error:
+        raise SystemExit(f'train: {error}') from None
+    Runner.from_cfg(cfg).train()
+
+
+if __name__ == '__main__':
+    main()
