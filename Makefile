@@ -25,7 +25,7 @@ demo: setup
 
 test: setup
 	$(RUN) -m pytest $(ARGS)
-	@echo "Left out: make test ARGS='-m slow' and ARGS='-m gpu'."
+	@$(if $(ARGS),,echo "The tests marked slow and gpu were left out: make test ARGS='-m slow' runs those.")
 
 lint: setup
 	$(RUN) -m ruff check

@@ -50,14 +50,14 @@ class BuildWithMim(build_py):
         add_mim_extension(parent / 'finola_mm', symlink=self.editable_mode)
 
 
-DEMO = ['scikit-image', 'scikit-learn']  # their wheels carry the photographs behind the surfaces
+DEMO = ['scikit-image']  # its wheel carries the photographs behind the demo's surfaces
 DETECTION = hosts('onedl-mmdetection')
 
 setup(
     name='finola_mm',
     version=version(),
     description='FINOLA and masked FINOLA (arXiv 2305.16319) on MMEngine, mmpretrain and mmdet',
-    long_description=(ROOT / 'README.md').read_text() if (ROOT / 'README.md').exists() else '',
+    long_description=(ROOT / 'README.md').read_text(),
     long_description_content_type='text/markdown',
     author='finola_mm contributors',
     license='Apache-2.0',
@@ -75,7 +75,7 @@ setup(
     python_requires='>=3.10',
     install_requires=[
         *hosts('torch', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmpretrain'),
-        'torchvision', 'numpy', 'pillow', 'scipy', 'matplotlib', 'tensorboard',
+        'torchvision', 'numpy', 'pillow', 'tensorboard',
     ],
     extras_require={
         'demo': DEMO,

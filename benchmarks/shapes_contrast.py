@@ -8,6 +8,7 @@ encoder after a few minutes of supervised training (should be high). The second 
 simple guesses over the masked three quarters of the val images: a trained model has to lie well
 above the mean colour, and cannot do much better than the best smooth fit without the objects.
 """
+
 import argparse
 import os
 import platform
@@ -77,15 +78,14 @@ def pooled(encoder, images):
     return torch.cat([encoder(normalise(batch))[0].mean((2, 3)) for batch in images.split(100)])
 
 
-def train(encoder, classifier, images, labels, minutes, batch):
-    """Supervised training for a given time, on a cosine in time. -> steps made"""
+def train(encoder, classifier, images, labels, steps, batch):
+    """Supervised training: AdamW, 30 steps of warm-up, then a cosine."""
     encoder.train()
     parameters = [*encoder.parameters(), *classifier.parameters()]
     optimizer = torch.optim.AdamW(parameters, weight_decay=0.05)
-    start, step = time.time(), 0
-    while (done := (time.time() - start) / (60 * minutes)) < 1:
-        warm_up = min(1, (step + 1) / 30)
-        optimizer.param_groups[0]['lr'] = 3e-3 * warm_up * (1 + np.cos(np.pi * done)) / 2
+    for step in range(steps):
+        rate = 3e-3 * min(1, (step + 1) / 30) * (1 + np.cos(np.pi * step / steps)) / 2
+        optimizer.param_groups[0]['lr'] = rate
         chosen = torch.randint(len(images), (batch,))
         y, x = torch.randint(MARGIN + 1, (2,)).tolist()
         crop = images[chosen, :, y:y + SIDE, x:x + SIDE]
@@ -96,8 +96,6 @@ def train(encoder, classifier, images, labels, minutes, batch):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        step += 1
-    return step
 
 
 # -------------------------------------------------------------------------- completion
@@ -133,10 +131,20 @@ def completion(images, rng):
     return {name: np.mean(values) for name, values in psnr.items()}
 
 
+def processor():
+    """The name of the CPU where Linux tells it, else the architecture."""
+    try:
+        lines = Path('/proc/cpuinfo').read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(': ')[1] for line in lines if line.startswith('model name')]
+    return names[0] if names else platform.machine()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--data', type=Path, default=Path('data/shapes/imagenet'))
-    parser.add_argument('--minutes', type=float, default=2.5, help='of supervised training')
+    parser.add_argument('--steps', type=int, default=250, help='of supervised training')
     parser.add_argument('--batch', type=int, default=64)
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args()
@@ -145,7 +153,6 @@ def main():
     classes = int(labels.max()) + 1
 
     encoder = MobileFormer('small').to(memory_format=torch.channels_last)
-    encoder.init_weights()
     features = {
         'mean colour': lambda z: thumbnails(z, 1),
         'colour histogram, 4 x 4 x 4': histograms,
@@ -155,16 +162,19 @@ def main():
     rows = {f'kNN, {name}': knn(f(centre(images)), labels, f(centre(val)), val_labels)
             for name, f in features.items()}
     classifier = nn.Linear(256, classes)
-    steps = train(encoder, classifier, images, labels, args.minutes, args.batch)
+    start = time.time()
+    train(encoder, classifier, images, labels, args.steps, args.batch)
+    minutes = (time.time() - start) / 60
     with torch.no_grad():
         correct = classifier(pooled(encoder, centre(val))).argmax(1) == val_labels
-    rows[f'supervised, {args.minutes:g} min, {steps} steps of {args.batch}'] = (
+    rows[f'supervised, {args.steps} steps of {args.batch}, {minutes:.1f} min'] = (
         100 * correct.float().mean().item())
 
-    print(f'{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads of '
+    print(f'{processor()}, {torch.get_num_threads()} threads of '
           f'{os.cpu_count()} cores, torch {torch.__version__}, seed {args.seed}, '
           f'{len(images)} + {len(val)} images of {classes} classes\n')
-    print(f'| what tells the classes apart | val top-1, % |\n|---|---|\n| chance | {100 / classes:.1f} |')
+    rows = {'chance': 100 / classes, **rows}
+    print('| what tells the classes apart | val top-1, % |\n|---|---|')
     for name, value in rows.items():
         print(f'| {name} | {value:.1f} |')
     print('\n| completion of the masked region | PSNR, dB |\n|---|---|')

@@ -54,23 +54,23 @@ RETIRED = {
 # Each torchvision is built for one torch and says so itself; this pair is the one we pin.
 TORCH_PAIR = 'python -m pip install torch==2.11.0 torchvision==0.26.0'
 
-# Without the first command and --no-build-isolation mmcv is built silently without its ops;
-# pip's cache of built wheels ignores the torch version, hence --no-cache-dir.
+# --no-build-isolation: in isolation mmcv sees no torch and is built silently without its ops. It
+# then needs the first command. --no-cache-dir: pip's cache of built wheels ignores torch.
 BUILD_MMCV = (
-    "python -m pip install 'setuptools<82' wheel ninja psutil",
+    "python -m pip install 'setuptools>=80,<82' wheel ninja packaging psutil",
     'python -m pip uninstall -y onedl-mmcv',
     'python -m pip install --no-build-isolation --no-cache-dir onedl-mmcv==2.3.6',
 )
 
 
 def install_commands(distribution: str) -> tuple[str, ...]:
-    """The commands that bring ``distribution`` in the version that was tried."""
+    """The commands that install ``distribution``, a host in the version that was tried."""
     if distribution in ('torch', 'torchvision'):
         return (TORCH_PAIR,)
     if distribution == 'onedl-mmcv':
         return BUILD_MMCV
-    tried = next(host.tried for host in HOSTS if host.distribution == distribution)
-    return (f'python -m pip install {distribution}=={tried}',)
+    pins = {host.distribution: f'=={host.tried}' for host in HOSTS}
+    return (f'python -m pip install {distribution}{pins.get(distribution, "")}',)
 
 
 def installed_version(distribution: str) -> str | None:
@@ -106,8 +106,10 @@ def _retired_names():
     for old, new in RETIRED.items():
         if found := installed_version(old):
             beside = installed_version(new) is not None
-            what = (f'{old} {found} and {new} are both installed and overwrite each other\'s files.'
-                    if beside else f'{old} {found} is the unmaintained name of {new}.')
+            if beside:
+                what = f'{old} {found} and {new} are both installed, each over files of the other.'
+            else:
+                what = f'{old} {found} is installed, the unmaintained name of {new}.'
             uninstall = f'python -m pip uninstall -y {old}' + (f' {new}' if beside else '')
             yield Problem(what, (uninstall, *install_commands(new)))
 
@@ -116,9 +118,9 @@ def _unsupported_versions():
     for host in HOSTS:
         found = installed_version(host.distribution)
         if found and not release(host.minimum) <= release(found) < release(host.below):
-            wanted = f'>={host.minimum},<{host.below}'
-            what = f'{host.distribution} {found} is installed, supported is {wanted} ({host.reason}).'
-            yield Problem(what, install_commands(host.distribution))
+            yield Problem(f'{host.distribution} {found} is installed, supported is '
+                          f'>={host.minimum},<{host.below} ({host.reason}).',
+                          install_commands(host.distribution))
 
 
 def _torch_pair():

@@ -6,13 +6,13 @@ only: the algorithms need one of the two host packages, so a config that uses th
 ``finola_mm.selfsup`` in its ``custom_imports``.
 """
 
-from mmengine import registry as mmengine
+from mmengine import registry as root
 from mmengine.registry import Registry
 
 
 def _child(name: str, *packages: str) -> Registry:
     """A registry under mmengine's one of the same ``name``."""
-    parent = getattr(mmengine, name)
+    parent = getattr(root, name)
     locations = [f'finola_mm.{package}' for package in packages]
     return Registry(parent.name, parent=parent, scope='finola_mm', locations=locations)
 

@@ -11,16 +11,19 @@ PACKAGE = Path(__file__).parents[1] / 'finola_mm'
 
 # folder -> the siblings that it may import, and the packages from outside (docs/architecture.md)
 SIDEWAYS = {'registry'}
+FLOOR_2 = ('backbones', 'necks', 'heads', 'engine', 'datasets', 'evaluation')
 FLOORS = {
     'functional': (set(), {'torch'}),
     'layers': ({'functional'}, {'torch'}),
     **{
-        name: ({'functional', 'layers'} | SIDEWAYS, {'torch', 'mmengine', 'mmcv', 'numpy', 'PIL', 'cv2'})
-        for name in ('backbones', 'necks', 'heads', 'engine', 'datasets', 'evaluation')
+        name: (
+            {'functional', 'layers'} | SIDEWAYS,
+            {'torch', 'mmengine', 'mmcv', 'numpy', 'PIL', 'cv2', 'skimage', 'sklearn'},
+        )
+        for name in FLOOR_2
     },
     'selfsup': (
-        {'functional', 'layers', 'backbones', 'necks', 'heads', 'engine', 'datasets', 'evaluation'}
-        | SIDEWAYS,
+        {'functional', 'layers', *FLOOR_2} | SIDEWAYS,
         {'torch', 'mmengine', 'mmcv', 'mmpretrain'},
     ),
 }
@@ -76,7 +79,7 @@ def test_torch_alone_is_enough(module):
     run_blocked(f'import {module}', *HOSTS, 'numpy', 'cv2', 'PIL')
 
 
-@pytest.mark.parametrize('folder', ['backbones', 'necks', 'heads', 'engine', 'datasets', 'evaluation'])
+@pytest.mark.parametrize('folder', FLOOR_2)
 def test_floor_2_needs_no_host_package(folder):
     run_blocked(f'import finola_mm.{folder}', 'mmpretrain', 'mmdet', 'mmcv._ext')
 

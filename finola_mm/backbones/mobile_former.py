@@ -1,9 +1,10 @@
 """Mobile-Former, the encoder of FINOLA.
 
 Paper: "Image is First-order Norm+Linear Autoregressive", Appendix, Table 9; the architecture is
-that of Mobile-Former (arXiv 2108.05895), here ending at stride 16. W1440's first block of stage 4
-is printed 288 -> 96, a misprint for 576 -> 176. The published counts decide what the text leaves
-open: parameters 4.95 / 11.80 / 25.10 M and MAdds 5.5 / 20.2 / 77.4 G at 800x1333.
+that of Mobile-Former (arXiv 2108.05895), here ending at stride 16. Stage 4 of W1440 is printed
+with a first block 288 -> 96, a misprint for 576 -> 176. What the text leaves open is decided by the
+published sizes (tools/analysis/get_flops.py prints them beside ours). No activation follows the
+last BatchNorm: Table 9 prints none, and FINOLA continues the map with values of either sign.
 
 Legend: N images of H x W, C channels, T tokens of width d.
 """
@@ -16,12 +17,11 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..layers import BneckLite, MobileFormerBlock, recompute
-from ..layers.mobile import pointwise
+from ..layers import BneckLite, MobileFormerBlock, pointwise, recompute
 from ..registry import MODELS
 
-# Table 9. tokens: number T, width d. stages: (expanded, output) channels of each block; stage 1
-# is bneck-lite at the stem's stride 2, the first block of every later stage halves the map.
+# Table 9. tokens: number T, width d. stages: (expanded, output) channels of every block; stage 1
+# is bneck-lite at the stem's stride 2, the first block of each later stage halves the map.
 ARCHS: dict[str, dict[str, Any]] = {
     'w2880': dict(
         tokens=(6, 256),
@@ -85,32 +85,54 @@ def widened(arch: dict[str, Any], factor: float) -> dict[str, Any]:
 ARCHS['w4320'] = widened(ARCHS['w2880'], 1.5)
 ARCHS['w5760'] = widened(ARCHS['w2880'], 2)
 
-# The forms of dynamic ReLU, in the order of the code that a state dict carries.
+
+def resolve(arch: str | dict) -> dict[str, Any]:
+    """The table entry of a name, or a dict of the same form as it is.
+
+    Raises:
+        ValueError: unknown name, or a dict with other entries or without four stages.
+    """
+    if isinstance(arch, str):
+        if arch not in ARCHS:
+            raise ValueError(f'arch must be one of {", ".join(ARCHS)} or a dict, got {arch!r}')
+        return ARCHS[arch]
+    expected = {'tokens', 'stem', 'stages', 'out'}
+    if set(arch) != expected or len(arch['stages']) != 4:
+        raise ValueError(
+            f'an arch must have exactly the entries {sorted(expected)} and four stages, '
+            f'got {dict(arch)!r}'
+        )
+    return arch
+
+
+# A state dict carries the index of its form.
 DYNAMIC_RELU = ('plain', 'spatial')
 
 
 @MODELS.register_module()
 class MobileFormer(BaseModule):
-    """Mobile-Former encoder: a map at stride 16 (and on the way 2, 4, 8) and six tokens.
+    """Mobile-Former encoder: maps at strides 2, 4, 8 and 16, and six global tokens.
 
-    Takes images (N, 3, H, W) of any size from 32 pixels; a map at stride s has ceil(H/s) rows and
-    ceil(W/s) columns.
+    Takes images (N, 3, H, W) of any size from 32 pixels up; the map at stride s has ceil(H/s) rows
+    and ceil(W/s) columns.
 
     Args:
-        arch (str | dict): A name of ``ARCHS`` or a dict of the same form.
-        out_indices (Sequence[int]): The maps to return: 0-3 the stages 1-4, 4 the final 1x1
-            convolution with BatchNorm. What none of them needs is not built. Defaults to (4,).
+        arch (str | dict): A name of ``ARCHS``, or a dict of the same form.
+        out_indices (Sequence[int]): The maps to return, in this order: 0-3 are stages 1-4, 4 is
+            the final 1x1 convolution with BatchNorm. What none of them needs is not built.
+            Defaults to (4,).
         with_tokens (bool): Return (maps, tokens) instead of maps. Defaults to False.
-        frozen_stages (int): -1 freezes nothing, 0 stem and token embedding, k = 1-4 these and the
-            stages up to k, 5 everything. Frozen parts get no gradient and keep their BatchNorm
-            statistics. Defaults to -1.
-        norm_eval (bool): Keep all BatchNorm layers in eval mode. Defaults to False.
-        with_cp (bool): Recompute the blocks' activations in the backward pass instead of keeping
-            them: less memory, more time, the same result. Defaults to False.
-        dynamic_relu (str): 'plain' or 'spatial' (aware). They share all weights; a state dict
-            records which form it was trained with, and loading it into the other is refused.
+        frozen_stages (int): -1 freezes nothing, 0 the stem and the token embedding, 1-4 these and
+            the stages up to that one, 5 everything. What is frozen gets no gradient, and its
+            BatchNorm layers use and keep their running statistics. Defaults to -1.
+        norm_eval (bool): Let all BatchNorm layers do so. Defaults to False.
+        with_cp (bool): Compute the activations of the blocks again in the backward pass instead
+            of keeping them: less memory, more time, the same result. Defaults to False.
+        dynamic_relu (str): 'plain' or 'spatial' (aware). The two share all weights; a state dict
+            records its form, and loading it into a model of the other form raises ValueError.
             Defaults to 'plain'.
-        init_cfg (dict, optional): mmengine's initialisation, e.g. ``dict(type='Pretrained', ...)``.
+        init_cfg (dict, optional): mmengine's initialisation, such as
+            ``dict(type='Pretrained', checkpoint=..., prefix='backbone.')``. Defaults to None.
     """
 
     def __init__(
@@ -126,65 +148,69 @@ class MobileFormer(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        if isinstance(arch, str):
-            if arch not in ARCHS:
-                raise ValueError(f'arch must be one of {sorted(ARCHS)} or a dict, got {arch!r}')
-            arch = ARCHS[arch]
-        out_indices = tuple(out_indices)
+        arch = resolve(arch)
         if not out_indices or not set(out_indices) <= set(range(5)):
-            raise ValueError(f'out_indices must be a choice of 0-4, got {out_indices}')
+            raise ValueError(f'out_indices must be some of 0, 1, 2, 3, 4, got {out_indices!r}')
         if frozen_stages not in range(-1, 6):
-            raise ValueError(f'frozen_stages must be -1 to 5, got {frozen_stages!r}')
+            raise ValueError(f'frozen_stages must be from -1 to 5, got {frozen_stages!r}')
         if dynamic_relu not in DYNAMIC_RELU:
             raise ValueError(f'dynamic_relu must be one of {DYNAMIC_RELU}, got {dynamic_relu!r}')
-        self.out_indices = out_indices
+        self.out_indices = tuple(out_indices)
         self.with_tokens = with_tokens
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.with_cp = with_cp
         self.dynamic_relu = dynamic_relu
+        form = torch.tensor(DYNAMIC_RELU.index(dynamic_relu), dtype=torch.uint8)
+        self.register_buffer('dynamic_relu_form', form)
 
-        num_tokens, dim = arch['tokens']
-        self.tokens = nn.Parameter(torch.randn(num_tokens, dim))
-        width = arch['stem']
+        self.tokens = nn.Parameter(torch.empty(*arch['tokens']))  # (T, d)
         self.stem = nn.Sequential(
-            nn.Conv2d(3, width, 3, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(width),
+            nn.Conv2d(3, arch['stem'], 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(arch['stem']),
             nn.ReLU6(),
         )
-        self.stages = nn.ModuleList()
-        for i, rows in enumerate(arch['stages'][: max(out_indices) + 1]):
-            stage = nn.ModuleList() if i else nn.Sequential()
-            for j, (exp, out) in enumerate(rows):
-                if i == 0:
-                    block = BneckLite(width, exp, out)
-                else:
-                    block = MobileFormerBlock(
-                        width, exp, out, dim, stride=1 if j else 2, dynamic_relu=dynamic_relu
-                    )
-                stage.append(block)
-                width = out
-            self.stages.append(stage)
-        self.out = pointwise(width, arch['out']) if 4 in out_indices else None
-
-        code = torch.tensor(DYNAMIC_RELU.index(dynamic_relu), dtype=torch.uint8)
-        self.register_buffer('dynamic_relu_code', code)
+        widths = [arch['stem'], *(stage[-1][1] for stage in arch['stages'])]
+        self.stages = nn.ModuleList(
+            self._stage(index, inp, arch['stages'][index])
+            for index, inp in enumerate(widths[: min(max(out_indices), 3) + 1])
+        )
+        self.out = pointwise(widths[-1], arch['out']) if 4 in out_indices else None
         self.reset_parameters()
         self._freeze()
 
+    def _stage(self, index: int, inp: int, blocks: Sequence[tuple[int, int]]) -> nn.ModuleList:
+        """Stage ``index`` + 1 on a map of ``inp`` channels."""
+        stage = nn.ModuleList()
+        for exp, out in blocks:
+            if index == 0:
+                block = BneckLite(inp, exp, out)
+            else:
+                stride = 1 if stage else 2
+                block = MobileFormerBlock(
+                    inp, exp, out, self.tokens.shape[1],
+                    stride=stride, dynamic_relu=self.dynamic_relu,
+                )
+            stage.append(block)
+            inp = out
+        return stage
+
     def forward(self, x: Tensor) -> tuple[Tensor, ...] | tuple[tuple[Tensor, ...], Tensor]:
-        """Images (N, 3, H, W) to the chosen maps, with ``with_tokens`` also tokens (N, T, d)."""
+        """Images (N, 3, H, W) to the maps of ``out_indices``; with tokens, (maps, (N, T, d))."""
+        lite, *stages = self.stages
         tokens = self.tokens.expand(len(x), -1, -1)     # (N, T, d)
-        x = self._run(self.stages[0], self.stem(x))     # (N, C1, H/2, W/2)
-        maps = [x]
-        for stage in self.stages[1:]:
+        x = self.stem(x)                                # (N, C0, H/2, W/2)
+        for block in lite:
+            x = self._run(block, x)
+        maps = [x]                                      # (N, C1, H/2, W/2)
+        for stage in stages:
             for block in stage:
                 x, tokens = self._run(block, x, tokens)
-            maps.append(x)                              # (N, Ci, H/2^i, W/2^i)
+            maps.append(x)                              # (N, Ci, H/2^i, W/2^i), i = 2, 3, 4
         if self.out is not None:
             maps.append(self.out(x))                    # (N, C, H/16, W/16)
-        maps = tuple(maps[i] for i in self.out_indices)
-        return (maps, tokens) if self.with_tokens else maps
+        chosen = tuple(maps[i] for i in self.out_indices)
+        return (chosen, tokens) if self.with_tokens else chosen
 
     def _run(self, block: nn.Module, *args: Tensor) -> Any:
         return recompute(block, *args) if self.with_cp and self.training else block(*args)
@@ -194,13 +220,14 @@ class MobileFormer(BaseModule):
         nn.init.normal_(self.tokens)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                # N(0, sqrt(2 / fan_out)), fan_out over all output channels, grouped or not.
+                # N(0, 2 / fan_out), fan_out = 9 out channels for depthwise convolutions too.
                 nn.init.kaiming_normal_(module.weight, mode='fan_out')
             elif isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=0.01)
                 nn.init.zeros_(module.bias)
 
     def _frozen(self) -> list[nn.Module]:
+        """The modules that ``frozen_stages`` covers; the token embedding is a parameter."""
         if self.frozen_stages == 5:
             return [self]
         return [self.stem, *self.stages[: self.frozen_stages]] if self.frozen_stages >= 0 else []
@@ -208,29 +235,26 @@ class MobileFormer(BaseModule):
     def _freeze(self) -> None:
         for module in self._frozen():
             module.requires_grad_(False)
-        if self.frozen_stages >= 0:
-            self.tokens.requires_grad_(False)
+        self.tokens.requires_grad_(self.frozen_stages < 0)
 
     def train(self, mode: bool = True) -> 'MobileFormer':
-        """Training mode but for what is frozen."""
+        """Training mode for all that is not frozen; returns self, as torch's does."""
         super().train(mode)
-        for part in self._frozen():
-            for module in part.modules():
-                module.training = False
+        rest = [module for part in self._frozen() for module in part.modules()]
         if self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.training = False
+            rest += [module for module in self.modules() if isinstance(module, _BatchNorm)]
+        for module in rest:
+            module.training = False
         return self
 
-    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
-        """Refuse weights that were trained with the other form of dynamic ReLU."""
-        key = prefix + 'dynamic_relu_code'
-        found = state_dict.get(key, self.dynamic_relu_code)
-        if int(found) != int(self.dynamic_relu_code):
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
+        """Refuse weights of the other dynamic ReLU: they would fit, and compute something else."""
+        key = prefix + 'dynamic_relu_form'
+        form = DYNAMIC_RELU[int(state_dict[key])] if key in state_dict else self.dynamic_relu
+        if form != self.dynamic_relu:
             raise ValueError(
-                f'the weights were trained with dynamic_relu={DYNAMIC_RELU[int(found)]!r} and this '
-                f'model has {self.dynamic_relu!r}: build it with the former. To mix the forms on '
-                f'purpose, set {key!r} in the state dict.'
+                f'these weights were trained with dynamic_relu={form!r}, and this model has '
+                f'{self.dynamic_relu!r}: build it with dynamic_relu={form!r}. To use them in the '
+                f'other form on purpose, delete {key!r} from the state dict.'
             )
         super()._load_from_state_dict(state_dict, prefix, *args)

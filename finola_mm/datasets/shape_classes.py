@@ -5,10 +5,12 @@ photographs that lie inside the scikit-image wheel, the rest is computed. An obj
 frame, u to the right and v down, both in [-1, 1]. A surface is a grey picture in [0, 1] that says
 how to mix the object's two colours, so a class has a pattern but no colour.
 """
+
 from importlib.resources import files
 
 import cv2
 import numpy as np
+from numpy import ndarray
 
 PATCH = 128  # pixels a side of a surface: about the largest object of the demo
 
@@ -22,7 +24,7 @@ PHOTOGRAPHS = {
 }
 
 
-def load_photographs(split):
+def load_photographs(split: str) -> dict[str, ndarray]:
     """Read the regions that belong to ``split``.
 
     Args:
@@ -33,19 +35,21 @@ def load_photographs(split):
 
     Raises:
         ValueError: For another split.
-        FileNotFoundError: If scikit-image does not hold the photographs.
+        FileNotFoundError: If scikit-image is not installed, or without its photographs.
     """
     if split not in ('train', 'val'):
         raise ValueError(f"split must be 'train' or 'val', got {split!r}")
+    try:
+        # The files themselves, not skimage.data.*(): those would fetch a missing one.
+        folder = files('skimage') / 'data'
+        encoded = {name: (folder / row[0]).read_bytes() for name, row in PHOTOGRAPHS.items()}
+    except (ModuleNotFoundError, FileNotFoundError) as error:
+        raise FileNotFoundError(f'{error}: the photographs for the surfaces lie in the wheel of '
+                                'scikit-image; `pip install scikit-image`') from error
     regions = {}
-    for name, (file, turns, *boxes, _) in PHOTOGRAPHS.items():
-        # The file itself, not skimage.data.*(): those would fetch a missing one from the network.
-        path = files('skimage') / 'data' / file
-        if not path.is_file():
-            raise FileNotFoundError(f'{path} is missing: the photographs come with the '
-                                    'scikit-image wheel; `pip install scikit-image`')
-        encoded = np.frombuffer(path.read_bytes(), np.uint8)
-        grey = np.rot90(cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE), turns)
+    for name, (_, turns, *boxes, _) in PHOTOGRAPHS.items():
+        pixels = np.frombuffer(encoded[name], np.uint8)
+        grey = np.rot90(cv2.imdecode(pixels, cv2.IMREAD_GRAYSCALE), turns)
         x0, y0, x1, y1 = boxes[split == 'val']
         region = grey[y0:y1, x0:x1].astype(np.float32)
         low, high = np.percentile(region, (2, 98))
@@ -53,7 +57,7 @@ def load_photographs(split):
     return regions
 
 
-# --------------------------------------------------------------- outlines: closed rings, each (n, 2)
+# ------------------------------------------------------------- outlines: closed rings, each (n, 2)
 def _curve(radius, n=96):
     """Points at ``radius(angle)``, from angle 0 (right) by way of v = 1 (below)."""
     t = np.linspace(0, 2 * np.pi, n, endpoint=False)
@@ -67,7 +71,8 @@ def _mirror(right):
 
 def _star():
     turn = np.arange(10) * np.pi / 5  # ten corners, the first one on top
-    return np.stack([np.sin(turn), -np.cos(turn)], 1) * np.where(np.arange(10) % 2, 0.45, 1)[:, None]
+    radius = np.tile([1, 0.45], 5)[:, None]
+    return np.stack([np.sin(turn), -np.cos(turn)], 1) * radius
 
 
 def _heart():
@@ -120,7 +125,7 @@ def _mug():
     return [np.concatenate([body[:2], handle, body[2:]])]
 
 
-# ------------------------------------------- surfaces: u, v (PATCH, PATCH), rng -> the same, in [0, 1]
+# ---------------------------------------- surfaces: u, v (PATCH, PATCH), rng -> the same, in [0, 1]
 def _soft(x, width=0.12):
     """A step from 0 to 1 at x = 0 that takes ``width``: hard edges would alias."""
     return np.clip(x / width + 0.5, 0, 1)
@@ -140,7 +145,7 @@ def _sprinkles(u, v, rng):
 
 
 def _facets(u, v, rng):
-    return _soft(np.sin(5 * np.arctan2(u, -v)), 0.3)  # every arm of the star folded along its middle
+    return _soft(np.sin(5 * np.arctan2(u, -v)), 0.3)  # each arm of the star is folded in its middle
 
 
 def _dots(u, v, rng):
@@ -205,7 +210,7 @@ CLASSES = {
 _V, _U = np.mgrid[-1:1:PATCH * 1j, -1:1:PATCH * 1j]
 
 
-def surface(name, rng, photographs):
+def surface(name: str, rng: np.random.Generator, photographs: dict[str, ndarray]) -> ndarray:
     """One sample of a class's surface.
 
     Args:

@@ -11,6 +11,7 @@ Two things were wanted of them at once; ``benchmarks/shapes_contrast.py`` measur
 it into pixels, masks and boxes and draws no random number that does not follow from the scene.
 The image frame is in pixels, x right, y down; colours are RGB in [0, 1].
 """
+
 import colorsys
 from typing import NamedTuple
 
@@ -89,7 +90,7 @@ def _backdrop(rng):
                     (rng.uniform(0, 1), rng.uniform(-0.2, 0.5)), rng.uniform(0.1, 0.45))
 
 
-def portrait(rng, size, label):
+def portrait(rng: np.random.Generator, size: int, label: int) -> Scene:
     """A scene with one large object, as ImageNet has them.
 
     Args:
@@ -107,7 +108,7 @@ def portrait(rng, size, label):
                  int(rng.integers(2 ** 31)))
 
 
-def crowd(rng, size):
+def crowd(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
     """A scene with two to six objects that may hide parts of each other.
 
     Args:
@@ -170,7 +171,7 @@ def _paint_backdrop(backdrop, x, y):
     return (1 - t) * backdrop.near + t * np.array(backdrop.far)
 
 
-def draw(scene, photographs):
+def draw(scene: Scene, photographs: dict[str, np.ndarray]) -> Drawing:
     """Paint a scene.
 
     Args:

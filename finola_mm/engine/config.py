@@ -16,9 +16,9 @@ def load_config(path: str, *, options: dict | None = None, work_dir: str | None 
     """
     file = Path(path)
     if not file.is_file():
-        near = difflib.get_close_matches(file.stem, [p.stem for p in file.parent.glob('*.py')])
-        hint = f'; near it: {", ".join(f"{file.parent / name}.py" for name in near)}' if near else ''
-        raise FileNotFoundError(f'no config file {path}{hint}')
+        near = difflib.get_close_matches(file.name, [p.name for p in file.parent.glob('*.py')])
+        hint = ', '.join(str(file.parent / name) for name in near) or 'nothing'
+        raise FileNotFoundError(f'no config file {path}; near it: {hint}')
     cfg = Config.fromfile(path)
     cfg.merge_from_dict(options or {})
     cfg.work_dir = work_dir or cfg.get('work_dir') or str(Path('work_dirs', file.stem))

@@ -16,9 +16,10 @@ from ..registry import METRICS
 
 
 def psnr(pred: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """10 log10(1 / MSE) in dB, at most 100, over the pixels where ``mask``, both images clamped to [0, 1].
+    """10 log10(1 / MSE) in dB, at most 100, over the pixels where ``mask``.
 
-    pred, target (3, H, W); mask (1, H, W) bool, True = counts. A scalar in float64.
+    pred, target (3, H, W), clamped to [0, 1]; mask (1, H, W) bool, True = counts. A scalar in
+    float64.
     """
     error = (pred.double().clamp(0, 1) - target.double().clamp(0, 1)) ** 2
     return -10 * torch.log10(error[mask.expand_as(error)].mean().clamp(min=1e-10))

@@ -1,6 +1,7 @@
 """Layers: plain modules on torch alone."""
 
 from .bneck_lite import BneckLite
+from .conv_bn import depthwise, pointwise
 from .dynamic_relu import DynamicReLU
 from .finola import FINOLA
 from .former import Former
@@ -22,5 +23,7 @@ __all__ = [
     'MobileFormerBlock',
     'MobileToFormer',
     'TransformerBlock',
+    'depthwise',
+    'pointwise',
     'recompute',
 ]

@@ -1,11 +1,11 @@
-"""Lite bottleneck: the block that needs no tokens (arXiv 2108.05895, Table 1, "bneck-lite").
+"""Lite bottleneck, "bneck-lite" in the tables: a block without tokens (MicroNet, arXiv 2108.05894).
 
 Legend: N images, C channels, H x W positions.
 """
 
 from torch import Tensor, nn
 
-from .mobile import depthwise, pointwise
+from .conv_bn import depthwise, pointwise
 
 
 class BneckLite(nn.Module):

@@ -13,8 +13,8 @@ class FINOLA(nn.Module):
     """First-order norm+linear autoregression with learned steps in four directions.
 
     ``A`` steps to x+1 (right), ``A_neg`` to x-1, ``B`` to y+1 (down), ``B_neg`` to y-1; each is
-    (C, C), shared by all positions and images. Initialised N(0, 0.02^2): the paper is silent,
-    this is the usual choice for a linear layer without bias, and it starts a map almost flat.
+    (C, C), shared by all positions and images. Initialised N(0, 1/C), on which the paper is
+    silent: then one step is as large as the normalised vector that it is made from, at any width.
     """
 
     def __init__(self, channels: int, *, eps: float = 1e-6):
@@ -27,7 +27,7 @@ class FINOLA(nn.Module):
 
     def reset_parameters(self):
         for matrix in self.parameters():
-            nn.init.normal_(matrix, std=0.02)
+            nn.init.normal_(matrix, std=len(matrix) ** -0.5)
 
     def blockwise(self, feat: Tensor, offset, steps: str = 'block') -> Tensor:
         """(N, C, h, w) at its offset in the map -> (N, C, 2h, 2w); see ``finola_blockwise``."""

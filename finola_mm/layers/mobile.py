@@ -7,45 +7,10 @@ is forced by the published counts.
 Legend: N images, C channels, H x W positions, T tokens of width d.
 """
 
-import torch
 from torch import Tensor, nn
 
+from .conv_bn import depthwise, pointwise
 from .dynamic_relu import DynamicReLU
-
-
-def pointwise(inp: int, out: int) -> nn.Sequential:
-    """1x1 convolution and BatchNorm."""
-    return nn.Sequential(nn.Conv2d(inp, out, 1, bias=False), nn.BatchNorm2d(out))
-
-
-def depthwise(inp: int, out: int, *, stride: int = 1) -> nn.Sequential:
-    """3x3 depthwise convolution and BatchNorm; each channel gives out / inp channels."""
-    return nn.Sequential(DepthwiseConv2d(inp, out, stride=stride), nn.BatchNorm2d(out))
-
-
-class DepthwiseConv2d(nn.Conv2d):
-    """3x3 depthwise convolution that may expand: output o is filtered from input o mod inp.
-
-    Run as out / inp plain depthwise convolutions, for which every backend has a fast kernel; the
-    same as one grouped convolution is 3 to 7 times slower on a CPU.
-    """
-
-    def __init__(self, inp: int, out: int, *, stride: int = 1) -> None:
-        if out % inp:
-            raise ValueError(f'out must be a multiple of inp={inp}, got {out}')
-        super().__init__(inp, out, 3, stride, padding=1, groups=inp, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, inp, H, W) to (N, out, ceil(H/stride), ceil(W/stride))."""
-        if self.stride == (1, 1) or x.device.type != 'cpu':
-            return self._filter(x, self.weight)
-        # In bfloat16 a CPU takes 9 times as long for the gradient of a strided filter.
-        with torch.autocast('cpu', enabled=False):
-            return self._filter(x.float(), self.weight.float()).to(x.dtype)
-
-    def _filter(self, x: Tensor, weight: Tensor) -> Tensor:
-        weights = weight.split(self.in_channels)
-        return torch.cat([self._conv_forward(x, w, None) for w in weights], dim=1)
 
 
 class Mobile(nn.Module):
@@ -90,9 +55,7 @@ class MobileDown(nn.Module):
 
     stride = 2
 
-    def __init__(
-        self, inp: int, exp: int, out: int, token_dim: int, *, expansion: int = 4
-    ) -> None:
+    def __init__(self, inp: int, exp: int, out: int, token_dim: int, *, expansion: int = 4) -> None:
         super().__init__()
         self.filter1 = depthwise(inp, exp, stride=2)
         self.act1 = DynamicReLU(exp, token_dim)

@@ -3,9 +3,9 @@
 Keys and values are the map itself, without a projection. The gate on what was read is not in the
 paper's text; its width and bias are forced by the published parameter counts.
 
-The heads are a loop: each takes its slice of the map's channels as it lies in memory, and the
-positions stay the long side of every product. With six tokens that is faster than the fused
-attention of torch (2 to 9 times in bfloat16 on a CPU), which wants the channels of a head last.
+The heads are a loop: each takes its slice of the channels as it lies in memory, whatever the memory
+format, and the positions stay the long side of every product. With six tokens that takes a third of
+the time of torch's fused attention, or less (maps of 64-pixel crops, bfloat16, CPU).
 
 Legend: N images, C channels, T tokens of width d, H x W positions, h heads.
 """

@@ -1,8 +1,8 @@
 """Activation checkpointing that counts every batch once.
 
 The recomputation runs a module's forward a second time, and BatchNorm would move its running
-statistics a second time with it. Here they rest meanwhile: a BatchNorm in training normalises with
-the statistics of the batch either way, so the result is the same to the bit.
+statistics a second time with it. Here they rest meanwhile: in training a BatchNorm normalises with
+the statistics of the batch alone, so the result is the same to the bit.
 """
 
 from collections.abc import Iterator
@@ -17,19 +17,20 @@ from torch.utils.checkpoint import checkpoint
 
 @contextmanager
 def resting_statistics(module: nn.Module) -> Iterator[None]:
-    """Inside, the BatchNorm layers of ``module`` that train leave their buffers alone."""
-    norms = [
-        m
-        for m in module.modules()
-        if isinstance(m, _BatchNorm) and m.training and m.track_running_stats
-    ]
+    """Inside, the BatchNorm layers of ``module`` keep the values of their buffers.
+
+    Momentum 0 writes the old statistics back. Not tracking them would be simpler, but the two
+    forward passes would then save different tensors for the backward pass, which torch refuses.
+    """
+    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training]
+    kept = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        norm.momentum, norm.num_batches_tracked = 0.0, None
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, momentum, count in kept:
+            norm.momentum, norm.num_batches_tracked = momentum, count
 
 
 def recompute(module: nn.Module, *args: Any) -> Any:

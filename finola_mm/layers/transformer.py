@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class TransformerBlock(nn.Module):
-    """Self-attention and MLP, each on the normalised tokens and added to them: (N, L, D) -> same."""
+    """Self-attention and MLP, each on the normalised tokens and added to them. (N, L, D) kept."""
 
     def __init__(self, dim: int, num_heads: int, *, mlp_ratio: float = 4.0):
         super().__init__()

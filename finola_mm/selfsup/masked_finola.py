@@ -81,7 +81,7 @@ class MaskedFINOLA(BaseSelfSupervisor):
         return height // (2 * p), width // (2 * p)
 
     def draw_block(self, images: Tensor, data_samples) -> tuple[Tensor, Tensor]:
-        """Where each image is visible: offset (N, 2), mask (N, 2h, 2w) True = masked; both on CPU."""
+        """What is visible: offset (N, 2), mask (N, 2h, 2w) with True = masked; both on the CPU."""
         offset = torch.tensor([sample.block_offset for sample in data_samples])
         return offset, block_mask(offset, self.block_size(images))
 

@@ -36,7 +36,9 @@ def test_metric_averages_over_images_and_knows_the_mean_colour(sample):
     other = {**sample, 'reconstruction': sample['original'] + 0.1}
     metric.process(None, [sample, other])
     result = metric.evaluate(size=2)
-    oracles = [by_definition(s['reconstruction'], s['original'], s['mask']) for s in (sample, other)]
+    oracles = [
+        by_definition(s['reconstruction'], s['original'], s['mask']) for s in (sample, other)
+    ]
     assert result['masked/psnr'] == pytest.approx(np.mean(oracles), abs=1e-9)
     colour = sample['original'][:, 2:6, 0:4].mean((1, 2))
     guess = colour[:, None, None].expand(3, 8, 8)

@@ -24,7 +24,8 @@ def tool(*args, expect=0):
 def trained(tmp_path_factory, image_folder):
     """A work directory after two steps."""
     work_dir = tmp_path_factory.mktemp('work') / 'run'
-    tool('tools/train.py', CONFIG, '--work-dir', work_dir, '--cfg-options', *tiny_options(image_folder))
+    options = tiny_options(image_folder)
+    tool('tools/train.py', CONFIG, '--work-dir', work_dir, '--cfg-options', *options)
     return work_dir
 
 
@@ -74,7 +75,8 @@ def test_reconstruct_files_and_folders(trained, image_folder, tmp_path):
     [
         (['tools/train.py', 'configs/demo/no_such.py'], 'train: no config file'),
         (['tools/train.py', CONFIG, '--cfg-options',
-          'train_dataloader.dataset.dataset.data_root=nowhere'], 'train data has no folder nowhere'),
+          'train_dataloader.dataset.dataset.data_root=nowhere'],
+         'train data has no folder nowhere'),
         (['tools/test.py', CONFIG, 'no_such.pth'], 'test: no checkpoint no_such.pth'),
         (['tools/visualization/reconstruct.py', CONFIG, 'no_such.pth', 'README.md'],
          'reconstruct: no checkpoint no_such.pth'),

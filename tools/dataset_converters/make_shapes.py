@@ -4,7 +4,7 @@
 
 makes, within half a minute on two cores,
 
-    data/shapes/shapes.json                                  what was asked for, and whether it is done
+    data/shapes/shapes.json                                  the request, and whether it is done
     data/shapes/imagenet/{train,val}/<class>/*.jpg           one object each
     data/shapes/coco/{train2017,val2017}/*.jpg               several objects each
     data/shapes/coco/annotations/instances_{train,val}2017.json
@@ -13,6 +13,7 @@ The same arguments give the same bytes, however many workers: every picture is d
 seed (seed, folder, split, index). A finished folder is left as it is, an unfinished one is
 continued, and a folder that holds anything else is never touched.
 """
+
 import argparse
 import functools
 import json
@@ -31,7 +32,7 @@ from finola_mm.datasets.shapes import NAMES, crowd, draw, portrait
 VERSION = 1  # raise it when the same arguments give other pictures
 SPLITS = ('train', 'val')
 FOLDERS = ('imagenet', 'coco')
-MIN_SIZE = 48  # pixels; below it the smallest objects of a scene have no recognisable surface
+SIZES = 48, 1024  # pixels; smaller objects show no surface, larger ones a blurred one
 JPEG_QUALITY = 92
 CATEGORIES = [  # COCO's ids begin at 1 and have gaps: code that takes id - 1 for a class must fail
     {'supercategory': 'shape', 'id': 2 * label + 1, 'name': name}
@@ -39,7 +40,7 @@ CATEGORIES = [  # COCO's ids begin at 1 and have gaps: code that takes id - 1 fo
 ]
 
 
-def parse_args(argv=None):
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Make a small, labelled data set out of nothing, as an ImageNet folder and a '
                     'COCO directory.')
@@ -56,35 +57,41 @@ def parse_args(argv=None):
     parser.add_argument('--workers', type=int, default=os.cpu_count(),
                         help='processes; default: the number of cores, here %(default)s')
     args = parser.parse_args(argv)
-    least = {'seed': 0, 'size': MIN_SIZE, 'train_images': len(NAMES), 'val_images': len(NAMES),
+    least = {'seed': 0, 'size': SIZES[0], 'train_images': len(NAMES), 'val_images': len(NAMES),
              'train_scenes': 1, 'val_scenes': 1, 'workers': 1}
     for name, value in least.items():
         if getattr(args, name) < value:
             parser.error(f'--{name.replace("_", "-")} must be at least {value}, '
                          f'got {getattr(args, name)}')
+    if args.size > SIZES[1]:
+        parser.error(f'--size must be at most {SIZES[1]}, got {args.size}')
     return args
 
 
 # ------------------------------------------------------------------------------------- files
-def write(path, data):
-    """Write all of ``data`` (bytes) or, if interrupted, nothing under this name."""
+def write(path: Path, data: bytes) -> None:
+    """Write all of ``data`` or, if interrupted, nothing under this name."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
+    part = path.with_name(f'.{path.name}.part')
     part.write_bytes(data)
-    part.replace(path)
+    try:
+        part.replace(path)
+    except FileNotFoundError:
+        if not path.exists():  # else a second run beside this one was first, with the same bytes
+            raise
 
 
-def write_json(path, content):
+def write_json(path: Path, content: dict) -> None:
     write(path, json.dumps(content, separators=(',', ':')).encode())
 
 
-def write_jpeg(path, image):
+def write_jpeg(path: Path, image: np.ndarray) -> None:
     """image: (H, W, 3) uint8, RGB."""
     _, data = cv2.imencode('.jpg', image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     write(path, data.tobytes())
 
 
-def claim(out, request):
+def claim(out: Path, request: dict) -> bool:
     """Make ``out`` ours. Return whether it is finished already.
 
     Raises:
@@ -93,12 +100,13 @@ def claim(out, request):
     stamp = out / 'shapes.json'
     if stamp.is_file():
         found = json.loads(stamp.read_text())
-        if found.get('request') != request:
+        if not isinstance(found, dict) or found.get('request') != request:
             raise ValueError(
-                f'{out} was made with other arguments, {found.get("request")}; these are '
-                f'{request}. Choose another --out, or remove the folder.')
+                f'{out} was not made for these arguments: {stamp.name} holds {found}, '
+                f'not {request}. Choose another --out, or remove the folder.')
         return found['complete']
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    ours = {f'.{stamp.name}.part'}  # of a run that ended right at its start
+    if out.exists() and (not out.is_dir() or {path.name for path in out.iterdir()} - ours):
         raise ValueError(f'{out} exists and holds something else than this generator makes. '
                          'Nothing was written; choose another --out.')
     write_json(stamp, {'request': request, 'complete': False})
@@ -113,7 +121,7 @@ def _generator(seed, folder, split, index):
     return np.random.default_rng([seed, FOLDERS.index(folder), SPLITS.index(split), index])
 
 
-def make_portrait(out, seed, size, split, index):
+def make_portrait(out: Path, seed: int, size: int, split: str, index: int) -> None:
     label = index % len(NAMES)
     path = out / 'imagenet' / split / NAMES[label] / f'{NAMES[label]}_{index:06d}.jpg'
     if not path.exists():  # there after an interrupted run
@@ -121,7 +129,7 @@ def make_portrait(out, seed, size, split, index):
         write_jpeg(path, draw(scene, photographs(split)).image)
 
 
-def make_scene(out, seed, size, split, index):
+def make_scene(out: Path, seed: int, size: int, split: str, index: int) -> tuple[dict, list[dict]]:
     """Draw one scene. Return its COCO record and those of its objects (without ids)."""
     rng = _generator(seed, 'coco', split, index)
     sides = size * 9 // 8, size * 3 // 2  # 4:3, in either orientation
@@ -140,7 +148,7 @@ def make_scene(out, seed, size, split, index):
         for label, mask, box in zip(drawing.labels, drawing.masks, drawing.boxes, strict=True)]
 
 
-def polygons(mask):
+def polygons(mask: np.ndarray) -> list[list[int]]:
     """The edges of the pixels of a mask, as COCO polygons that rasterise to exactly this mask.
 
     COCO's list of polygons is a union, so a hole has to be part of a polygon: if there is any, all
@@ -188,7 +196,7 @@ def _rings(mask):
 
 
 # --------------------------------------------------------------------------------------- main
-def generate(args, request):
+def generate(args: argparse.Namespace, request: dict) -> None:
     """Draw everything that is not there yet; the annotations come last."""
     common = args.out, args.seed, args.size
     with ProcessPoolExecutor(args.workers, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
@@ -208,11 +216,13 @@ def generate(args, request):
                 'images': records, 'annotations': annotations, 'categories': CATEGORIES})
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     request = {name: value for name, value in vars(args).items() if name not in ('out', 'workers')}
     request['version'] = VERSION
     try:
+        for split in SPLITS:
+            photographs(split)  # here, so that a missing file shows before anything is written
         if claim(args.out, request):
             print(f'{args.out} is complete: nothing to do.')
             return
@@ -220,6 +230,8 @@ def main(argv=None):
         write_json(args.out / 'shapes.json', {'request': request, 'complete': True})
     except (ValueError, OSError) as error:
         sys.exit(f'make_shapes: {error}')
+    except KeyboardInterrupt:
+        sys.exit(f'make_shapes: stopped; the same command goes on with {args.out}')
     print(f'{args.out}: {args.train_images} + {args.val_images} objects, '
           f'{args.train_scenes} + {args.val_scenes} scenes, {len(NAMES)} classes.')
 

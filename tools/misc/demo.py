@@ -46,7 +46,8 @@ def main() -> None:
     print(f"""
 Masked region of held-out images, PSNR
   mean colour of the visible block   {metrics['masked/psnr_mean_colour']:6.2f} dB
-  masked FINOLA-B, small encoder     {metrics['masked/psnr']:6.2f} dB   ({metrics['masked/gain']:+.2f})
+  masked FINOLA-B, small encoder     {metrics['masked/psnr']:6.2f} dB
+  gain                               {metrics['masked/gain']:+6.2f} dB
 Picture: {OUT}/reconstruction.png    Whole log: {OUT}/demo.log    {time.time() - start:.0f} s""")
 
 

@@ -22,13 +22,14 @@ import platform
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import sysconfig
 import tarfile
 import time
 from importlib.util import find_spec
 from pathlib import Path
+
+from setup_log import SetupError, SetupLog, clock
 
 ROOT = Path(__file__).resolve().parents[2]
 VENV = ROOT / '.venv'
@@ -39,22 +40,15 @@ PIP = [PYTHON, '-m', 'pip']
 INSTALL = [*PIP, 'install', '--constraint', 'requirements.txt']
 
 LAYOUT = 1  # raise it when every .venv must be made anew although no pin changed
-DISK = 9e9  # bytes while mmcv compiles: torch with its CUDA libraries 7, build and downloads 2
+DISK = 9e9  # bytes at the peak: the finished .venv 5.6, downloads on their way into it 3.1
 JOB_MEMORY = 1.2e9  # bytes for one compiler process; 0.8 measured
 BUILD_TOOLS = ('ninja', 'packaging', 'pip', 'psutil', 'setuptools', 'wheel')
-# pip's last words on a network that is down or that breaks off in the middle
-NO_NETWORK = r'Retrying \(Retry\(total=0|ReadTimeoutError|IncompleteRead|Connection(Reset|Error)'
 
-
-class SetupError(Exception):
-    """What stopped the set-up, in words for the person at the keyboard."""
-
-
-# What is wanted, what is there.
 
 def read_pins():
     """``{'torch': 'torch==2.11.0', …}`` from requirements.txt, in its order."""
-    lines = [line.split('#')[0].strip() for line in (ROOT / 'requirements.txt').open()]
+    text = (ROOT / 'requirements.txt').read_text()
+    lines = [line.split('#')[0].strip() for line in text.splitlines()]
     return {line.split('==')[0]: line for line in lines if line}
 
 
@@ -104,71 +98,13 @@ def check_machine():
                          f'{free / 1e9:.1f} GB are free.')
 
 
-# Screen and processes.
-
-class Screen:
-    """One line that is rewritten on a terminal; elsewhere a plain line every 30 seconds."""
-
-    def __init__(self, title):
-        self.title, self.start, self.shown = title, time.monotonic(), 0
-        if not sys.stdout.isatty():
-            print(title, flush=True)
-
-    def show(self, text, last=False):
-        """Show ``text`` after the time since the start."""
-        elapsed = time.monotonic() - self.start
-        line = f'{self.title} {clock(elapsed)}  {text}'
-        line = line[:shutil.get_terminal_size().columns - 1]
-        if sys.stdout.isatty():
-            print('\r\x1b[K' + line, end='\n' if last else '', flush=True)
-        elif last or elapsed - self.shown >= 30:
-            self.shown = elapsed
-            print(line, flush=True)
-
-
-def clock(seconds):
-    """``'3:07'``."""
-    return '{}:{:02d}'.format(*divmod(int(seconds), 60))
-
-
-def run(command, screen, progress=None, **extra):
-    """Run ``command`` with its output in the log; raise a SetupError where it fails."""
+def run(command, log, progress=None, **extra):
+    """Run ``command`` in the environment of the new ``.venv``."""
     env = {name: value for name, value in os.environ.items() if name[:6] != 'PYTHON'}
     env['PATH'] = os.path.dirname(PYTHON) + os.pathsep + env['PATH']  # for ninja
     env['TMPDIR'] = str(STATE / 'tmp')  # downloads pass through it: GBs, too much for some /tmp
     env.update(PIP_USER='0', PIP_NO_INPUT='1', PIP_DISABLE_PIP_VERSION_CHECK='1', **extra)
-    begin = LOG.stat().st_size if LOG.exists() else 0
-    with LOG.open('a') as log:
-        print('\n$', *command, file=log, flush=True)
-        # The lock travels along (close_fds): where this script is killed outright, the next one
-        # waits for what it left running instead of working beside it.
-        process = subprocess.Popen(command, cwd=str(ROOT), env=env, stdout=log, close_fds=False,
-                                   stderr=subprocess.STDOUT, start_new_session=True)
-        try:
-            while process.poll() is None:
-                screen.show(progress() if progress else last_line(begin))
-                time.sleep(0.2)
-        except BaseException:  # Ctrl-C or a signal: take pip and the compilers down too
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait()
-            raise
-    if process.returncode:
-        raise SetupError(explain(LOG.read_bytes()[begin:].decode(errors='replace')))
-
-
-def last_line(begin):
-    """The newest line of the log since ``begin``."""
-    lines = LOG.read_bytes()[begin:].decode(errors='replace').split('\n')
-    return next((line.strip() for line in reversed(lines) if line.strip()), '')
-
-
-def explain(output):
-    """Why a command failed, from its output."""
-    if re.search(NO_NETWORK, output):
-        return ('The package index cannot be reached. Check the network (pip obeys HTTPS_PROXY and '
-                f'PIP_INDEX_URL),\nthen run the same command again. Details: {LOG}')
-    tail = '\n'.join(f'    {line}' for line in output.rstrip().splitlines()[-15:])
-    return f'This failed (all of it is in {LOG}):\n{tail}'
+    log.run(command, ROOT, env, progress)
 
 
 def remove(path):
@@ -179,38 +115,36 @@ def remove(path):
         path.unlink()
 
 
-# The steps.
-
-def make_venv(pins, screen):
+def make_venv(pins, log):
     """An empty environment and the build tools."""
     for entry in VENV.iterdir():  # remains of an interrupted attempt
         if entry not in (STATE, LOG):
             remove(entry)
     base = getattr(sys, '_base_executable', sys.executable)  # this may run in the old .venv
-    run([base, '-m', 'venv', str(VENV)], screen)
-    run([*INSTALL, *BUILD_TOOLS], screen)
+    run([base, '-m', 'venv', str(VENV)], log)
+    run([*INSTALL, *BUILD_TOOLS], log)
 
 
-def install_torch(pins, screen):
+def install_torch(pins, log):
     """torch and its torchvision: by far the largest download."""
-    run([*INSTALL, 'torch', 'torchvision'], screen)
+    run([*INSTALL, 'torch', 'torchvision'], log)
 
 
-def install_others(pins, screen):
+def install_others(pins, log):
     """Everything that comes ready-made."""
     others = [name for name in pins if name != 'onedl-mmcv']
-    run([*INSTALL, '--no-build-isolation', *others], screen)
+    run([*INSTALL, '--no-build-isolation', *others], log)
     # again, over the files of its twin: requirements.txt says why
-    run([*INSTALL, '--force-reinstall', '--no-deps', 'opencv-python-headless'], screen)
+    run([*INSTALL, '--force-reinstall', '--no-deps', 'opencv-python-headless'], log)
 
 
-def install_mmcv(pins, screen):
+def install_mmcv(pins, log):
     """mmcv with its compiled ops: from the cache where it holds this very build, else compiled."""
     kept = kept_builds(pins)
-    wheel = next(kept.glob('*.whl'), None) or build_mmcv(pins, screen)
+    wheel = next(kept.glob('*.whl'), None) or build_mmcv(pins, log)
     try:
-        run([*INSTALL, '--no-deps', '--force-reinstall', str(wheel)], screen)
-        run([PYTHON, '-c', 'import torch, mmcv._ext'], screen)
+        run([*INSTALL, '--no-deps', '--force-reinstall', str(wheel)], log)
+        run([PYTHON, '-c', 'import torch, mmcv._ext'], log)
     except SetupError:
         remove(wheel)  # the next attempt links or compiles it anew
         raise
@@ -219,13 +153,13 @@ def install_mmcv(pins, screen):
         part = kept / f'part-{os.getpid()}'
         shutil.copy(str(wheel), str(part))
         part.rename(kept / wheel.name)
-    remove(STATE / 'mmcv')
+    remove(STATE / 'build')
 
 
 def kept_builds(pins):
     """The folder that keeps the wheel of this mmcv for this torch, Python and C library."""
     if os.environ.get('FINOLA_NO_CACHE', '0') != '0':
-        return STATE / 'mmcv' / 'kept'
+        return STATE / 'build' / 'kept'
     cache = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache', 'finola_mm')
     torch = next(VENV.glob('lib/python*/site-packages/torch-*.dist-info')).stem
     ops = 'cuda' if os.environ.get('FORCE_CUDA') == '1' else 'cpu'
@@ -234,13 +168,13 @@ def kept_builds(pins):
     return cache / '_'.join([pins['onedl-mmcv'], torch, python, system, ops])
 
 
-def build_mmcv(pins, screen):
+def build_mmcv(pins, log):
     """Compile mmcv and return its wheel; files that an earlier attempt compiled are kept."""
-    work = STATE / 'mmcv'
+    work = STATE / 'build'
     source = work / pins['onedl-mmcv'].replace('-', '_').replace('==', '-')
     if not source.exists():
         run([*PIP, 'download', '--no-deps', '--no-build-isolation', '--no-binary=onedl-mmcv',
-             '--dest', str(work), pins['onedl-mmcv']], screen)
+             '--dest', str(work), pins['onedl-mmcv']], log)
         with tarfile.open(f'{source}.tar.gz') as archive:
             archive.extractall(str(work / 'unpacked'))
         (work / 'unpacked' / source.name).rename(source)
@@ -251,8 +185,9 @@ def build_mmcv(pins, screen):
         ready = len(list(source.glob('build/temp*/**/*.o')))
         return f'{ready} of {total} files compiled' if total else 'preparing'
 
-    # -g0: the debug information that Python's own flags ask for is a third of the compile time.
-    extra = {name: f'{os.environ.get(name, "")} -g0' for name in ('CFLAGS', 'CXXFLAGS')}
+    # The debug information that Python's own flags ask for is a third of the compile time. CPPFLAGS
+    # because setuptools appends them to those flags; CFLAGS would replace them, -O2 and all.
+    extra = {'CPPFLAGS': os.environ.get('CPPFLAGS', '') + ' -g0'}
     # CPU ops, also where there is a GPU: nothing here needs the others, and those need a CUDA
     # toolkit that fits torch. FORCE_CUDA=1 asks for them.
     if os.environ.get('FORCE_CUDA') != '1':
@@ -261,13 +196,13 @@ def build_mmcv(pins, screen):
     jobs = max(1, min(len(os.sched_getaffinity(0)), int(memory // JOB_MEMORY)))
     extra['MAX_JOBS'] = os.environ.get('MAX_JOBS', str(jobs))
     run([*PIP, 'wheel', '--verbose', '--no-deps', '--no-build-isolation', '--no-cache-dir',
-         '--wheel-dir', str(work / 'dist'), str(source)], screen, progress, **extra)
+         '--wheel-dir', str(work / 'dist'), str(source)], log, progress, **extra)
     return next((work / 'dist').glob('*.whl'))
 
 
-def install_project(pins, screen):
+def install_project(pins, log):
     """This checkout in editable form."""
-    run([*INSTALL, '--no-deps', '--no-build-isolation', '--editable', str(ROOT)], screen)
+    run([*INSTALL, '--no-deps', '--no-build-isolation', '--editable', str(ROOT)], log)
 
 
 STEPS = {
@@ -278,8 +213,6 @@ STEPS = {
     'project': (install_project, 'this project'),
 }
 
-
-# The frame.
 
 def prepare(key):
     """Leave a ``.venv`` with this ``key``: the one that is there, or an empty one."""
@@ -326,17 +259,17 @@ def main():
         steps = missing_steps(key)  # another set-up may have done them meanwhile
         if not steps:
             return
-        start = time.monotonic()
+        start, log = time.monotonic(), SetupLog(LOG)
         if 'mmcv' in steps:
             check_machine()
             print('Setting up .venv, once (details in .venv/setup.log)', flush=True)
         prepare(key)
         for step, stamp in steps.items():
             work, title = STEPS[step]
-            screen = Screen(f' {list(STEPS).index(step) + 1}/{len(STEPS)} {title:26}')
-            work(pins, screen)
+            log.start(f' {list(STEPS).index(step) + 1}/{len(STEPS)} {title:26}')
+            work(pins, log)
             (STATE / step).write_text(stamp)
-            screen.show('done', last=True)
+            log.show('done', last=True)
         remove(STATE / 'tmp')
         print(f'Set-up done in {clock(time.monotonic() - start)}.', flush=True)
 

@@ -1,0 +1,138 @@
+"""The drawing of the small scenes, against geometry worked out pixel by pixel in float64."""
+
+import numpy as np
+import pytest
+
+from finola_mm.datasets import shapes
+from finola_mm.datasets.shape_classes import (
+    CLASSES,
+    PATCH,
+    PHOTOGRAPHS,
+    load_photographs,
+    surface,
+)
+
+
+@pytest.fixture(scope='module')
+def photographs():
+    return load_photographs('train')
+
+
+def rng(*key):
+    return np.random.default_rng(key)
+
+
+def edges(thing):
+    """The outline in the image: (E, 2) begins and (E, 2) ends, from the pose by its definition."""
+    cos, sin = np.cos(thing.angle), np.sin(thing.angle)
+    begins, ends = [], []
+    for ring in CLASSES[shapes.NAMES[thing.label]][0]:
+        u, v = ring[:, 0] * thing.stretch, ring[:, 1]
+        points = np.stack([cos * u - sin * v, sin * u + cos * v], 1) * thing.radius + thing.centre
+        begins.append(points)
+        ends.append(np.roll(points, -1, axis=0))
+    return np.concatenate(begins), np.concatenate(ends)
+
+
+def inside_and_distance(thing, size):
+    """Per pixel centre: inside by counting crossings of a ray; distance to the outline, pixels."""
+    y, x = (np.mgrid[:size[0], :size[1]] + 0.5).reshape(2, -1, 1)  # (HW, 1)
+    (x0, y0), (x1, y1) = (points.T[:, None] for points in edges(thing))  # (1, E)
+    with np.errstate(divide='ignore', invalid='ignore'):
+        crosses = ((y0 > y) != (y1 > y)) & (x < x0 + (y - y0) * (x1 - x0) / (y1 - y0))
+    length = (x1 - x0) ** 2 + (y1 - y0) ** 2
+    t = (((x - x0) * (x1 - x0) + (y - y0) * (y1 - y0)) / np.maximum(length, 1e-12)).clip(0, 1)
+    distance = np.hypot(x - x0 - t * (x1 - x0), y - y0 - t * (y1 - y0)).min(1)
+    return (crosses.sum(1) % 2 == 1).reshape(size), distance.reshape(size)
+
+
+@pytest.mark.parametrize('label', range(len(shapes.NAMES)), ids=shapes.NAMES)
+def test_mask_is_the_outline(label, photographs):
+    scene = shapes.portrait(rng(1, label), 96, label)
+    drawing = shapes.draw(scene, photographs)
+    assert drawing.labels.tolist() == [label]
+    inside, distance = inside_and_distance(scene.things[0], scene.size)
+    # The two rules, "more than half covered" and "centre inside", disagree only where the outline
+    # runs within half a pixel of the centre; a mask shifted by (0.5, 0.5) disagrees out to 0.7.
+    assert distance[drawing.masks[0] != inside].max(initial=0) < 0.5
+
+
+@pytest.mark.parametrize('seed', range(12))
+def test_nearer_objects_hide_farther_ones(seed, photographs):
+    scene = shapes.crowd(rng(2, seed), (90, 120))
+    drawing = shapes.draw(scene, photographs)
+    alone = [shapes.draw(scene._replace(things=(thing,)), photographs) for thing in scene.things]
+    # From the front: what is left of each, by the definition of visibility.
+    taken, expected = np.zeros(scene.size, bool), []
+    for single in reversed(alone):
+        whole = single.masks[0]
+        visible = whole & ~taken
+        if visible.sum() > shapes.HIDDEN * whole.sum():
+            expected.append((single.labels[0], visible))
+            taken |= whole
+    expected = expected[::-1]
+    assert drawing.labels.tolist() == [label for label, _ in expected]
+    np.testing.assert_array_equal(drawing.masks, [visible for _, visible in expected])
+    assert drawing.masks.sum(0).max() == 1  # no pixel shows two objects
+    for mask, (x, y, width, height) in zip(drawing.masks, drawing.boxes, strict=True):
+        rows, columns = np.nonzero(mask)
+        assert (x, y) == (columns.min(), rows.min())
+        assert (x + width - 1, y + height - 1) == (columns.max(), rows.max())
+
+
+def test_fully_hidden_object_is_dropped(photographs):
+    scene = shapes.portrait(rng(3), 96, shapes.NAMES.index('ball'))
+    ball = scene.things[0]
+    star = ball._replace(label=shapes.NAMES.index('star'), radius=0.8 * ball.radius)
+    hidden = shapes.draw(scene._replace(things=(star, ball)), photographs)
+    without = shapes.draw(scene, photographs)
+    assert hidden.labels.tolist() == [ball.label]
+    np.testing.assert_array_equal(hidden.image, without.image)
+    # The other way round both are seen.
+    both = shapes.draw(scene._replace(things=(ball, star)), photographs)
+    assert both.labels.tolist() == [ball.label, star.label]
+
+
+def test_scene_without_objects(photographs):
+    drawing = shapes.draw(shapes.portrait(rng(4), 64, 0)._replace(things=()), photographs)
+    assert drawing.masks.shape == (0, 64, 64)
+    assert drawing.boxes.shape == (0, 4)
+
+
+def test_drawing_is_a_function_of_the_scene(photographs):
+    first, second = (shapes.draw(shapes.crowd(rng(5), (80, 60)), photographs) for _ in range(2))
+    assert first.image.shape == (80, 60, 3)
+    assert first.image.dtype == np.uint8
+    np.testing.assert_array_equal(first.image, second.image)
+    other = shapes.draw(shapes.crowd(rng(6), (80, 60)), photographs)
+    assert (first.image != other.image).any()
+
+
+def test_nothing_but_the_outline_and_the_surface_knows_the_class():
+    """Colours, pose, background and light come out the same whatever the class."""
+    scenes = [shapes.portrait(rng(7), 96, label) for label in range(len(shapes.NAMES))]
+    assert len({repr(s._replace(things=(s.things[0]._replace(label=0),))) for s in scenes}) == 1
+    assert [scene.things[0].label for scene in scenes] == list(range(len(shapes.NAMES)))
+
+
+@pytest.mark.parametrize('name', CLASSES)
+def test_surfaces_are_grey_pictures_with_a_pattern(name, photographs):
+    patches = np.stack([surface(name, rng(8, i), photographs) for i in range(4)])
+    assert patches.shape == (4, PATCH, PATCH)
+    assert patches.min() >= 0
+    assert patches.max() <= 1
+    assert (patches.std((1, 2)) > 0.1).all()  # a flat surface would show nothing
+    np.testing.assert_array_equal(patches[0], surface(name, rng(8, 0), photographs))
+
+
+def test_train_and_val_crop_different_parts_of_the_photographs():
+    train, val = load_photographs('train'), load_photographs('val')
+    for name, (*_, train_box, val_box, (_, largest)) in PHOTOGRAPHS.items():
+        for regions, (x0, y0, x1, y1) in ((train, train_box), (val, val_box)):
+            assert regions[name].shape == (y1 - y0, x1 - x0)
+            assert largest <= min(regions[name].shape)
+        apart = [a[i + 2] < b[i] for i in (0, 1) for a, b in
+                 ((train_box, val_box), (val_box, train_box))]
+        assert any(apart), name
+    with pytest.raises(ValueError, match="'train' or 'val', got 'test'"):
+        load_photographs('test')

@@ -1,0 +1,44 @@
+import pytest
+import torch
+
+from finola_mm.necks import BlockFINOLANeck, TransformerUpsampler
+
+
+@pytest.mark.parametrize('steps', ['block', 'element'])
+def test_neck_unrolls_the_last_map(steps):
+    neck = BlockFINOLANeck(8, steps=steps)
+    early, last = torch.randn(2, 4, 8, 8), torch.randn(2, 8, 2, 3)
+    offset = torch.tensor([[0, 0], [2, 1]])
+    z = neck((early, last), offset)
+    assert z.shape == (2, 8, 4, 6)
+    assert torch.equal(z, neck.finola.blockwise(last, offset, steps))
+
+
+def test_neck_refuses_an_unknown_word():
+    with pytest.raises(ValueError, match="steps is 'patch'"):
+        BlockFINOLANeck(8, steps='patch')
+
+
+def test_upsampler_has_no_positions():
+    """Without positional embedding it commutes with every permutation of the positions."""
+    torch.manual_seed(0)
+    upsampler = TransformerUpsampler(8, 16, depth=2, num_heads=4, patch_size=4).double()
+    z = torch.randn(2, 8, 3, 5, dtype=torch.float64)
+    order = torch.randperm(15)
+    shuffled = z.flatten(2)[:, :, order].view_as(z)
+
+    def patches(image):  # (N, 3, 12, 20) -> (N, 15, 3*4*4)
+        return image.unfold(2, 4, 4).unfold(3, 4, 4).permute(0, 2, 3, 1, 4, 5).reshape(2, 15, 48)
+
+    image = upsampler(z)
+    assert image.shape == (2, 3, 12, 20)
+    expected = patches(image)[:, order]
+    torch.testing.assert_close(patches(upsampler(shuffled)), expected, rtol=0, atol=1e-12)
+
+
+def test_parameter_count_of_table_10():
+    """6 blocks of width 512, 12 D^2 + 13 D each; embedding, norm and linear to 16 x 16 x 3."""
+    upsampler = TransformerUpsampler(2880)
+    d = 512
+    expected = 6 * (12 * d**2 + 13 * d) + (2880 + 1) * d + 2 * d + (d + 1) * 768
+    assert sum(p.numel() for p in upsampler.parameters()) == expected

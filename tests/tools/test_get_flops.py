@@ -1,0 +1,118 @@
+"""The counter against counts by hand, and the command line on real configs."""
+
+import importlib.util
+import re
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from finola_mm.layers import FormerToMobile, MobileToFormer
+
+SCRIPT = 'tools/analysis/get_flops.py'
+
+
+@pytest.fixture
+def tool(project_root):
+    """The script as a module."""
+    spec = importlib.util.spec_from_file_location('get_flops', SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def run(tool, monkeypatch, capsys):
+    def run(*args):
+        monkeypatch.setattr(sys, 'argv', [SCRIPT, *args])
+        tool.main()
+        return capsys.readouterr().out
+    return run
+
+
+class Products(nn.Module):
+    """One of each kind of product, on a batch of 2."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(4, 8, 3, stride=2, padding=1, groups=2)
+        self.linear = nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = self.conv(x)                                        # (2, 8, 3, 4) of (2, 4, 5, 7)
+        x = self.linear(x.flatten(2).transpose(1, 2))           # (2, 12, 5)
+        x = torch.bmm(x, x.transpose(1, 2))                     # (2, 12, 12)
+        q = x[:, None, :, :6]                                   # (2, 1, 12, 6)
+        return F.scaled_dot_product_attention(q, q[:, :, :7], q[:, :, :7])
+
+
+def test_every_product_is_counted(tool):
+    conv = 2 * 8 * 3 * 4 * (4 // 2 * 9)
+    linear = 2 * 12 * 8 * 5
+    bmm = 2 * 12 * 5 * 12
+    attention = 2 * (12 * 6 * 7 + 12 * 7 * 6)
+    counts = tool.count_madds(Products(), torch.randn(2, 4, 5, 7))
+    assert counts == {
+        '': conv + linear + bmm + attention, 'conv': conv, 'linear': linear
+    }
+
+
+def test_the_bridges_by_hand(tool):
+    x, tokens = torch.randn(3, 8, 4, 5), torch.randn(3, 6, 16)
+    read = tool.count_madds(MobileToFormer(8, 16), x, tokens)['']
+    assert read == 3 * (3 * 6 * 16 * 8 + 2 * 6 * 8 * 20)        # query, gate, out; q k, weights v
+    write = tool.count_madds(FormerToMobile(8, 16), x, tokens)['']
+    assert write == 3 * (2 * 6 * 16 * 8 + 2 * 6 * 8 * 20)       # key, value; q k, weights v
+
+
+@pytest.mark.parametrize('suffix, figures', [
+    ('', r'25\.10 +77\.40 +paper: 25\.0 M, 77\.5 G'),
+    ('_w1440', r'11\.80 +20\.22 +paper: 11\.7 M, 20\.4 G'),
+    ('_w720', r'4\.95 +5\.50 +paper: 4\.9 M, 5\.6 G'),
+])
+def test_encoders_beside_the_paper(run, suffix, figures):
+    out = run(f'configs/selfsup/masked_finola_b{suffix}.py')
+    assert re.search(rf'encoder alone, 800 x 1333\n.*\n +encoder +{figures}\n', out), out
+    assert 'attention products included' in out
+
+
+def test_the_parts_of_a_model_add_up(run):
+    out = run('configs/demo/masked_finola_b.py', '--shape', '64', '64')
+    assert 'encoder alone, 64 x 64' in out
+    assert 'finola_mm.MaskedFINOLA, loss of one image, 128 x 128' in out
+    table = out.split('128 x 128')[1]
+    rows = {
+        name: (float(params), float(madds))
+        for name, params, madds in re.findall(r'^ +(\w+) +([\d.]+) +([\d.]+)$', table, re.M)
+    }
+    total = rows.pop('sum')
+    assert set(rows) == {'backbone', 'neck', 'upsampler', 'head'}
+    for column in range(2):
+        assert sum(row[column] for row in rows.values()) == pytest.approx(total[column], abs=0.02)
+
+
+def test_options_reach_the_model(run):
+    out = run('configs/demo/masked_finola_b.py', '--cfg-options', 'model.upsampler.depth=1',
+              'model.backbone.frozen_stages=5')
+    assert 'MaskedFINOLA' in out
+    assert re.search(r'upsampler +0\.6', out), out
+
+
+@pytest.mark.parametrize('path, message', [
+    ('configs/selfsup/masked_finola_bb.py', 'no config file .*near it: .*masked_finola_b.py'),
+    ('configs/_base_/default_runtime.py', 'defines no model with a backbone'),
+])
+def test_one_clear_message(run, path, message):
+    with pytest.raises(SystemExit, match=message):
+        run(path)
+
+
+def test_sizes_of_pipelines(tool):
+    resize = dict(type='Resize', scale=(1333, 800))
+    assert tool.image_size([resize, dict(type='PackDetInputs')]) == (800, 1333)
+    crop = dict(type='CenterCrop', crop_size=128)
+    assert tool.image_size([dict(type='ResizeEdge', scale=144), crop]) == (128, 128)
+    with pytest.raises(ValueError, match='no transform with crop_size or scale'):
+        tool.image_size([dict(type='PackInputs')])

@@ -1,0 +1,144 @@
+"""Parameters and multiply-adds of a config's model: tools/analysis/get_flops.py CONFIG [options].
+
+First the encoder alone, at the paper's 800 x 1333 or at --shape, beside the published figures; then
+every part of the model for one training image of the config's own size. Needs no data.
+"""
+
+import argparse
+from collections.abc import Iterable, Sequence
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.structures import BaseDataElement
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from finola_mm.engine import load_config
+
+# arXiv 2305.16319: parameters (M) and MAdds (G) at 800 x 1333, Table 4; of the two widest Table 2
+# gives the parameters.
+PUBLISHED = {
+    'w720': (4.9, 5.6),
+    'w1440': (11.7, 20.4),
+    'w2880': (25.0, 77.5),
+    'w4320': (43.5, None),
+    'w5760': (67.6, None),
+}
+PAPER_SHAPE = (800, 1333)
+
+# name of the part, parameters, multiply-adds
+Row = tuple[str, int, float]
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Count parameters and multiply-adds')
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--shape',
+        type=int,
+        nargs=2,
+        default=PAPER_SHAPE,
+        metavar=('H', 'W'),
+        help="image for the encoder alone; by default the paper's 800 1333",
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='settings to change, key=value; nested: a.b=1; lists: a="[1,2]"',
+    )
+    return parser.parse_args()
+
+
+def count_madds(model: nn.Module, *args, **kwargs) -> dict[str, float]:
+    """Multiply-adds of one forward pass: the whole under '', every module under its name.
+
+    Convolutions, linear layers and matrix products, those of attention included; torch's counter
+    overlooks the CPU's fused attention, so attention runs as matrix products here.
+    """
+    model.requires_grad_(False)  # the counter's module hooks trip over torch.no_grad()
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        model(*args, **kwargs)
+    root = type(model).__name__
+    return {
+        name.removeprefix(root).removeprefix('.'): sum(flops.values()) / 2
+        for name, flops in counter.get_flop_counts().items()
+        if name.startswith(root)
+    }
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Parameters, frozen ones too; buffers are none."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def encoder_row(cfg: Config, shape: Sequence[int]) -> Row:
+    """The config's encoder with its final 1x1 convolution, for one image of ``shape``."""
+    with torch.device('meta'):  # shapes are enough to count
+        encoder = MODELS.build({**cfg.model.backbone, 'out_indices': (4,)}).eval()
+        madds = count_madds(encoder, torch.empty(1, 3, *shape))
+    return 'encoder', count_parameters(encoder), madds['']
+
+
+def published(arch: str | dict, shape: Sequence[int]) -> str:
+    """The paper's figures for an encoder, '' where there are none."""
+    params, madds = PUBLISHED.get(arch, (None, None)) if isinstance(arch, str) else (None, None)
+    figures = [f'{params} M'] if params else []
+    if madds and tuple(shape) == PAPER_SHAPE:
+        figures.append(f'{madds} G')
+    return 'paper: ' + ', '.join(figures) if figures else ''
+
+
+def part_rows(cfg: Config, size: tuple[int, int]) -> Iterable[Row]:
+    """Every part of the model and their sum, for the loss of one image of ``size``."""
+    model = MODELS.build(cfg.model).eval()
+    sample = BaseDataElement(metainfo=dict(block_offset=(0, 0)))
+    madds = count_madds(model, torch.zeros(1, 3, *size), [sample], mode='loss')
+    for name, part in model.named_children():
+        if name != 'data_preprocessor':
+            yield name, count_parameters(part), madds.get(name, 0)
+    yield 'sum', count_parameters(model), madds['']
+
+
+def image_size(pipeline: Iterable[dict]) -> tuple[int, int]:
+    """(H, W) of the images that a test pipeline makes, from its last crop or resize."""
+    for transform in reversed(list(pipeline)):
+        if 'crop_size' in transform or 'scale' in transform:
+            size = transform.get('crop_size', transform.get('scale'))
+            return (size, size) if isinstance(size, int) else tuple(size[::-1])
+    raise ValueError('test_pipeline has no transform with crop_size or scale to take the size from')
+
+
+def print_table(title: str, rows: Iterable[Row], note: str = '') -> None:
+    print(f'\n{title}')
+    print(f'  {"":14}{"params (M)":>12}{"MAdds (G)":>12}')
+    for name, params, madds in rows:
+        print(f'  {name:14}{params / 1e6:12.2f}{madds / 1e9:12.2f}   {note}'.rstrip())
+
+
+def main() -> None:
+    args = parse_args()
+    try:
+        cfg = load_config(args.config, options=args.cfg_options)
+        if 'backbone' not in cfg.get('model', {}):
+            raise ValueError(f'{args.config} defines no model with a backbone')
+        size = image_size(cfg.test_pipeline)
+    except (FileNotFoundError, ValueError) as error:
+        raise SystemExit(f'get_flops: {error}') from None
+    init_default_scope(cfg.get('default_scope', 'finola_mm'))
+    note = published(cfg.model.backbone.get('arch'), args.shape)
+    height, width = args.shape
+    print_table(f'encoder alone, {height} x {width}', [encoder_row(cfg, args.shape)], note)
+    height, width = size
+    print_table(f'{cfg.model.type}, loss of one image, {height} x {width}', part_rows(cfg, size))
+    print(
+        '\nMAdds: multiply-adds of the convolutions, linear layers and matrix products of one '
+        'forward\npass, attention products included. paper: the published figures, arXiv '
+        '2305.16319, Tables 2 and 4.'
+    )
+
+
+if __name__ == '__main__':
+    main()
