@@ -25,7 +25,7 @@ demo: setup
 
 test: setup
 	$(RUN) -m pytest $(ARGS)
-	@$(if $(ARGS),,echo "The tests marked slow and gpu were left out: make test ARGS='-m slow' runs those.")
+	@$(if $(ARGS),,echo "The tests marked gpu were left out: make test ARGS='-m gpu' runs those.")
 
 lint: setup
 	$(RUN) -m ruff check

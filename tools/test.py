@@ -9,7 +9,6 @@ from pathlib import Path
 
 from mmengine.config import Config, DictAction
 from mmengine.dist import is_main_process
-from mmengine.evaluator import DumpResults
 from mmengine.runner import Runner
 
 from finola_mm.engine import check_data, find_checkpoint, load_config
@@ -20,7 +19,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file, or a work directory for its last one')
     parser.add_argument('--work-dir', help='where logs go')
-    parser.add_argument('--out', help='write metrics (.json) or predictions (.pkl) to this file')
+    parser.add_argument('--out', help='write the metrics to this .json file')
     parser.add_argument('--show-dir', help='write pictures of the results into this folder')
     parser.add_argument(
         '--cfg-options',
@@ -39,8 +38,8 @@ def apply(args: argparse.Namespace, cfg: Config) -> None:
     """Write the command line's switches into the config."""
     cfg.launcher = args.launcher
     cfg.load_from = find_checkpoint(args.checkpoint)
-    if args.out and Path(args.out).suffix not in ('.json', '.pkl'):
-        raise ValueError(f'--out {args.out}: expected a name that ends in .json or .pkl')
+    if args.out and Path(args.out).suffix != '.json':
+        raise ValueError(f'--out {args.out}: expected a name that ends in .json')
     if args.show_dir:
         cfg.default_hooks.visualization.update(enable=True, out_dir=args.show_dir)
 
@@ -54,10 +53,12 @@ def main() -> None:
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(f'test: {error}') from None
     runner = Runner.from_cfg(cfg)
-    if args.out and args.out.endswith('.pkl'):
-        runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
+    try:  # strict: by itself the runner would test random weights where a checkpoint does not fit
+        runner.load_checkpoint(cfg.load_from, strict=True)
+    except RuntimeError as error:
+        raise SystemExit(f'test: {cfg.load_from} is not of {args.config}: {error}') from None
     metrics = runner.test()
-    if args.out and args.out.endswith('.json') and is_main_process():
+    if args.out and is_main_process():
         Path(args.out).parent.mkdir(parents=True, exist_ok=True)
         Path(args.out).write_text(json.dumps(metrics, indent=2) + '\n')
 

@@ -7,7 +7,7 @@ from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.runner import Runner
 
-from finola_mm.engine import check_data, load_config
+from finola_mm.engine import check_batch, check_data, find_checkpoint, load_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -18,7 +18,8 @@ def parse_args() -> argparse.Namespace:
         '--resume',
         nargs='?',
         const='auto',
-        help='go on from a checkpoint; without a path, from the last one in the work directory',
+        help='go on from a checkpoint file or the last one of a work directory; '
+        "without a path, of this run's own",
     )
     parser.add_argument(
         '--amp',
@@ -51,13 +52,14 @@ def apply(args: argparse.Namespace, cfg: Config) -> None:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.resume:
         cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
+        cfg.load_from = None if args.resume == 'auto' else find_checkpoint(args.resume)
     if args.auto_scale_lr:
         if 'auto_scale_lr' not in cfg:
             raise ValueError(f'{args.config} sets no auto_scale_lr.base_batch_size to scale from')
         cfg.auto_scale_lr.enable = True
     if args.amp:
-        bfloat16 = get_device() == 'cpu' or torch.cuda.is_bf16_supported()
+        cuda = get_device() == 'cuda'
+        bfloat16 = not cuda or torch.cuda.is_bf16_supported(including_emulation=False)
         cfg.optim_wrapper.type = 'finola_mm.BFloat16OptimWrapper' if bfloat16 else 'AmpOptimWrapper'
 
 
@@ -69,7 +71,12 @@ def main() -> None:
         check_data(cfg, ['train'] if args.no_validate else ['train', 'val'])
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(f'train: {error}') from None
-    Runner.from_cfg(cfg).train()
+    runner = Runner.from_cfg(cfg)
+    try:
+        check_batch(runner)
+    except ValueError as error:
+        raise SystemExit(f'train: {error}') from None
+    runner.train()
 
 
 if __name__ == '__main__':

@@ -1,13 +1,14 @@
 # Images without labels, 256 x 256, for pre-training (Table 12; what it leaves open as in MAE).
 #
 # data/imagenet/{train,val}, or the folder that FINOLA_IMAGENET names. Every image below the
-# folder counts, with class folders or without. For a list file, one image a line relative to the
-# folder: --cfg-options train_dataloader.dataset.dataset.ann_file=meta/train.txt
+# folder counts, with class folders or without. For a list file, one image a line without label,
+# relative to train/: --cfg-options train_dataloader.dataset.dataset.ann_file=/path/to/list.txt
 data_root = '{{$FINOLA_IMAGENET:data/imagenet}}'
 
 data_remedy = (
     'Put the images there, link the folder, or name its root by the environment variable '
-    'FINOLA_IMAGENET; the layouts are in the README, "Your own data".')
+    'FINOLA_IMAGENET; without validation images add --no-validate. The layouts are in the README, '
+    '"Your own data".')
 
 data_preprocessor = dict(
     type='mmpretrain.SelfSupDataPreprocessor',

@@ -56,16 +56,16 @@ ARCHS: dict[str, dict[str, Any]] = {
         ),
         out=720,
     ),
-    # Not the paper's: a tenth of W720 for demonstrations and tests on a CPU, with few channels
-    # where the map is large and multiples of 16, the width of its vectors.
+    # Not the paper's: a tenth of W720 for demonstrations and tests on a CPU. Shallow and wide: in a
+    # hundred steps of masked FINOLA on small images it learns far more than 8 narrow blocks.
     'small': dict(
         tokens=(6, 64),
-        stem=16,
+        stem=32,
         stages=(
-            ((16, 16),),
-            ((32, 16),),
-            ((48, 32), (96, 32)),
-            ((96, 64), (128, 64), (128, 64), (192, 64)),
+            ((64, 48),),
+            ((144, 64),),
+            ((192, 96),),
+            ((288, 128),),
         ),
         out=256,
     ),

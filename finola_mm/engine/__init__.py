@@ -1,5 +1,6 @@
 """What MMEngine lacks for our runs."""
 
+from .batch_check import check_batch
 from .bfloat16_optim_wrapper import BFloat16OptimWrapper
 from .config import find_checkpoint, load_config
 from .data_check import IMAGE_SUFFIXES, MissingDataError, check_data
@@ -10,6 +11,7 @@ __all__ = [
     'IMAGE_SUFFIXES',
     'MissingDataError',
     'ReconstructionHook',
+    'check_batch',
     'check_data',
     'draw_reconstructions',
     'find_checkpoint',

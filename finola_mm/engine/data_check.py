@@ -50,12 +50,25 @@ def _paths(dataset: dict) -> Iterator[tuple[Path, str]]:
     for prefix in prefixes.values() if isinstance(prefixes, dict) else [prefixes]:
         # A list file may name its images anywhere below the folder: only the folder is looked at.
         yield Path(root, prefix), 'folder' if ann_file else 'images'
+    if ann_file and dataset.get('with_label') is False:  # a list of images
+        yield _first_listed(Path(root, ann_file), Path(root, prefixes)), 'listed'
+
+
+def _first_listed(file: Path, folder: Path) -> Path:
+    """The first image that a list names: a list of another form shows in its first line."""
+    with open(file) as lines:
+        return Path(folder, next(lines, '').rstrip('\n'))
 
 
 def _check(path: Path, kind: str, split: str, remedy: str) -> None:
     if kind == 'file' and not path.is_file():
         raise MissingDataError(f'the {split} data has no list or annotation file {path}. {remedy}')
-    if kind != 'file' and not path.is_dir():
+    if kind == 'listed' and not path.is_file():
+        raise MissingDataError(
+            f'the list of the {split} data begins with {str(path)!r}, which is no file. A list has '
+            'one path a line, relative to the folder of the split, without labels.'
+        )
+    if kind in ('folder', 'images') and not path.is_dir():
         raise MissingDataError(f'the {split} data has no folder {path}. {remedy}')
     if kind == 'images' and not _has_image(path):
         raise MissingDataError(

@@ -55,29 +55,56 @@ def _column(sample: BaseDataElement) -> list[np.ndarray]:
 
 @HOOKS.register_module()
 class ReconstructionHook(Hook):
-    """Show the first images of every validation and test in the visualizer's backends.
+    """Show some images of every validation and test, taken from all over the data.
+
+    Validation pictures go to the visualizer's backends (files, TensorBoard), a test's picture to
+    ``out_dir``.
 
     Args:
         enable (bool): Whether to draw at all. Defaults to True.
         num_images (int): How many images. Defaults to 8.
-        out_dir (str, optional): Where a test also writes ``reconstruction.png``.
+        out_dir (str, optional): Where a test writes ``reconstruction.png``. Defaults to None.
     """
 
     def __init__(self, *, enable: bool = True, num_images: int = 8, out_dir: str | None = None):
         self.enable = enable
         self.num_images = num_images
         self.out_dir = out_dir
+        self.kept: list[BaseDataElement] = []
 
     @master_only
     def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        if self.enable and batch_idx == 0:
-            picture = draw_reconstructions(outputs[: self.num_images])
-            runner.visualizer.add_image('reconstruction', picture, step=runner.iter)
+        if self.enable:
+            self._keep(outputs, len(runner.val_dataloader))
+
+    @master_only
+    def after_val_epoch(self, runner, metrics=None):
+        if self.enable:
+            runner.visualizer.add_image('reconstruction', self._draw(), step=runner.iter)
 
     @master_only
     def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        if self.enable and self.out_dir and batch_idx == 0:
+        if self.enable and self.out_dir:
+            self._keep(outputs, len(runner.test_dataloader))
+
+    @master_only
+    def after_test_epoch(self, runner, metrics=None):
+        if self.enable and self.out_dir:
             path = Path(self.out_dir, 'reconstruction.png')
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(draw_reconstructions(outputs[: self.num_images])).save(path)
+            Image.fromarray(self._draw()).save(path)
             runner.logger.info(f'Wrote {path}')
+
+    def _keep(self, samples: Sequence[BaseDataElement], num_batches: int) -> None:
+        """The same number from every batch, enough for ``num_images`` in the end."""
+        self.kept += _spread(samples, -(-self.num_images // num_batches))
+
+    def _draw(self) -> np.ndarray:
+        picture = draw_reconstructions(_spread(self.kept, self.num_images))
+        self.kept = []
+        return picture
+
+
+def _spread(items: Sequence, count: int) -> list:
+    """``count`` of the items at equal distances; all, where there are no more."""
+    return list(items[:: max(len(items) // count, 1)][:count])

@@ -13,7 +13,8 @@ column of the block is the source of exactly one masked column,
 
 and likewise for rows with B_neg and B. Hence the map is tiled by four h x w blocks, each in
 the block's own coordinates: the visible one, the one beside it, the one above or below it and
-the diagonal one. No position is computed that the map does not show.
+the diagonal one. No position is computed that the map does not show; but each is stepped by both
+matrices of its axis and the right one is chosen, twice the products that are needed.
 
 Legend: N images, C channels, h x w the visible block, all maps inside are (N, h, w, C).
 """

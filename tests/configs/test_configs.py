@@ -32,6 +32,8 @@ def test_model_and_pipelines_build_and_fit(project_root, path):
     for pipeline in (cfg.train_pipeline, cfg.test_pipeline):
         for transform in pipeline:
             TRANSFORMS.build(transform)
+    (block,) = {t.patch_size for t in cfg.train_pipeline + cfg.test_pipeline if 'Block' in t.type}
+    assert block == model.head.patch_size == model.upsampler.patch_size
     channels = len(model.neck.finola.A)
     assert model.upsampler.embed.in_features == channels
     assert model.backbone.out[0].out_channels == channels

@@ -44,5 +44,16 @@ def test_the_real_config_without_data(project_root, monkeypatch, tmp_path):
         check_data(Config.fromfile(CONFIG))
 
 
+def test_a_list_of_another_form_is_shown(image_folder, tmp_path):
+    labelled, empty, right = (tmp_path / name for name in ('labelled', 'empty', 'right'))
+    labelled.write_text('cat/0.jpg 0\ncat/1.jpg 0\n')
+    empty.touch()
+    right.write_text('cat/0.jpg\n')
+    check_data(config(image_folder, ann_file=str(right), with_label=False))
+    for file, seen in ((labelled, 'cat/0.jpg 0'), (empty, 'train')):
+        with pytest.raises(MissingDataError, match=f'begins with .*{seen}.*without labels'):
+            check_data(config(image_folder, ann_file=str(file), with_label=False))
+
+
 def test_remote_data_is_left_to_the_host():
     check_data(config('s3://bucket/imagenet'))

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from PIL import Image
 
 from tests.conftest import tiny_options
@@ -53,12 +54,56 @@ def test_test_reports_what_training_did(trained, image_folder, tmp_path):
     assert Image.open(show / 'reconstruction.png').size[1] == 4 * 128 + 3 * 2
 
 
-def test_resume_goes_on(trained, image_folder, tmp_path):
-    options = [*tiny_options(image_folder), 'train_cfg.max_iters=3']
+def test_resume_equals_a_run_that_was_not_interrupted(trained, image_folder, tmp_path):
+    options = [*tiny_options(image_folder), 'train_cfg.max_iters=4']
+    resumed = tool('tools/train.py', CONFIG, '--work-dir', tmp_path / 'resumed', '--no-validate',
+                   '--resume', trained, '--cfg-options', *options)
+    assert 'Iter(train) [4/4]' in resumed and 'Iter(train) [2/4]' not in resumed
+    tool('tools/train.py', CONFIG, '--work-dir', tmp_path / 'straight', '--no-validate',
+         '--cfg-options', *options)
+    weights = [
+        torch.load(tmp_path / name / 'iter_4.pth', weights_only=False)['state_dict']
+        for name in ('resumed', 'straight')
+    ]
+    for name, tensor in weights[0].items():
+        assert torch.equal(tensor, weights[1][name]), name
+
+
+def test_amp_and_auto_scale_lr(image_folder, tmp_path):
+    """On the CPU --amp is bfloat16; the learning rate scales by 2 images over 64."""
+    out = tool('tools/train.py', 'configs/demo/masked_finola_b.py', '--work-dir', tmp_path, '--amp',
+               '--auto-scale-lr', '--no-validate', '--cfg-options', *tiny_options(image_folder),
+               'optim_wrapper.type=OptimWrapper')
+    assert "type='finola_mm.BFloat16OptimWrapper'" in out
+    assert f'base_lr: {2e-3 * 1e-2 * 2 / 64:.4e}' in out  # the first step of the warm-up
+
+
+def test_a_checkpoint_of_another_model_is_refused(trained, image_folder, tmp_path):
+    wide = ['--cfg-options', *tiny_options(image_folder), 'model.upsampler.embed_dim=96']
+    for command in (
+        ['tools/test.py', CONFIG, trained, '--work-dir', tmp_path, *wide],
+        ['tools/visualization/reconstruct.py', CONFIG, trained, image_folder / 'val', *wide],
+    ):
+        out = tool(*command, expect=1)
+        assert f'{trained / "iter_2.pth"} is not of {CONFIG}' in out
+        assert 'upsampler.embed.weight' in out
+        assert 'Traceback' not in out
+
+
+def test_fewer_images_than_a_batch(image_folder, tmp_path):
+    options = [*tiny_options(image_folder), 'train_dataloader.batch_size=11']
     out = tool('tools/train.py', CONFIG, '--work-dir', tmp_path, '--no-validate',
-               '--resume', trained / 'iter_2.pth', '--cfg-options', *options)
-    assert 'Iter(train) [3/3]' in out
-    assert 'Iter(train) [1/3]' not in out
+               '--cfg-options', *options, expect=1)
+    assert '10 training images make no batch of 11' in out
+    assert 'Traceback' not in out
+
+
+def test_reconstruct_names_a_file_that_is_no_image(trained, tmp_path):
+    (tmp_path / 'broken.jpg').write_bytes(b'no image')
+    out = tool('tools/visualization/reconstruct.py', CONFIG, trained, tmp_path / 'broken.jpg',
+               '--cfg-options', 'model.upsampler.depth=1', expect=1)
+    assert 'broken.jpg cannot be read as an image' in out
+    assert 'Traceback' not in out
 
 
 def test_reconstruct_files_and_folders(trained, image_folder, tmp_path):

@@ -1,6 +1,6 @@
 """The demo: make the data, pre-train the small encoder, test it, draw what it completes.
 
-Four commands that a user could type; each is shown before it runs, its whole output goes to
+Three commands that a user could type; each is shown before it runs, its whole output goes to
 work_dirs/demo/demo.log.
 """
 
@@ -18,7 +18,7 @@ PROGRESS = re.compile(r'Iter\(train\) \[ *(\d+)/(\d+)\].*?eta: (\S+).*?loss: (\S
 
 def run(log, *command: str) -> None:
     """Run a Python script of the project; show its progress, keep its output in ``log``."""
-    print('\n$ python ' + ' '.join(command), flush=True)
+    print('\n$ .venv/bin/python ' + ' '.join(command), flush=True)
     log.write(f'$ python {" ".join(command)}\n')
     process = subprocess.Popen(
         [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

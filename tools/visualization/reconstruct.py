@@ -8,7 +8,6 @@ per-patch too, is undone. The images go through the config's test pipeline: resi
 import argparse
 from pathlib import Path
 
-import torch
 from mmengine.config import Config, DictAction
 from mmengine.dataset import Compose, default_collate
 from mmengine.device import get_device
@@ -65,7 +64,7 @@ def find_images(paths: list[str]) -> list[Path]:
 def load_model(cfg: Config, checkpoint: str) -> nn.Module:
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     model = MODELS.build(cfg.model)
-    load_checkpoint(model, checkpoint, map_location='cpu')
+    load_checkpoint(model, checkpoint, map_location='cpu', strict=True)
     return model.to(get_device()).eval()
 
 
@@ -75,7 +74,10 @@ def load_batch(cfg: Config, files: list[Path], offset: list[int] | None, seed: i
     samples = []
     for i, file in enumerate(files):
         with seeded(SampleKey(seed, 0, i)):
-            samples.append(pipeline(dict(img_path=str(file), sample_idx=i)))
+            try:
+                samples.append(pipeline(dict(img_path=str(file), sample_idx=i)))
+            except Exception as error:  # each decoder has its own way to fail
+                raise ValueError(f'{file} cannot be read as an image ({error!r})') from None
     if offset is not None:
         for sample in samples:
             sample['data_samples'].set_metainfo(dict(block_offset=tuple(offset)))
@@ -88,16 +90,20 @@ def main() -> None:
         cfg = load_config(args.config, options=args.cfg_options)
         files = find_images(args.images)
         checkpoint = find_checkpoint(args.checkpoint)
-    except FileNotFoundError as error:
+        if Path(args.out).suffix.lower() not in ('.png', '.jpg', '.jpeg'):
+            raise ValueError(f'--out {args.out}: expected a name that ends in .png or .jpg')
+    except (FileNotFoundError, ValueError) as error:
         raise SystemExit(f'reconstruct: {error}') from None
     if len(files) > args.num:
         print(f'{len(files)} images; drawing the first {args.num} (--num)')
-    model = load_model(cfg, checkpoint)
-    batch = load_batch(cfg, files[: args.num], args.offset, args.seed)
     try:
-        with torch.no_grad():
-            samples = model.val_step(batch)
-    except ValueError as error:  # an offset outside the map, an image size that does not divide
+        model = load_model(cfg, checkpoint)
+    except RuntimeError as error:  # torch lists the tensors that do not fit
+        raise SystemExit(f'reconstruct: {checkpoint} is not of {args.config}: {error}') from None
+    try:
+        batch = load_batch(cfg, files[: args.num], args.offset, args.seed)
+        samples = model.val_step(batch)
+    except ValueError as error:  # a file that is no image, an offset outside the map
         raise SystemExit(f'reconstruct: {error}') from None
     Path(args.out).parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(draw_reconstructions(samples)).save(args.out)
