@@ -88,7 +88,7 @@ def test_table_9():
 def test_shapes(size, form):
     model = build(dynamic_relu=form)
     maps, tokens = model(images(2, 3, *size))
-    widths = [16, 16, 32, 64, 256]
+    widths = [48, 64, 96, 128, 256]
     for channels, stride, x in zip(widths, (2, 4, 8, 16, 16), maps, strict=True):
         assert x.shape == (2, channels, *(math.ceil(s / stride) for s in size))
         assert x.isfinite().all()

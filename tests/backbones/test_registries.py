@@ -19,7 +19,7 @@ CLASSIFIER = dict(
 DETECTOR = dict(
     type='RetinaNet',
     backbone=dict(**BACKBONE, out_indices=(2, 3)),
-    neck=dict(type='FPN', in_channels=[32, 64], out_channels=16, num_outs=2),
+    neck=dict(type='FPN', in_channels=[96, 128], out_channels=16, num_outs=2),
     bbox_head=dict(
         type='RetinaHead',
         num_classes=3,

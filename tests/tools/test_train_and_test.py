@@ -21,6 +21,11 @@ def tool(*args, expect=0):
     return result.stdout + result.stderr
 
 
+def picture_size(path):
+    with Image.open(path) as picture:
+        return picture.size
+
+
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory, image_folder):
     """A work directory after two steps."""
@@ -51,7 +56,7 @@ def test_test_reports_what_training_did(trained, image_folder, tmp_path):
     assert metrics['masked/gain'] == pytest.approx(
         metrics['masked/psnr'] - metrics['masked/psnr_mean_colour']
     )
-    assert Image.open(show / 'reconstruction.png').size[1] == 4 * 128 + 3 * 2
+    assert picture_size(show / 'reconstruction.png')[1] == 4 * 128 + 3 * 2
 
 
 def test_resume_equals_a_run_that_was_not_interrupted(trained, image_folder, tmp_path):
@@ -75,7 +80,7 @@ def test_amp_and_auto_scale_lr(image_folder, tmp_path):
                '--auto-scale-lr', '--no-validate', '--cfg-options', *tiny_options(image_folder),
                'optim_wrapper.type=OptimWrapper')
     assert "type='finola_mm.BFloat16OptimWrapper'" in out
-    assert f'base_lr: {2e-3 * 1e-2 * 2 / 64:.4e}' in out  # the first step of the warm-up
+    assert f' lr: {2e-3 * 1e-2 * 2 / 64:.4e}' in out  # the first step of the warm-up
 
 
 def test_a_checkpoint_of_another_model_is_refused(trained, image_folder, tmp_path):
@@ -112,7 +117,7 @@ def test_reconstruct_files_and_folders(trained, image_folder, tmp_path):
          image_folder / 'train/cat/0.jpg', '--out', picture, '--offset', 0, 4,
          '--cfg-options', 'model.upsampler.depth=1')
     width = 72 + 5 * (128 + 2)
-    assert Image.open(picture).size == (width, 4 * 128 + 3 * 2)
+    assert picture_size(picture) == (width, 4 * 128 + 3 * 2)
 
 
 @pytest.mark.parametrize(
