@@ -32,4 +32,5 @@ lint: setup
 	@for script in .ci/run $$(find tools tests -name '*.sh'); do bash -n $$script || exit 1; done
 
 bench: setup
+	@$(RUN) tools/dataset_converters/make_shapes.py --out data/shapes
 	@for script in benchmarks/*.py; do echo "== $$script"; $(RUN) $$script || exit 1; done

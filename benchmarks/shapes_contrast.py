@@ -30,10 +30,11 @@ K = 20  # neighbours
 
 def load(folder):
     """-> images (N, 3, SIDE + MARGIN, SIDE + MARGIN) uint8 and labels (N,), in class order."""
-    classes = sorted(path for path in folder.iterdir() if path.is_dir())
+    classes = sorted(path for path in folder.glob('*') if path.is_dir())
     files = [(file, label) for label, path in enumerate(classes) for file in sorted(path.iterdir())]
     if not files:
-        raise SystemExit(f'{folder} holds no class folders with images')
+        raise SystemExit(f'{folder} holds no class folders with images; make them: python '
+                         'tools/dataset_converters/make_shapes.py --out data/shapes')
     side = SIDE + MARGIN
     images = np.stack([
         cv2.resize(cv2.imread(str(file))[..., ::-1], (side, side), interpolation=cv2.INTER_AREA)
