@@ -75,7 +75,7 @@ setup(
     python_requires='>=3.10',
     install_requires=[
         *hosts('torch', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmpretrain'),
-        'torchvision', 'numpy', 'pillow', 'tensorboard',
+        'torchvision', 'numpy', 'pillow', 'safetensors', 'tensorboard',
     ],
     extras_require={
         'demo': DEMO,

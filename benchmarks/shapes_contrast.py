@@ -10,8 +10,6 @@ above the mean colour, and cannot do much better than the best smooth fit withou
 """
 
 import argparse
-import os
-import platform
 import time
 from pathlib import Path
 
@@ -19,6 +17,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from machine import machine
 from torch import nn
 
 from finola_mm import MobileFormer
@@ -132,16 +131,6 @@ def completion(images, rng):
     return {name: np.mean(values) for name, values in psnr.items()}
 
 
-def processor():
-    """The name of the CPU where Linux tells it, else the architecture."""
-    try:
-        lines = Path('/proc/cpuinfo').read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(': ')[1] for line in lines if line.startswith('model name')]
-    return names[0] if names else platform.machine()
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--data', type=Path, default=Path('data/shapes/imagenet'))
@@ -171,9 +160,8 @@ def main():
     rows[f'supervised, {args.steps} steps of {args.batch}, {minutes:.1f} min'] = (
         100 * correct.float().mean().item())
 
-    print(f'{processor()}, {torch.get_num_threads()} threads of '
-          f'{os.cpu_count()} cores, torch {torch.__version__}, seed {args.seed}, '
-          f'{len(images)} + {len(val)} images of {classes} classes\n')
+    print(f'{machine()}, seed {args.seed}, {len(images)} + {len(val)} images of {classes} '
+          'classes\n')
     rows = {'chance': 100 / classes, **rows}
     print('| what tells the classes apart | val top-1, % |\n|---|---|')
     for name, value in rows.items():

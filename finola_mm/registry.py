@@ -26,6 +26,8 @@ TRANSFORMS = _child('TRANSFORMS', 'datasets')
 METRICS = _child('METRICS', 'evaluation')
 
 HOOKS = _child('HOOKS', 'engine')
+LOOPS = _child('LOOPS', 'engine')
 OPTIM_WRAPPERS = _child('OPTIM_WRAPPERS', 'engine')
 OPTIM_WRAPPER_CONSTRUCTORS = _child('OPTIM_WRAPPER_CONSTRUCTORS', 'engine')
 VISUALIZERS = _child('VISUALIZERS', 'engine')
+WEIGHT_INITIALIZERS = _child('WEIGHT_INITIALIZERS', 'engine')

@@ -66,7 +66,7 @@ def test_the_versions_that_were_tried_are_supported(site):
 def test_unsupported_torch(site, version):
     pretend(site, 'torch', version)
     problem, = environment.find_problems()
-    assert f'torch {version} is installed, supported is >=2.4,<2.14' in problem.what
+    assert f'torch {version} is installed, supported is >=2.6,<2.14' in problem.what
     assert problem.mend == ('python -m pip install torch==2.11.0 torchvision==0.26.0',)
 
 

@@ -18,7 +18,7 @@ FLOORS = {
     **{
         name: (
             {'functional', 'layers'} | SIDEWAYS,
-            {'torch', 'mmengine', 'mmcv', 'numpy', 'PIL', 'cv2', 'skimage'},
+            {'torch', 'mmengine', 'mmcv', 'numpy', 'PIL', 'cv2', 'skimage', 'safetensors'},
         )
         for name in FLOOR_2
     },

@@ -11,7 +11,8 @@ from mmengine.config import Config, DictAction
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
-from finola_mm.engine import check_data, find_checkpoint, load_config
+from finola_mm.datasets import BadDataError
+from finola_mm.engine import check_data, find_checkpoint, load_config, load_weights
 
 
 def parse_args() -> argparse.Namespace:
@@ -37,7 +38,7 @@ def parse_args() -> argparse.Namespace:
 def apply(args: argparse.Namespace, cfg: Config) -> None:
     """Write the command line's switches into the config."""
     cfg.launcher = args.launcher
-    cfg.load_from = find_checkpoint(args.checkpoint)
+    cfg.load_from, cfg.resume = None, False  # a config's own are for its training
     if args.out and Path(args.out).suffix != '.json':
         raise ValueError(f'--out {args.out}: expected a name that ends in .json')
     if args.show_dir:
@@ -49,15 +50,19 @@ def main() -> None:
     try:
         cfg = load_config(args.config, options=args.cfg_options, work_dir=args.work_dir)
         apply(args, cfg)
+        checkpoint = find_checkpoint(args.checkpoint)
         check_data(cfg, ['test'])
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(f'test: {error}') from None
     runner = Runner.from_cfg(cfg)
-    try:  # strict: by itself the runner would test random weights where a checkpoint does not fit
-        runner.load_checkpoint(cfg.load_from, strict=True)
-    except RuntimeError as error:
-        raise SystemExit(f'test: {cfg.load_from} is not of {args.config}: {error}') from None
-    metrics = runner.test()
+    try:  # by itself the runner would test random weights where a checkpoint does not fit
+        load_weights(runner.model, checkpoint, allow_unused=False)
+    except ValueError as error:
+        raise SystemExit(f'test: {args.config}: {error}') from None
+    try:
+        metrics = runner.test()
+    except BadDataError as error:
+        raise SystemExit(f'test: {error}') from None
     if args.out and is_main_process():
         Path(args.out).parent.mkdir(parents=True, exist_ok=True)
         Path(args.out).write_text(json.dumps(metrics, indent=2) + '\n')

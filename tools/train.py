@@ -3,11 +3,19 @@
 import argparse
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.device import get_device
 from mmengine.runner import Runner
 
-from finola_mm.engine import check_batch, check_data, find_checkpoint, load_config
+from finola_mm.datasets import BadDataError
+from finola_mm.engine import (
+    CheckpointError,
+    NonFiniteLossError,
+    check_batch,
+    check_data,
+    find_checkpoint,
+    load_config,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -20,6 +28,11 @@ def parse_args() -> argparse.Namespace:
         const='auto',
         help='go on from a checkpoint file or the last one of a work directory; '
         "without a path, of this run's own",
+    )
+    parser.add_argument(
+        '--pretrained',
+        metavar='FILE',
+        help='start from the encoder in this file, or in the last checkpoint of a work directory',
     )
     parser.add_argument(
         '--amp',
@@ -53,6 +66,14 @@ def apply(args: argparse.Namespace, cfg: Config) -> None:
     if args.resume:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else find_checkpoint(args.resume)
+    if args.pretrained:
+        if 'backbone' not in cfg.model:
+            raise ValueError(f'the model of {args.config} has no backbone for --pretrained')
+        initialise(cfg.model.backbone, find_checkpoint(args.pretrained))
+    if cfg.get('load_from') and not cfg.get('resume'):
+        # The runner would load what fits, and train on with the rest as it is.
+        initialise(cfg.model, find_checkpoint(cfg.load_from))
+        cfg.load_from = None
     if args.auto_scale_lr:
         if 'auto_scale_lr' not in cfg:
             raise ValueError(f'{args.config} sets no auto_scale_lr.base_batch_size to scale from')
@@ -61,6 +82,13 @@ def apply(args: argparse.Namespace, cfg: Config) -> None:
         cuda = get_device() == 'cuda'
         bfloat16 = not cuda or torch.cuda.is_bf16_supported(including_emulation=False)
         cfg.optim_wrapper.type = 'finola_mm.BFloat16OptimWrapper' if bfloat16 else 'AmpOptimWrapper'
+
+
+def initialise(module: ConfigDict, checkpoint: str) -> None:
+    """Let the checkpoint be the last initialiser of a model, or of a part of it."""
+    others = module.get('init_cfg') or []
+    others = others if isinstance(others, (list, tuple)) else [others]
+    module.init_cfg = [*others, dict(type='finola_mm.Pretrained', checkpoint=checkpoint)]
 
 
 def main() -> None:
@@ -76,7 +104,10 @@ def main() -> None:
         check_batch(runner)
     except ValueError as error:
         raise SystemExit(f'train: {error}') from None
-    runner.train()
+    try:
+        runner.train()
+    except (BadDataError, CheckpointError, NonFiniteLossError) as error:
+        raise SystemExit(f'train: {error}') from None
 
 
 if __name__ == '__main__':

@@ -8,7 +8,16 @@ default_hooks = dict(
     checkpoint=dict(interval=20, max_keep_ckpts=3),
     visualization=dict(_delete_=True, type='finola_mm.ReconstructionHook'))
 
+# A resumed run draws what the interrupted one would have drawn; a loss that is no number, data that
+# cannot be read and a loader that is too slow are said, or end the run.
+custom_hooks = [
+    dict(type='finola_mm.SeedIterationHook'),
+    dict(type='finola_mm.FiniteLossHook'),
+    dict(type='finola_mm.BadSamplesHook'),
+    dict(type='finola_mm.DataTimeHook'),
+]
+
 vis_backends = [dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]
-visualizer = dict(type='UniversalVisualizer', vis_backends=vis_backends)
+visualizer = dict(_delete_=True, type='UniversalVisualizer', vis_backends=vis_backends)
 
 randomness = dict(seed=0)

@@ -19,12 +19,10 @@ data_preprocessor = dict(
 meta_keys = ('sample_idx', 'img_path', 'block_offset')
 
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
     dict(
-        type='RandomResizedCrop',
+        type='finola_mm.LoadRandomResizedCrop',
         scale=256,
         crop_ratio_range=(0.2, 1.0),
-        backend='pillow',
         interpolation='bicubic'),
     dict(type='RandomFlip', prob=0.5),
     dict(type='finola_mm.RandomBlock', patch_size=16),

@@ -29,6 +29,7 @@ train_dataloader = dict(
     batch_size=64,
     num_workers=1,
     pin_memory=False,
+    sampler=dict(type='finola_mm.SeededInfiniteSampler'),
     dataset=dict(dataset=dict(data_root=data_root, pipeline=train_pipeline)))
 val_dataloader = dict(
     num_workers=1,
@@ -43,7 +44,7 @@ model = dict(
 
 optim_wrapper = dict(
     type='finola_mm.BFloat16OptimWrapper',
-    optimizer=dict(lr=2e-3, weight_decay=0.05, fused=True))
+    optimizer=dict(lr=2e-3, weight_decay=0.05))
 
 max_iters = 1200
 param_scheduler = [

@@ -132,7 +132,7 @@ class MobileFormer(BaseModule):
             records its form, and loading it into a model of the other form raises ValueError.
             Defaults to 'plain'.
         init_cfg (dict, optional): mmengine's initialisation, such as
-            ``dict(type='Pretrained', checkpoint=..., prefix='backbone.')``. Defaults to None.
+            ``dict(type='finola_mm.Pretrained', checkpoint=...)``. Defaults to None.
     """
 
     def __init__(

@@ -1,19 +1,40 @@
 """What MMEngine lacks for our runs."""
 
+from .bad_samples_hook import BadSamplesHook
 from .batch_check import check_batch
 from .bfloat16_optim_wrapper import BFloat16OptimWrapper
+from .checkpoint_file import CheckpointError, read_checkpoint, write_weights
 from .config import find_checkpoint, load_config
 from .data_check import IMAGE_SUFFIXES, MissingDataError, check_data
+from .data_time_hook import DataTimeHook
+from .exact_resume import ExactEpochLoop, SeedIterationHook
+from .finite_loss_hook import FiniteLossHook, NonFiniteLossError
 from .reconstruction_hook import ReconstructionHook, draw_reconstructions
+from .run_record import run_record
+from .weights import Pretrained, encoder_part, find_tensors, load_weights
 
 __all__ = [
     'BFloat16OptimWrapper',
+    'BadSamplesHook',
+    'CheckpointError',
+    'DataTimeHook',
+    'ExactEpochLoop',
+    'FiniteLossHook',
     'IMAGE_SUFFIXES',
     'MissingDataError',
+    'NonFiniteLossError',
+    'Pretrained',
     'ReconstructionHook',
+    'SeedIterationHook',
     'check_batch',
     'check_data',
     'draw_reconstructions',
+    'encoder_part',
     'find_checkpoint',
+    'find_tensors',
     'load_config',
+    'load_weights',
+    'read_checkpoint',
+    'run_record',
+    'write_weights',
 ]

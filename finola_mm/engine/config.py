@@ -1,9 +1,19 @@
 """Read a config for a tool: every mistake ends in one message that names it and its remedy."""
 
 import difflib
+import inspect
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.runner import Runner
+
+# What is read of a config after its file: by the runner's arguments, by the runner elsewhere, and
+# by our tools. Everything else at the top level is a variable that the file itself uses up.
+READ = {
+    *inspect.signature(Runner.__init__).parameters,
+    'compile', 'efficient_conv_bn_eval', 'find_unused_parameters', 'model_wrapper_cfg', 'sync_bn',
+    'data_remedy', 'test_pipeline',
+}
 
 
 def load_config(path: str, *, options: dict | None = None, work_dir: str | None = None) -> Config:
@@ -13,6 +23,7 @@ def load_config(path: str, *, options: dict | None = None, work_dir: str | None 
 
     Raises:
         FileNotFoundError: no such config; the message proposes the nearest names.
+        ValueError: an option that would change nothing.
     """
     file = Path(path)
     if not file.is_file():
@@ -20,9 +31,26 @@ def load_config(path: str, *, options: dict | None = None, work_dir: str | None 
         hint = ', '.join(str(file.parent / name) for name in near) or 'nothing'
         raise FileNotFoundError(f'no config file {path}; near it: {hint}')
     cfg = Config.fromfile(path)
+    for option in options or {}:
+        _check_effect(option, cfg)
     cfg.merge_from_dict(options or {})
     cfg.work_dir = work_dir or cfg.get('work_dir') or str(Path('work_dirs', file.stem))
     return cfg
+
+
+def _check_effect(option: str, cfg: Config) -> None:
+    """Refuse an option that nobody would read: merging one is silent."""
+    name = option.partition('.')[0]
+    if name in READ:
+        return
+    if name in cfg:
+        raise ValueError(
+            f'--cfg-options {option}: {name} is a variable that the config file uses while it is '
+            'read, so a later change has no effect; set the entries that it fills in, such as '
+            'train_dataloader.dataset.dataset.data_root for data_root'
+        )
+    near = ', '.join(difflib.get_close_matches(name, READ)) or 'nothing'
+    raise ValueError(f'--cfg-options {option}: a config has no {name}; near it: {near}')
 
 
 def find_checkpoint(path: str) -> str:

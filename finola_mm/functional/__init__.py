@@ -1,8 +1,11 @@
 """Pure functions of tensors: no state, no dependency but torch."""
 
-from .blockwise import as_offsets, block_mask, finola_blockwise
+from .blockwise import as_offsets, block_mask, finola_blockwise, masked_positions
+from .curvature import gaussian_curvature
 from .norm_linear import at_least_float32, channel_norm, norm_linear_step
-from .patches import crop_block, patch_mean_std, patches_to_image
+from .patches import crop_block, image_to_patches, patches_to_image, take
+from .unroll import finola
+from .wave_speeds import mean_free_condition, wave_speeds
 
 __all__ = [
     'as_offsets',
@@ -10,8 +13,14 @@ __all__ = [
     'block_mask',
     'channel_norm',
     'crop_block',
+    'finola',
     'finola_blockwise',
+    'gaussian_curvature',
+    'image_to_patches',
+    'masked_positions',
+    'mean_free_condition',
     'norm_linear_step',
-    'patch_mean_std',
     'patches_to_image',
+    'take',
+    'wave_speeds',
 ]

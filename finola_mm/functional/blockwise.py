@@ -13,18 +13,24 @@ column of the block is the source of exactly one masked column,
 
 and likewise for rows with B_neg and B. Hence the map is tiled by four h x w blocks, each in
 the block's own coordinates: the visible one, the one beside it, the one above or below it and
-the diagonal one. No position is computed that the map does not show; but each is stepped by both
-matrices of its axis and the right one is chosen, twice the products that are needed.
+the diagonal one. No position is computed that the map does not show, and none by a matrix that is
+not its own: the positions of all blocks are sorted by the quadrant that they unroll into,
 
-Legend: N images, C channels, h x w the visible block, all maps inside are (N, h, w, C).
+    up left, up right, down right, down left
+
+so that those which share a matrix are neighbours: "up" is the first half of this circle, "right"
+its middle. A step is then one product for each run of rows, without a choice afterwards.
+
+Legend: N images, C channels, h x w the visible block, P = N*h*w positions of all blocks.
 """
 
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from .norm_linear import at_least_float32, norm_linear_step
+from .norm_linear import at_least_float32, channel_norm
 
 
 def finola_blockwise(
@@ -42,8 +48,8 @@ def finola_blockwise(
     Args:
         feat: (N, C, h, w), the features of the visible block.
         offset: where it lies in the map, (row, col) for all images or an (N, 2) integer tensor;
-            0 <= row <= h and 0 <= col <= w. Keep it on the CPU: then it is checked without a
-            wait for the device.
+            0 <= row <= h and 0 <= col <= w. Keep it on the CPU: it is looked at there, and a tensor
+            on the device would be waited for.
         A, A_neg, B, B_neg: (C, C), the steps right, left, down and up: z + A @ n(z).
         steps: 'block' takes one step per block offset, the paper's "u and v represent block
             offsets" read literally; 'element' iterates the step once per feature position
@@ -58,21 +64,24 @@ def finola_blockwise(
         ValueError: for shapes, offsets or ``steps`` other than these.
     """
     _check_matrices(feat, A, A_neg, B, B_neg)
-    n, _, h, w = feat.shape
+    n, c, h, w = feat.shape
     if steps not in ('block', 'element'):
         raise ValueError(f"steps is {steps!r}; expected 'block' or 'element'")
-    row, col = as_offsets(offset, (h, w), n).to(feat.device, non_blocking=True).unbind(1)  # (N,)
-    up, rows = (t[:, :, None, None] for t in _direction(row, h))  # (N, h, 1, 1)
-    left, cols = (t[:, None, :, None] for t in _direction(col, w))  # (N, 1, w, 1)
-    if steps == 'block':
-        rows = cols = None
-    vertical = partial(_unroll, up, B_neg, B, eps, rows)  # one block up or down
-    horizontal = partial(_unroll, left, A_neg, A, eps, cols)  # one block to the left or right
+    offsets = as_offsets(offset, (h, w), n)  # (N, 2)
+    ul, ur, dr, dl = _quadrant_sizes(offsets, h, w)
+    row, col = offsets.to(feat.device, non_blocking=True).unbind(1)  # (N,)
+    order, times_y, times_x = _sort_by_quadrant(row, col, h, w)  # (P,), (P, 1), (P, 1)
+    most_y, most_x = (1, 1) if steps == 'block' else (h, w)
+    vertical = partial(_unroll, (B_neg, B), (ul + ur, dr + dl), times_y, most_y, eps)
+    horizontal = partial(_unroll, (A_neg, A, A_neg), (ul, ur + dr, dl), times_x, most_x, eps)
 
-    visible = at_least_float32(feat).permute(0, 2, 3, 1)  # (N, h, w, C)
+    visible = at_least_float32(feat).permute(0, 2, 3, 1).reshape(-1, c)  # (P, C)
+    visible = _Permute.apply(visible, order)
     beside, stacked = horizontal(visible), vertical(visible)
     diagonal = (vertical(beside) + horizontal(stacked)) / 2
-    return _tile(visible, beside, stacked, diagonal, row, col).permute(0, 3, 1, 2)
+    blocks = torch.cat((visible, beside, stacked, diagonal))  # (4P, C)
+    z = _Permute.apply(blocks, _tiling(row, col, h, w, order.argsort()))
+    return z.view(n, 2 * h, 2 * w, c).permute(0, 3, 1, 2)
 
 
 def block_mask(offset, block: tuple[int, int], n: int = 1) -> Tensor:
@@ -94,11 +103,21 @@ def block_mask(offset, block: tuple[int, int], n: int = 1) -> Tensor:
     return ~(visible_y[:, :, None] & visible_x[:, None, :])  # (N, 2h, 2w)
 
 
+def masked_positions(mask: Tensor) -> Tensor:
+    """The masked positions of each map, row by row as one reads: ``block_mask`` as indices.
+
+    mask (N, 2h, 2w), True = masked -> (N, 3*h*w) in 0..4*h*w-1.
+    """
+    mask = mask.flatten(1)
+    # Sorted instead of searched (nonzero): a search has to wait for the device to know how many.
+    order = mask.byte().argsort(dim=1, descending=True, stable=True)  # (N, 4*h*w)
+    return order[:, : mask.shape[1] * 3 // 4]
+
+
 def as_offsets(offset, block: tuple[int, int], n: int | None = None) -> Tensor:
-    """(row, col) or (N, 2) -> (N, 2) int64, checked against 0 <= offset <= block.
+    """(row, col) or (N, 2) -> (N, 2) int64 on the CPU, checked against 0 <= offset <= block.
 
     n: the batch size: how often one pair is repeated, how many pairs are expected.
-    A tensor on a device is taken as it is: to look at its values would wait for the device.
     """
     offsets = torch.as_tensor(offset)
     one_pair = offsets.shape == (2,)
@@ -108,15 +127,35 @@ def as_offsets(offset, block: tuple[int, int], n: int | None = None) -> Tensor:
             f'offset has shape {tuple(offsets.shape)} and type {offsets.dtype}; expected '
             f'integers: one pair (row, col) or a pair for each of {n or "N"} images'
         )
-    offsets = offsets.long().reshape(-1, 2)
-    if offsets.device.type == 'cpu':
-        outside = ((offsets < 0) | (offsets > torch.tensor(block))).any(1)
-        if outside.any():
-            raise ValueError(
-                f'offset {tuple(offsets[outside][0].tolist())} puts a block of {tuple(block)} '
-                f'outside its map: rows go from 0 to {block[0]}, columns from 0 to {block[1]}'
-            )
+    offsets = offsets.long().cpu().reshape(-1, 2)
+    outside = ((offsets < 0) | (offsets > torch.tensor(block))).any(1)
+    if outside.any():
+        raise ValueError(
+            f'offset {tuple(offsets[outside][0].tolist())} puts a block of {tuple(block)} '
+            f'outside its map: rows go from 0 to {block[0]}, columns from 0 to {block[1]}'
+        )
     return offsets.expand(n or 1, 2) if one_pair else offsets
+
+
+def _quadrant_sizes(offsets, h, w) -> list[int]:
+    """How many of the P positions unroll up left, up right, down right, down left."""
+    up, left = offsets.unbind(1)  # so many rows of a block unroll up, so many columns to the left
+    down, right = h - up, w - left
+    sizes = torch.stack((up * left, up * right, down * right, down * left))
+    return sizes.sum(1).tolist()
+
+
+def _sort_by_quadrant(row, col, h, w):
+    """(N,), (N,) -> the order that sorts the P positions, and how far each unrolls on either axis.
+
+    The order is (P,); the distances are in rows and columns, (P, 1) each and sorted.
+    """
+    up, times_y = (t[:, :, None] for t in _direction(row, h))  # (N, h, 1)
+    left, times_x = (t[:, None, :] for t in _direction(col, w))  # (N, 1, w)
+    quadrant = torch.where(up, 1 - left.long(), 2 + left.long())  # (N, h, w) in 0..3
+    order = quadrant.flatten().argsort(stable=True)
+    times = (t.expand_as(quadrant).flatten()[order, None] for t in (times_y, times_x))
+    return order, *times
 
 
 def _direction(start, size):
@@ -129,34 +168,47 @@ def _direction(start, size):
     return backward, torch.where(backward, start, size - start)
 
 
-def _unroll(backward, matrix_neg, matrix, eps, times, z):
-    """Step z (N, h, w, C) by ``matrix_neg`` where ``backward``, else by ``matrix``.
+def _unroll(matrices, sizes, times, most, eps, z):
+    """Step z (P, C): its first ``sizes[0]`` rows by ``matrices[0]`` and so on.
 
-    times: None for one step, else how often each position is stepped.
+    Every row takes one step and row i no more than times[i], times (P, 1), and ``most``.
     """
-
-    def step(z):
-        return torch.where(
-            backward, norm_linear_step(z, matrix_neg, eps), norm_linear_step(z, matrix, eps)
-        )
-
-    if times is None:
-        return step(z)
-    for done in range(times[0].numel()):  # at most one step for each row (column) of the block
-        z = torch.where(times > done, step(z), z)
+    for done in range(most):
+        runs = channel_norm(z, eps).split(sizes)
+        # Under autocast the products run in its type; the statistics and the sum do not.
+        steps = [F.linear(n, m.to(n.dtype)) for n, m in zip(runs, matrices, strict=True)]
+        stepped = z + torch.cat(steps)
+        z = torch.where(times > done, stepped, z) if done else stepped
     return z
 
 
-def _tile(visible, beside, stacked, diagonal, row, col):
-    """Lay four blocks (N, h, w, C) out as the map (N, 2h, 2w, C) around offset (row, col)."""
-    n, h, w, c = visible.shape
+def _tiling(row, col, h, w, rank):
+    """Which row of the four stacked blocks (4P, C) each position of the maps shows, (4P,).
+
+    rank (P,): at which row of its block a position of the features stands.
+    """
     source_y, masked_y = _sources(row, h)  # (N, 2h)
     source_x, masked_x = _sources(col, w)  # (N, 2w)
     block = 2 * masked_y.long()[:, :, None] + masked_x.long()[:, None, :]  # (N, 2h, 2w) in 0..3
-    image = torch.arange(n, device=row.device)[:, None, None]
-    index = ((block * n + image) * h + source_y[:, :, None]) * w + source_x[:, None, :]
-    blocks = torch.stack((visible, beside, stacked, diagonal)).view(-1, c)  # (4*N*h*w, C)
-    return blocks[index.flatten()].view(n, 2 * h, 2 * w, c)
+    image = torch.arange(len(row), device=row.device)[:, None, None]
+    position = (image * h + source_y[:, :, None]) * w + source_x[:, None, :]  # (N, 2h, 2w)
+    return (block * len(rank) + rank[position]).flatten()
+
+
+class _Permute(torch.autograd.Function):
+    """x[order] of rows x (P, C). The gradient is read back in the inverse order, without the
+    additions (and, on a GPU, the sorting) that indexing by any index needs.
+    """
+
+    @staticmethod
+    def forward(ctx, x, order):
+        ctx.save_for_backward(order)
+        return x[order]
+
+    @staticmethod
+    def backward(ctx, grad):
+        (order,) = ctx.saved_tensors
+        return _Permute.apply(grad, order.argsort()), None
 
 
 def _sources(start, size):

@@ -1,6 +1,7 @@
 """Images and the grid of patches that a feature map of stride 16 stands for.
 
-Legend: N images of H x W pixels, patches of p x p pixels, a grid of H/p x W/p positions.
+Legend: N images of H x W pixels, patches of p x p pixels, a grid of H/p x W/p positions; L of
+them in a row, in the order in which one reads.
 """
 
 import torch
@@ -25,20 +26,16 @@ def crop_block(images: Tensor, offset, block: tuple[int, int], patch_size: int) 
     return torch.stack(blocks).contiguous(memory_format=torch.channels_last)
 
 
-def patches_to_image(patches: Tensor, patch_size: int) -> Tensor:
-    """(N, H/p, W/p, 3*p*p) -> (N, 3, H, W), pixels of a patch in (channel, row, column) order."""
-    return F.pixel_shuffle(patches.permute(0, 3, 1, 2), patch_size)
+def image_to_patches(images: Tensor, patch_size: int) -> Tensor:
+    """(N, 3, H, W) -> (N, L, 3*p*p), pixels of a patch in (channel, row, column) order."""
+    return F.pixel_unshuffle(images, patch_size).flatten(2).transpose(1, 2)
 
 
-def patch_mean_std(images: Tensor, patch_size: int, eps: float = 1e-6) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of each patch over its 3*p*p values, repeated over its pixels.
+def patches_to_image(patches: Tensor, patch_size: int, grid: tuple[int, int]) -> Tensor:
+    """(N, L, 3*p*p) on a grid (H/p, W/p) -> (N, 3, H, W), undoing :func:`image_to_patches`."""
+    return F.pixel_shuffle(patches.transpose(1, 2).unflatten(2, grid), patch_size)
 
-    As MAE normalises its target (arXiv 2111.06377, Section 3; unbiased variance as in its
-    code). images (N, 3, H, W) -> two of (N, 1, H, W).
-    """
-    patches = F.pixel_unshuffle(images, patch_size)  # (N, 3*p*p, H/p, W/p)
-    var, mean = torch.var_mean(patches, dim=1, keepdim=True)  # (N, 1, H/p, W/p)
-    return (
-        F.interpolate(mean, scale_factor=patch_size, mode='nearest'),
-        F.interpolate((var + eps).sqrt(), scale_factor=patch_size, mode='nearest'),
-    )
+
+def take(x: Tensor, index: Tensor) -> Tensor:
+    """The vectors of x (N, L, D) at the positions ``index`` (N, K) -> (N, K, D)."""
+    return x.gather(1, index[:, :, None].expand(-1, -1, x.shape[2]))

@@ -3,18 +3,22 @@
 Paper: "Image is First-order Norm+Linear Autoregressive", Section 3, "the reconstruction loss is
 computed only from the masked region"; Section 2, mean square error over image pixels.
 The per-patch normalised target is MAE's option (arXiv 2111.06377, Section 3), off as in FINOLA.
+
+Legend: N images of H x W pixels in L patches of p x p, K of them masked.
 """
 
+import torch
+import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from ..functional import patch_mean_std
+from ..functional import image_to_patches, patches_to_image, take
 from ..registry import MODELS
 
 
 @MODELS.register_module()
 class MaskedReconstructionHead(BaseModule):
-    """Compare a predicted image with the original where the encoder has not looked.
+    """Compare predicted patches with the original where the encoder has not looked.
 
     Args:
         patch_size (int): Side in pixels of the patch that one mask position stands for.
@@ -30,34 +34,41 @@ class MaskedReconstructionHead(BaseModule):
         self.patch_size = patch_size
         self.norm_pix = norm_pix
 
-    def loss(self, pred: Tensor, images: Tensor, mask: Tensor) -> Tensor:
-        """Mean squared error of the masked pixels, a scalar in float32.
+    def loss(self, pred: Tensor, images: Tensor, masked: Tensor) -> Tensor:
+        """Mean squared error of the masked patches, a scalar in float32.
 
-        pred, images (N, 3, H, W); mask (N, H/p, W/p) bool, True = masked (counts).
+        pred (N, K, 3*p*p), the patches at the positions ``masked`` (N, K); images (N, 3, H, W).
         """
-        mask = self.pixel_mask(mask.to(pred.device, non_blocking=True))  # (N, 1, H, W)
-        error = (pred.float() - self.target(images)) ** 2
-        return (error * mask).sum() / (mask.sum() * images.shape[1])
-
-    def target(self, images: Tensor) -> Tensor:
-        """What the prediction is compared with, (N, 3, H, W)."""
-        if not self.norm_pix:
-            return images
-        mean, std = patch_mean_std(images, self.patch_size)
-        return (images - mean) / std
+        target = image_to_patches(images, self.patch_size)  # (N, L, 3*p*p)
+        target = take(target, masked)  # (N, K, 3*p*p)
+        if self.norm_pix:
+            mean, std = mean_std(target)
+            target = (target - mean) / std
+        return F.mse_loss(pred.float(), target)
 
     def reconstruct(self, pred: Tensor, images: Tensor) -> Tensor:
-        """Prediction -> image, (N, 3, H, W), the inverse of :meth:`target`.
+        """Prediction (N, 3, H, W) in the target's units -> image (N, 3, H, W).
 
         With ``norm_pix`` each patch gets its mean and deviation back from the *original*: the
         model has not predicted them, so such a picture (and its PSNR) flatters the model.
         """
         if not self.norm_pix:
             return pred.float()
-        mean, std = patch_mean_std(images, self.patch_size)
-        return pred.float() * std + mean
+        pred, original = (image_to_patches(t, self.patch_size) for t in (pred.float(), images))
+        mean, std = mean_std(original)
+        grid = tuple(size // self.patch_size for size in images.shape[2:])
+        return patches_to_image(pred * std + mean, self.patch_size, grid)
 
     def pixel_mask(self, mask: Tensor) -> Tensor:
         """(N, H/p, W/p) -> (N, 1, H, W), both True = masked."""
         mask = mask.repeat_interleave(self.patch_size, 1)
         return mask.repeat_interleave(self.patch_size, 2)[:, None]
+
+
+def mean_std(patches: Tensor, eps: float = 1e-6) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of each patch over its 3*p*p values, (N, L, 3*p*p) -> two of (N, L, 1).
+
+    Unbiased variance, as in MAE's code.
+    """
+    var, mean = torch.var_mean(patches, dim=-1, keepdim=True)
+    return mean, (var + eps).sqrt()

@@ -6,7 +6,7 @@ Paper: "Image is First-order Norm+Linear Autoregressive", Section 2, Eq. 1 and 3
 import torch
 from torch import Tensor, nn
 
-from ..functional import finola_blockwise
+from ..functional import finola, finola_blockwise
 
 
 class FINOLA(nn.Module):
@@ -28,6 +28,12 @@ class FINOLA(nn.Module):
     def reset_parameters(self):
         for matrix in self.parameters():
             nn.init.normal_(matrix, std=len(matrix) ** -0.5)
+
+    def forward(
+        self, q: Tensor, size: tuple[int, int], origin: tuple[int, int] | None = None
+    ) -> Tensor:
+        """(N, C), or (N, M, C) for M paths, -> (N, C, H, W) of ``size``; see ``finola``."""
+        return finola(q, self.A, self.A_neg, self.B, self.B_neg, size, origin, self.eps)
 
     def blockwise(self, feat: Tensor, offset, steps: str = 'block') -> Tensor:
         """(N, C, h, w) at its offset in the map -> (N, C, 2h, 2w); see ``finola_blockwise``."""

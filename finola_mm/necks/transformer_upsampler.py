@@ -20,7 +20,7 @@ class TransformerUpsampler(BaseModule):
     Args:
         in_channels (int): C, the width of the feature map.
         embed_dim (int): Width of the blocks. Defaults to 512 (Table 10).
-        depth (int): Number of blocks. Defaults to 6 (Table 10).
+        depth (int): Number of blocks, at least 1. Defaults to 6 (Table 10).
         num_heads (int): Heads of each block. Defaults to 16, 32 channels a head (not printed).
         mlp_ratio (float): Hidden width of the MLP over ``embed_dim``. Defaults to 4.
         patch_size (int): Side of a patch in pixels, the stride of the map. Defaults to 16.
@@ -55,11 +55,15 @@ class TransformerUpsampler(BaseModule):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
 
-    def forward(self, z: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, 3, p*H, p*W), p the patch size."""
-        grid = z.shape[2:]
+    def forward(self, z: Tensor, keep: Tensor | None = None) -> Tensor:
+        """(N, C, H, W) -> the image (N, 3, p*H, p*W), p the patch size.
+
+        keep (N, K): positions in 0..H*W-1; then -> only their patches, (N, K, 3*p*p), and nothing
+        is computed for the others that these do not need.
+        """
         x = self.embed(z.flatten(2).transpose(1, 2))  # (N, H*W, D)
-        for block in self.blocks:
+        for block in self.blocks[:-1]:
             x = block(x)
-        x = self.to_patch(self.norm(x)).unflatten(1, grid)  # (N, H, W, 3*p*p)
-        return patches_to_image(x, self.patch_size)  # (N, 3, p*H, p*W)
+        x = self.blocks[-1](x, keep)
+        x = self.to_patch(self.norm(x))  # (N, H*W or K, 3*p*p)
+        return patches_to_image(x, self.patch_size, z.shape[2:]) if keep is None else x

@@ -12,7 +12,7 @@ from mmpretrain.models import BaseSelfSupervisor
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
-from ..functional import block_mask, crop_block
+from ..functional import block_mask, crop_block, masked_positions
 from ..registry import MODELS
 
 
@@ -26,7 +26,7 @@ class MaskedFINOLA(BaseSelfSupervisor):
     Args:
         backbone (dict): Encoder, block (N, 3, h*p, w*p) -> tuple of maps, the last (N, C, h, w).
         neck (dict): FINOLA, ``BlockFINOLANeck``.
-        upsampler (dict): Map (N, C, 2h, 2w) -> image (N, 3, H, W).
+        upsampler (dict): Map (N, C, 2h, 2w) -> image (N, 3, H, W), or patches of it.
         head (dict): The loss, ``MaskedReconstructionHead``.
         **kwargs: ``data_preprocessor`` and ``init_cfg`` of mmpretrain's ``BaseSelfSupervisor``.
     """
@@ -38,15 +38,19 @@ class MaskedFINOLA(BaseSelfSupervisor):
     def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
         """Images (N, 3, H, W) and their block offsets -> ``{'loss': scalar}``."""
         offset, mask = self.draw_block(inputs, data_samples)
-        pred = self.complete(inputs, offset)
-        return {'loss': self.head.loss(pred, inputs, mask)}
+        masked = masked_positions(mask)  # (N, 3*h*w)
+        pred = self.complete(inputs, offset, masked)  # (N, 3*h*w, 3*p*p)
+        return {'loss': self.head.loss(pred, inputs, masked)}
 
-    def complete(self, images: Tensor, offset: Tensor) -> Tensor:
-        """The network of Fig. 2: images (N, 3, H, W) at ``offset`` (N, 2) -> prediction, same."""
+    def complete(self, images: Tensor, offset: Tensor, keep: Tensor | None = None) -> Tensor:
+        """The network of Fig. 2: images (N, 3, H, W) at ``offset`` (N, 2) -> prediction, same.
+
+        keep (N, K): positions of the map; then -> the prediction's patches there, (N, K, 3*p*p).
+        """
         block = crop_block(images, offset, self.block_size(images), self.head.patch_size)
         feats = self.backbone(block)  # the last one (N, C, h, w)
         z = self.neck(feats, offset)  # (N, C, 2h, 2w)
-        return self.upsampler(z)  # (N, 3, H, W)
+        return self.upsampler(z, keep)
 
     @torch.no_grad()
     def predict(self, inputs: Tensor, data_samples: list[DataSample]) -> list[DataSample]:
@@ -57,7 +61,7 @@ class MaskedFINOLA(BaseSelfSupervisor):
         offset, mask = self.draw_block(inputs, data_samples)
         pred = self.head.reconstruct(self.complete(inputs, offset), inputs)
         originals, preds = self.to_pixels(inputs), self.to_pixels(pred)
-        masks = self.head.pixel_mask(mask.to(inputs.device))
+        masks = self.head.pixel_mask(mask)
         for sample, *fields in zip(data_samples, originals, preds, masks, strict=True):
             for name, field in zip(('original', 'reconstruction', 'mask'), fields, strict=True):
                 sample.set_field(field, name)
@@ -81,9 +85,10 @@ class MaskedFINOLA(BaseSelfSupervisor):
         return height // (2 * p), width // (2 * p)
 
     def draw_block(self, images: Tensor, data_samples) -> tuple[Tensor, Tensor]:
-        """What is visible: offset (N, 2), mask (N, 2h, 2w) with True = masked; both on the CPU."""
+        """What is visible: offset (N, 2) on the CPU, mask (N, 2h, 2w) with True = masked."""
         offset = torch.tensor([sample.block_offset for sample in data_samples])
-        return offset, block_mask(offset, self.block_size(images))
+        mask = block_mask(offset, self.block_size(images))
+        return offset, mask.to(images.device, non_blocking=True)
 
     def to_pixels(self, images: Tensor) -> Tensor:
         """Undo the data preprocessor: normalised (N, 3, H, W) -> RGB in [0, 1], not clamped."""

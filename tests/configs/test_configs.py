@@ -49,7 +49,8 @@ def test_the_recipe_of_table_12(project_root, path):
     assert cfg.train_cfg.max_epochs == 1600
     assert cfg.param_scheduler[0].end == cfg.param_scheduler[1].begin == 10
     assert cfg.auto_scale_lr.base_batch_size == 1024 == 8 * cfg.train_dataloader.batch_size
-    assert cfg.train_pipeline[1].scale == 256
+    assert cfg.train_pipeline[0].scale == 256
+    assert cfg.train_pipeline[0].crop_ratio_range == (0.2, 1.0)
 
 
 def test_transformer_upsampler_of_table_10(project_root):

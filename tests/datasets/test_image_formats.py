@@ -1,4 +1,7 @@
-"""Images as they are found in the wild go through the pre-training pipeline of the real config."""
+"""Images as they are found in the wild go through the pipelines of the real pre-training config.
+
+For training also the other way to load a random crop, whichever of the two the config uses.
+"""
 
 import numpy as np
 import pytest
@@ -53,18 +56,35 @@ WRITERS = [
     (small, 'png'), (grey, 'jpg'), (cmyk, 'jpg'), (rgba, 'png'), (sixteen_bit, 'png'),
     (palette, 'png'), (rotated, 'jpg'),
 ]
+CROP = dict(scale=256, crop_ratio_range=(0.2, 1.0), interpolation='bicubic')
+LOADERS = {
+    'host': [dict(type='LoadImageFromFile'),
+             dict(type='RandomResizedCrop', backend='pillow', **CROP)],
+    'ours': [dict(type='finola_mm.LoadRandomResizedCrop', **CROP)],
+}
+
+
+def load(root, split, loader=None):
+    """The first image below ``root``; ``loader``: what comes before the flip, None as configured"""
+    cfg = Config.fromfile(CONFIG)
+    init_default_scope(cfg.default_scope)
+    dataset = cfg[f'{split}_dataloader'].dataset
+    dataset.dataset.data_root = str(root)
+    if loader:
+        types = [transform['type'] for transform in dataset.dataset.pipeline]
+        flip = types.index('RandomFlip')
+        dataset.dataset.pipeline = LOADERS[loader] + dataset.dataset.pipeline[flip:]
+    return DATASETS.build(dataset)[0]['inputs']
 
 
 @pytest.mark.parametrize(('write', 'suffix'), WRITERS, ids=[w.__name__ for w, _ in WRITERS])
-@pytest.mark.parametrize('split', ['train', 'val'])
-def test_loads_as_a_normal_picture(project_root, tmp_path, write, suffix, split):
+@pytest.mark.parametrize(('split', 'loader'), [
+    ('train', None), ('train', 'host'), ('train', 'ours'), ('val', None),
+])
+def test_loads_as_a_normal_picture(project_root, tmp_path, write, suffix, split, loader):
     (tmp_path / split).mkdir()
     write(tmp_path / split / f'image.{suffix}')
-    cfg = Config.fromfile(CONFIG)
-    init_default_scope(cfg.default_scope)
-    dataset_cfg = cfg[f'{split}_dataloader'].dataset
-    dataset_cfg.dataset.data_root = str(tmp_path)
-    image = DATASETS.build(dataset_cfg)[0]['inputs']
+    image = load(tmp_path, split, loader)
     assert image.shape == (3, 256, 256)
     rows = image.float().mean((0, 2))  # brightness of each row
     # Upright and in full range: brightness grows downwards, by what the crop holds of the ramp.
@@ -72,3 +92,12 @@ def test_loads_as_a_normal_picture(project_root, tmp_path, write, suffix, split)
     assert 50 <= rows.min() and rows.max() <= 190
     spread = image.float().std(0).max()  # between the colours of a grey picture
     assert spread < 3
+
+
+@pytest.mark.parametrize(('write', 'suffix'), WRITERS, ids=[w.__name__ for w, _ in WRITERS])
+def test_both_loaders_see_the_same(project_root, tmp_path, write, suffix):
+    """Crop, flip and colours, as the model gets them, up to rounding."""
+    (tmp_path / 'train').mkdir()
+    write(tmp_path / 'train' / f'image.{suffix}')
+    host, ours = (load(tmp_path, 'train', loader).int() for loader in LOADERS)
+    assert (host - ours).abs().max() <= 2

@@ -1,14 +1,16 @@
 """A sample is a function of (seed, epoch, index), whoever loads it and after whatever."""
 
 import random
+from itertools import islice
 
 import numpy as np
 import pytest
 import torch
 from mmengine.dataset import BaseDataset
+from mmengine.runner.loops import _InfiniteDataloaderIterator
 from torch.utils.data import DataLoader
 
-from finola_mm.datasets import SampleKey, SeededDataset, SeededSampler
+from finola_mm.datasets import SampleKey, SeededDataset, SeededInfiniteSampler, SeededSampler
 
 
 def draw(results):
@@ -57,6 +59,17 @@ def test_seed_epoch_and_index_all_matter(dataset):
     assert len(set(drawn)) == 2 * 3 * 12
 
 
+def test_the_streams_are_those_of_a_seed_sequence(dataset):
+    """The first try's stream is fixed: a resumed run of an older version sees the same crops."""
+    words = np.random.SeedSequence([5, 6, 7]).generate_state(3)
+    expected = (
+        random.Random(int(words[0])).random(),
+        np.random.RandomState(words[1]).rand(),
+        torch.rand((), generator=torch.Generator().manual_seed(int(words[2]))).item(),
+    )
+    assert dataset[SampleKey(5, 6, 7)]['draws'] == expected
+
+
 def test_the_process_keeps_its_own_streams(dataset):
     def own_stream(look):
         random.seed(0), np.random.seed(0), torch.manual_seed(0)
@@ -79,3 +92,82 @@ def test_ranks_share_the_epoch_without_overlap(dataset, monkeypatch):
         keys += list(SeededSampler(dataset, seed=7))
     assert sorted(key.index for key in keys) == list(range(12))
     assert {(key.seed, key.epoch) for key in keys} == {(7, 0)}
+
+
+def test_start_epoch_at_leaves_out_the_start_of_one_epoch(dataset):
+    sampler = SeededSampler(dataset, seed=7)
+    for num_samples in (0, 5, 12):
+        sampler.set_epoch(2)
+        whole = list(sampler)
+        sampler.start_epoch_at(num_samples)
+        assert list(sampler) == whole[num_samples:]
+        sampler.set_epoch(3)
+        assert len(list(sampler)) == 12
+    for num_samples in (13, -1):
+        with pytest.raises(ValueError, match=f'start at sample {num_samples}: .* 12 '):
+            sampler.start_epoch_at(num_samples)
+
+
+def test_start_epoch_at_counts_this_ranks_samples(dataset, monkeypatch):
+    for rank in range(3):
+        monkeypatch.setattr('mmengine.dataset.sampler.get_dist_info', lambda rank=rank: (rank, 3))
+        sampler = SeededSampler(dataset, seed=7)
+        whole = list(sampler)
+        sampler.start_epoch_at(3)
+        assert list(sampler) == whole[3:] and len(whole) == 4
+
+
+def infinite(dataset, monkeypatch, rank=0, world_size=1, **kwargs):
+    rank_and_size = rank, world_size
+    monkeypatch.setattr('mmengine.dataset.sampler.get_dist_info', lambda: rank_and_size)
+    return SeededInfiniteSampler(dataset, seed=7, **kwargs)
+
+
+def test_the_infinite_sampler_is_epoch_after_epoch(dataset, monkeypatch):
+    epochs = SeededSampler(dataset, seed=7)
+    expected = []
+    for epoch in range(4):
+        epochs.set_epoch(epoch)
+        expected += list(epochs)
+    assert list(islice(infinite(dataset, monkeypatch), 48)) == expected
+    plain = list(islice(infinite(dataset, monkeypatch, shuffle=False), 30))
+    assert plain == [SampleKey(7, i // 12, i % 12) for i in range(30)]
+
+
+@pytest.mark.parametrize('world_size', [2, 3, 5, 7, 13])  # 5, 7 and 13 do not divide 12
+def test_the_ranks_take_turns(dataset, monkeypatch, world_size):
+    expected = list(islice(infinite(dataset, monkeypatch), 60 * world_size))
+    ranks = [
+        list(islice(infinite(dataset, monkeypatch, rank, world_size), 60))
+        for rank in range(world_size)
+    ]
+    assert [key for turn in zip(*ranks, strict=True) for key in turn] == expected
+
+
+@pytest.mark.parametrize('num_samples', [0, 1, 5, 11, 12, 13, 24, 31])
+def test_an_infinite_skip_is_a_plain_lists(dataset, monkeypatch, num_samples):
+    for rank in range(5):
+        whole = list(islice(infinite(dataset, monkeypatch, rank, 5), 80))
+        sampler = infinite(dataset, monkeypatch, rank, 5)
+        sampler.skip(num_samples)
+        assert list(islice(sampler, 40)) == whole[num_samples : num_samples + 40]
+
+
+def test_an_infinite_skip_into_the_far_future_takes_no_time(dataset, monkeypatch):
+    sampler = infinite(dataset, monkeypatch)
+    sampler.skip(12 * 10**12 + 3)
+    assert next(iter(sampler)).epoch == 10**12
+    with pytest.raises(ValueError, match='-1'):
+        sampler.skip(-1)
+
+
+def test_mmengines_iteration_loop_resumes_without_loading(dataset):
+    def batches(skipped, count):
+        loader = DataLoader(
+            dataset, 5, sampler=SeededInfiniteSampler(dataset, seed=7), collate_fn=list
+        )
+        iterator = _InfiniteDataloaderIterator(loader)
+        iterator.skip_iter(skipped)
+        return [next(iterator) for _ in range(count)]
+
+    assert batches(4, 3) == batches(0, 7)[4:]

@@ -18,6 +18,20 @@ def test_options_and_work_dir(project_root):
     assert load_config('configs/demo/masked_finola_b.py').work_dir == 'work_dirs/demo'
 
 
+@pytest.mark.parametrize(
+    ('option', 'said'),
+    [('data_root', 'data_root is a variable that the config file uses'),
+     ('optim_wraper.optimizer.lr', 'has no optim_wraper; near it: optim_wrapper')],
+)
+def test_an_option_without_effect_is_refused(project_root, option, said):
+    with pytest.raises(ValueError, match=said):
+        load_config(CONFIG, options={option: 'x'})
+
+
+def test_options_that_a_config_need_not_have(project_root):
+    assert load_config(CONFIG, options={'compile': True}).compile is True
+
+
 def test_checkpoint_of_a_work_directory(tmp_path):
     (tmp_path / 'iter_2.pth').touch()
     with pytest.raises(FileNotFoundError, match=r'no checkpoint .*iter_2\.pth'):

@@ -4,8 +4,9 @@ import itertools
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from finola_mm.functional import block_mask, finola_blockwise
+from finola_mm.functional import block_mask, finola_blockwise, masked_positions
 
 N, C, H, W = 2, 5, 2, 3
 OFFSETS = list(itertools.product(range(H + 1), range(W + 1)))
@@ -154,6 +155,21 @@ def test_mask_against_its_definition(offset):
 def test_mask_of_a_batch_of_offsets():
     mask = block_mask(torch.tensor(OFFSETS), (H, W))
     assert torch.equal(mask, torch.cat([block_mask(offset, (H, W)) for offset in OFFSETS]))
+
+
+def test_masked_positions_are_those_of_the_mask():
+    mask = block_mask(torch.tensor(OFFSETS), (H, W))
+    for positions, one in zip(masked_positions(mask), mask.flatten(1), strict=True):
+        assert positions.tolist() == [i for i, masked in enumerate(one.tolist()) if masked]
+
+
+def test_no_product_is_computed_twice(matrices):
+    """Of 3hw masked positions hw have two orders: 4hw products of C x C for each image."""
+    offsets = [(0, 0), (1, 2), (2, 3), (1, 0)]
+    feat = features(len(offsets))
+    with FlopCounterMode(display=False) as counter:
+        finola_blockwise(feat, torch.tensor(offsets), *matrices)
+    assert counter.get_total_flops() == 2 * len(offsets) * 4 * H * W * C**2
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
-"""Patches against plain indexing, and against mmpretrain's MAE head."""
+"""Patches against plain indexing."""
 
 import pytest
 import torch
 
-from finola_mm.functional import crop_block, patch_mean_std, patches_to_image
+from finola_mm.functional import crop_block, image_to_patches, patches_to_image, take
 
 P = 4
 
@@ -21,19 +21,18 @@ def test_crop_block(images):
     assert crops.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_patches_to_image(images):
+def test_patches_against_plain_indexing(images):
     n, c, height, width = images.shape
-    patches = torch.empty(n, height // P, width // P, c * P * P)
-    for y in range(height // P):
-        for x in range(width // P):
+    grid = (height // P, width // P)
+    patches = torch.empty(n, *grid, c * P * P)
+    for y in range(grid[0]):
+        for x in range(grid[1]):
             patch = images[:, :, y * P : (y + 1) * P, x * P : (x + 1) * P]
             patches[:, y, x] = patch.flatten(1)
-    assert torch.equal(patches_to_image(patches, P), images)
+    assert torch.equal(image_to_patches(images, P), patches.flatten(1, 2))
+    assert torch.equal(patches_to_image(patches.flatten(1, 2), P, grid), images)
 
 
-def test_patch_mean_std(images):
-    mean, std = patch_mean_std(images, P)
-    patch = images[1, :, P : 2 * P, 2 * P : 3 * P].flatten()
-    assert mean.shape == std.shape == (3, 1, 16, 24)
-    torch.testing.assert_close(mean[1, 0, P, 2 * P], patch.mean())
-    torch.testing.assert_close(std[1, 0, 2 * P - 1, 3 * P - 1], (patch.var() + 1e-6).sqrt())
+def test_take():
+    x, index = torch.randn(2, 5, 3), torch.tensor([[4, 0], [2, 2]])
+    assert torch.equal(take(x, index), torch.stack([x[0, [4, 0]], x[1, [2, 2]]]))

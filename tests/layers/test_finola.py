@@ -1,6 +1,7 @@
+import pytest
 import torch
 
-from finola_mm.functional import finola_blockwise
+from finola_mm import functional
 from finola_mm.layers import FINOLA
 
 
@@ -37,5 +38,16 @@ def test_blockwise_passes_steps_and_eps_on():
     feat = torch.randn(2, 4, 2, 3)
     matrices = finola.A, finola.A_neg, finola.B, finola.B_neg
     for steps in ('block', 'element'):
-        expected = finola_blockwise(feat, (1, 2), *matrices, steps=steps, eps=0.5)
+        expected = functional.finola_blockwise(feat, (1, 2), *matrices, steps=steps, eps=0.5)
         assert torch.equal(finola.blockwise(feat, (1, 2), steps), expected)
+
+
+@pytest.mark.parametrize('origin', [None, (0, 1)])
+def test_forward_passes_the_matrices_and_eps_on(origin):
+    finola = FINOLA(4, eps=0.5)
+    q = torch.randn(2, 3, 4)
+    matrices = finola.A, finola.A_neg, finola.B, finola.B_neg
+    z = finola(q, (3, 3), origin)
+    assert torch.equal(z, functional.finola(q, *matrices, (3, 3), origin, eps=0.5))
+    z.sum().backward()
+    assert all(matrix.grad.abs().sum() > 0 for matrix in matrices) is (origin is None)

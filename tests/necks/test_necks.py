@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from finola_mm.functional import image_to_patches, take
 from finola_mm.necks import BlockFINOLANeck, TransformerUpsampler
 
 
@@ -34,6 +35,20 @@ def test_upsampler_has_no_positions():
     assert image.shape == (2, 3, 12, 20)
     expected = patches(image)[:, order]
     torch.testing.assert_close(patches(upsampler(shuffled)), expected, rtol=0, atol=1e-12)
+
+
+def test_upsampler_computes_only_what_is_asked_for():
+    """The patches kept are those of the whole image, and so are their gradients."""
+    torch.manual_seed(0)
+    upsampler = TransformerUpsampler(8, 16, depth=2, num_heads=4, patch_size=4).double()
+    z = torch.randn(2, 8, 3, 5, dtype=torch.float64, requires_grad=True)
+    keep = torch.tensor([[0, 3, 14], [7, 8, 2]])
+    whole = take(image_to_patches(upsampler(z), 4), keep)
+    kept = upsampler(z, keep)
+    torch.testing.assert_close(kept, whole, rtol=0, atol=1e-12)
+    weight = torch.randn_like(kept)
+    grads = [torch.autograd.grad((out * weight).sum(), z)[0] for out in (kept, whole)]
+    torch.testing.assert_close(*grads, rtol=0, atol=1e-12)
 
 
 def test_parameter_count_of_table_10():

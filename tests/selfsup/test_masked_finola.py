@@ -7,7 +7,7 @@ import torch
 from mmengine.registry import init_default_scope
 from mmpretrain.structures import DataSample
 
-from finola_mm.functional import block_mask
+from finola_mm.functional import block_mask, masked_positions
 from finola_mm.registry import MODELS
 from finola_mm.selfsup import MaskedFINOLA
 
@@ -80,16 +80,21 @@ def test_prediction_reads_the_visible_pixels(model, images):
 
 
 def test_loss_compares_masked_pixels_only(model, images):
-    """With the prediction held, the target's visible pixels neither count nor get a gradient."""
+    """The definition: mean squared error of the whole prediction over the masked pixels. With the
+    prediction held, the target's visible pixels neither count nor get a gradient.
+    """
     offset, mask = model.draw_block(images, samples())
-    pred = model.complete(images, offset).detach()
+    masked = masked_positions(mask)
     visible = visible_pixels(images)
+    error = (model.complete(images, offset) - images)[~visible] ** 2
+    torch.testing.assert_close(model.loss(images, samples())['loss'], error.mean())
+    pred = model.complete(images, offset, masked).detach()
     target = images.clone().requires_grad_()
-    loss = model.head.loss(pred, target, mask)
+    loss = model.head.loss(pred, target, masked)
     loss.backward()
     assert (target.grad[visible] == 0).all() and (target.grad[~visible] != 0).all()
     other = torch.where(visible, torch.randn_like(images), images)
-    assert torch.equal(model.head.loss(pred, other, mask), loss)
+    assert torch.equal(model.head.loss(pred, other, masked), loss)
 
 
 def test_gradient_reaches_every_part(model, images):

@@ -90,7 +90,8 @@ def test_a_checkpoint_of_another_model_is_refused(trained, image_folder, tmp_pat
         ['tools/visualization/reconstruct.py', CONFIG, trained, image_folder / 'val', *wide],
     ):
         out = tool(*command, expect=1)
-        assert f'{trained / "iter_2.pth"} is not of {CONFIG}' in out
+        assert f'{CONFIG}: {trained / "iter_2.pth"} (masked_finola_b, iteration 2) ' in out
+        assert 'does not fit this MaskedFINOLA' in out
         assert 'upsampler.embed.weight' in out
         assert 'Traceback' not in out
 

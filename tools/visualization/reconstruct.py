@@ -12,7 +12,6 @@ from mmengine.config import Config, DictAction
 from mmengine.dataset import Compose, default_collate
 from mmengine.device import get_device
 from mmengine.registry import init_default_scope
-from mmengine.runner import load_checkpoint
 from PIL import Image
 from torch import nn
 
@@ -22,6 +21,7 @@ from finola_mm.engine import (
     draw_reconstructions,
     find_checkpoint,
     load_config,
+    load_weights,
 )
 from finola_mm.registry import MODELS
 
@@ -64,7 +64,7 @@ def find_images(paths: list[str]) -> list[Path]:
 def load_model(cfg: Config, checkpoint: str) -> nn.Module:
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     model = MODELS.build(cfg.model)
-    load_checkpoint(model, checkpoint, map_location='cpu', strict=True)
+    load_weights(model, checkpoint, allow_unused=False)
     return model.to(get_device()).eval()
 
 
@@ -98,8 +98,8 @@ def main() -> None:
         print(f'{len(files)} images; drawing the first {args.num} (--num)')
     try:
         model = load_model(cfg, checkpoint)
-    except RuntimeError as error:  # torch lists the tensors that do not fit
-        raise SystemExit(f'reconstruct: {checkpoint} is not of {args.config}: {error}') from None
+    except ValueError as error:
+        raise SystemExit(f'reconstruct: {args.config}: {error}') from None
     try:
         batch = load_batch(cfg, files[: args.num], args.offset, args.seed)
         samples = model.val_step(batch)

@@ -1,0 +1,32 @@
+"""What a benchmark ran on: the first line of every one.
+
+    python benchmarks/machine.py
+"""
+
+import os
+import platform
+from pathlib import Path
+
+import torch
+
+
+def machine() -> str:
+    """Processor or GPU, threads and torch, in a line."""
+    if torch.cuda.is_available():
+        return f'{torch.cuda.get_device_name()}, torch {torch.__version__}'
+    threads = f'{torch.get_num_threads()} threads of {os.cpu_count()} cores'
+    return f'{processor()}, {threads}, torch {torch.__version__}'
+
+
+def processor() -> str:
+    """The name of the CPU where Linux tells it, else the architecture."""
+    try:
+        lines = Path('/proc/cpuinfo').read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(': ')[1] for line in lines if line.startswith('model name')]
+    return names[0] if names else platform.machine()
+
+
+if __name__ == '__main__':
+    print(machine())

@@ -1,0 +1,193 @@
+"""Read and write files of weights without running what is in them.
+
+A ``.pth`` file is a pickle, and unpickling may call anything. Here only tensors, plain values and
+the few classes that MMEngine's training checkpoints hold are let in. Importing this module makes
+``read_checkpoint`` MMEngine's loader of local files (``load_from``, ``resume`` and the initialiser
+'Pretrained'), whose own falls back to full unpickling.
+"""
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from pickle import UnpicklingError
+from types import ModuleType
+from typing import Any
+
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
+from mmengine.runner.checkpoint import get_torch_safe_globals
+from numpy._core.multiarray import _reconstruct, scalar
+from torch import Tensor
+
+SUFFIXES = ('.pth', '.safetensors')
+TRUST = 'FINOLA_TRUST_CHECKPOINTS'  # environment variable; 1: unpickle everything
+
+
+class CheckpointError(ValueError):
+    """A file of weights is unreadable, unsafe or of another model. The message is for the user."""
+
+
+def read_checkpoint(path: str | Path, map_location: Any = 'cpu') -> dict[str, Any]:
+    """The content of a ``.safetensors`` file, or of a file that ``torch.save`` wrote.
+
+    Of ``.safetensors`` a dict of ``state_dict`` and ``meta``, as ``write_weights`` takes them.
+    map_location: as in ``torch.load``.
+
+    Raises:
+        FileNotFoundError: no such file.
+        CheckpointError: torn, of another kind, or with objects that are neither tensors nor plain
+            values; those are let in by ``FINOLA_TRUST_CHECKPOINTS=1``.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        remedy = '; download it first' if '://' in str(path) else ''
+        raise FileNotFoundError(f'there is no checkpoint file {path}{remedy}')
+    with open(file, 'rb') as opened:
+        head = opened.read(16)
+    if file.suffix == '.safetensors':
+        return _read_safetensors(file, map_location)
+    # A file of torch.save is a zip archive; before torch 1.6 it was a pickle.
+    if not head.startswith((b'PK\x03\x04', b'\x80')):
+        found = f'it begins with {head!r}' if head else 'it is empty'
+        raise CheckpointError(f'{file} is not a file of torch.save: {found}')
+    checkpoint = _read_pickle(file, map_location)
+    if not isinstance(checkpoint, dict):
+        raise CheckpointError(
+            f'{file} holds one object of type {type(checkpoint).__name__}; expected a dict of '
+            'tensors, or a dict with an entry state_dict'
+        )
+    return checkpoint
+
+
+def _read_pickle(file: Path, map_location: Any) -> Any:
+    try:
+        if os.environ.get(TRUST) == '1':
+            return torch.load(file, map_location, weights_only=False)
+        with torch.serialization.safe_globals(_allowed()):
+            return torch.load(file, map_location, weights_only=True)
+    except UnpicklingError as error:
+        foreign = re.search(r'GLOBAL (\S+)', str(error))
+        if not foreign:
+            raise _damaged(file, error) from None
+        raise CheckpointError(
+            f'{file} was not read: it holds the foreign object {foreign[1]}, and to unpickle it '
+            f'would run its code. If you made this file or trust its source, set {TRUST}=1.'
+        ) from None
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except (RuntimeError, EOFError, OSError, LookupError, ValueError) as error:
+        raise _damaged(file, error) from None
+
+
+def _damaged(file: Path, error: Exception) -> CheckpointError:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return CheckpointError(
+        f'{file} is damaged or was cut short at {file.stat().st_size} bytes, as when a run is '
+        f'killed while it writes or a download breaks off; use an earlier checkpoint ({reason})'
+    )
+
+
+def _allowed() -> list:
+    """MMEngine's list for its checkpoints, without ``getattr``, through which all is in reach."""
+    allowed = [entry for entry in get_torch_safe_globals() if entry is not getattr]
+    return [
+        *allowed,
+        (_history_method, 'builtins.getattr'),
+        # The same two under the name that NumPy 1 wrote.
+        (_reconstruct, 'numpy.core.multiarray._reconstruct'),
+        (scalar, 'numpy.core.multiarray.scalar'),
+    ]
+
+
+def _history_method(owner: Any, name: str) -> Any:
+    """In place of ``getattr``, with which every ``HistoryBuffer`` names its mean, min and max."""
+    if owner is not HistoryBuffer or name.startswith('_'):
+        raise UnpicklingError(f'GLOBAL builtins.getattr of {owner!r}, {name!r}')
+    return getattr(owner, name)
+
+
+def _safetensors(file: Path) -> ModuleType:
+    try:
+        import safetensors.torch
+    except ImportError:
+        raise CheckpointError(
+            f'{file} needs a package that is not installed: python -m pip install safetensors'
+        ) from None
+    return safetensors
+
+
+def _read_safetensors(file: Path, map_location: Any) -> dict[str, Any]:
+    package = _safetensors(file)
+    try:
+        with package.safe_open(file, framework='pt', device='cpu') as opened:
+            metadata = opened.metadata() or {}
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}
+    except package.SafetensorError as error:
+        raise _damaged(file, error) from None
+    if map_location not in (None, 'cpu'):
+        tensors = {name: tensor.to(map_location) for name, tensor in tensors.items()}
+    return dict(meta=json.loads(metadata.get('meta', '{}')), state_dict=tensors)
+
+
+def write_weights(
+    path: str | Path,
+    state_dict: dict[str, Tensor],
+    *,
+    meta: dict[str, Any],
+    hashed: bool = False,
+    force: bool = False,
+) -> Path:
+    """Write tensors and plain values that any tool can read; returns the file.
+
+    A ``.pth`` file then holds a dict of ``state_dict`` and ``meta``, and ``torch.load`` reads it
+    with ``weights_only=True``; ``.safetensors`` holds ``meta`` as JSON in its metadata. The file
+    appears under its name only when it is complete. hashed: put the first 8 hex digits of its
+    SHA-256 in the name, ``name-1a2b3c4d.pth``.
+
+    Raises:
+        ValueError: another suffix.
+        FileExistsError: the file is there, and ``force`` is not given.
+    """
+    file = Path(path)
+    if file.suffix not in SUFFIXES:
+        raise ValueError(f'{file}: expected a name that ends in {" or ".join(SUFFIXES)}')
+    if not hashed:
+        _refuse_existing(file, force)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {  # memory of their own: a view would drag the whole of its storage along
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in state_dict.items()
+    }
+    unfinished = file.with_name(f'.{file.name}.{os.getpid()}')
+    try:
+        _write(unfinished, tensors, json.dumps(meta), file.suffix)
+        if hashed:
+            digest = hashlib.sha256(unfinished.read_bytes()).hexdigest()[:8]
+            file = file.with_name(f'{file.stem}-{digest}{file.suffix}')
+            _refuse_existing(file, force)
+        unfinished.replace(file)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return file
+
+
+def _refuse_existing(file: Path, force: bool) -> None:
+    if file.exists() and not force:
+        raise FileExistsError(f'{file} is already there; --force overwrites it')
+
+
+def _write(file: Path, tensors: dict[str, Tensor], meta: str, suffix: str) -> None:
+    if suffix == '.safetensors':
+        metadata = dict(format='pt', meta=meta)
+        _safetensors(file).torch.save_file(tensors, file, metadata=metadata)
+    else:
+        # Through JSON, so that both kinds of file give back the same. By an open file: given a
+        # path, torch writes its name into the archive, and equal weights would differ in a hash.
+        with open(file, 'wb') as opened:
+            torch.save(dict(meta=json.loads(meta), state_dict=tensors), opened)
+
+
+CheckpointLoader.register_scheme(prefixes='', loader=read_checkpoint, force=True)

@@ -1,0 +1,182 @@
+"""Files of weights: what comes back, and what is refused."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
+from numpy._core.multiarray import _reconstruct
+from torch import nn
+
+from finola_mm.engine import CheckpointError, read_checkpoint, write_weights
+
+WEIGHTS = {
+    'weight': torch.arange(12.0).reshape(3, 4).t(),  # not contiguous
+    'half': torch.ones(2, dtype=torch.bfloat16),
+    'count': torch.tensor(7),
+    'form': torch.tensor(1, dtype=torch.uint8),
+}
+META = dict(format_version=1, source='a_config', widths=dict(tokens=(6, 64)), mean=[1.5, 2])
+
+
+class Foreign:
+    """Unpickling it makes a folder."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder),)
+
+
+class Getattr:
+    def __init__(self, owner, name):
+        self.arguments = owner, name
+
+    def __reduce__(self):
+        return getattr, self.arguments
+
+
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+def test_round_trip(tmp_path, suffix):
+    file = write_weights(tmp_path / f'sub/w{suffix}', WEIGHTS, meta=META)
+    content = read_checkpoint(file)
+    assert content['meta'] == {**META, 'widths': dict(tokens=[6, 64])}
+    assert content['state_dict'].keys() == WEIGHTS.keys()
+    for name, tensor in content['state_dict'].items():
+        assert tensor.dtype == WEIGHTS[name].dtype and torch.equal(tensor, WEIGHTS[name])
+        assert tensor.is_contiguous()
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+def test_torch_alone_reads_the_file(tmp_path):
+    """In a process that never heard of this package, with weights_only and no list of its own."""
+    file = write_weights(tmp_path / 'w.pth', WEIGHTS, meta=META)
+    code = f"import torch; print(torch.load({str(file)!r}, weights_only=True)['meta']['source'])"
+    result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert result.stdout == 'a_config\n', result.stderr
+
+
+def test_a_view_does_not_bring_its_storage(tmp_path):
+    view = torch.zeros(1_000_000)[:2]
+    assert write_weights(tmp_path / 'w.pth', dict(view=view), meta={}).stat().st_size < 10_000
+
+
+def test_hash_is_of_the_content(tmp_path):
+    first = write_weights(tmp_path / 'a' / 'w.pth', WEIGHTS, meta=META, hashed=True)
+    second = write_weights(tmp_path / 'b' / 'w.pth', WEIGHTS, meta=META, hashed=True)
+    other = write_weights(tmp_path / 'b' / 'w.pth', WEIGHTS, meta={}, hashed=True)
+    digest = subprocess.check_output(['sha256sum', first], text=True)[:8]
+    assert first.name == second.name == f'w-{digest}.pth' != other.name
+
+
+def disk_full(content, file):
+    file.write(b'PK')
+    raise OSError('disk full')
+
+
+def test_nothing_is_overwritten_or_left_half(tmp_path, monkeypatch):
+    file = write_weights(tmp_path / 'w.pth', WEIGHTS, meta=META)
+    with pytest.raises(FileExistsError, match=r'w\.pth is already there; --force'):
+        write_weights(file, {}, meta={})
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, 'save', disk_full)
+        with pytest.raises(OSError, match='disk full'):
+            write_weights(file, {}, meta={}, force=True)
+    assert read_checkpoint(file)['meta']['source'] == 'a_config'
+    assert len(list(tmp_path.iterdir())) == 1
+    write_weights(file, WEIGHTS, meta=dict(source='new'), force=True)
+    assert read_checkpoint(file)['meta'] == dict(source='new')
+    with pytest.raises(ValueError, match=r'expected a name that ends in \.pth or \.safetensors'):
+        write_weights(tmp_path / 'w.bin', WEIGHTS, meta=META)
+
+
+def test_a_foreign_object_is_refused_and_not_run(tmp_path, monkeypatch):
+    made = tmp_path / 'made'
+    torch.save(dict(state_dict=WEIGHTS, extra=Foreign(made)), tmp_path / 'w.pth')
+    for read in (read_checkpoint, lambda path: CheckpointLoader.load_checkpoint(str(path))):
+        with pytest.raises(CheckpointError, match=r'w\.pth .*posix\.mkdir.*TRUST_CHECKPOINTS=1'):
+            read(tmp_path / 'w.pth')
+    assert not made.exists()
+    monkeypatch.setenv('FINOLA_TRUST_CHECKPOINTS', '1')
+    read_checkpoint(tmp_path / 'w.pth')
+    assert made.exists()
+
+
+@pytest.mark.parametrize(
+    ('owner', 'name'), [(HistoryBuffer, '__init__'), (np.ndarray, 'tofile'), (dict, 'pop')]
+)
+def test_getattr_reaches_nothing_but_the_methods_of_a_history(tmp_path, owner, name):
+    torch.save(dict(extra=Getattr(owner, name)), tmp_path / 'w.pth')
+    with pytest.raises(CheckpointError, match='foreign object'):
+        read_checkpoint(tmp_path / 'w.pth')
+
+
+def test_what_training_checkpoints_hold_is_read(tmp_path):
+    history = HistoryBuffer([1.0, 2.0, 6.0], [1, 1, 1])
+    optimizer = torch.optim.AdamW(nn.Linear(2, 2).parameters())
+    scaler = torch.amp.GradScaler('cpu').state_dict()
+    content = dict(
+        message_hub=dict(log_scalars=dict(loss=history), eta=np.float64(3.5), n=np.int64(2)),
+        optimizer={**optimizer.state_dict(), 'loss_scaler': scaler},
+    )
+    torch.save(content, tmp_path / 'w.pth')
+    hub = read_checkpoint(tmp_path / 'w.pth')['message_hub']
+    assert hub['log_scalars']['loss'].statistics('mean', 2) == 4.0
+    assert hub['eta'] == 3.5 and hub['n'] == 2
+
+
+def test_an_array_under_its_numpy_1_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(_reconstruct, '__module__', 'numpy.core.multiarray')
+    torch.save(dict(array=np.arange(3.0)), tmp_path / 'w.pth')
+    assert b'numpy.core.multiarray' in (tmp_path / 'w.pth').read_bytes()
+    monkeypatch.undo()
+    assert read_checkpoint(tmp_path / 'w.pth')['array'].tolist() == [0.0, 1.0, 2.0]
+
+
+def damaged(tmp_path, suffix, change):
+    file = write_weights(tmp_path / f'w{suffix}', WEIGHTS, meta=META)
+    file.write_bytes(change(file.read_bytes()))
+    return file
+
+
+@pytest.mark.parametrize(
+    ('suffix', 'change', 'said'),
+    [
+        ('.pth', lambda b: b'', 'w.pth is not a file of torch.save: it is empty'),
+        ('.pth', lambda b: b'<!DOCTYPE html>', "it begins with b'<!DOCTYPE html"),
+        ('.pth', lambda b: b[:-200], 'w.pth is damaged or was cut short at'),
+        ('.pth', lambda b: b[: len(b) // 2], 'w.pth is damaged or was cut short at'),
+        ('.pth', lambda b: b'\x80\x02}q\x00', 'w.pth is damaged or was cut short at 5 bytes'),
+        ('.safetensors', lambda b: b'', 'w.safetensors is damaged or was cut short at 0 bytes'),
+        ('.safetensors', lambda b: b[:-1], 'w.safetensors is damaged or was cut short at'),
+    ],
+)
+def test_a_broken_file_is_named(tmp_path, suffix, change, said):
+    file = damaged(tmp_path, suffix, change)
+    with pytest.raises(CheckpointError) as caught:
+        read_checkpoint(file)
+    assert said in str(caught.value)
+    assert '\n' not in str(caught.value)
+
+
+def test_no_file_and_no_dict(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r'no checkpoint file nowhere\.pth'):
+        read_checkpoint('nowhere.pth')
+    with pytest.raises(FileNotFoundError, match='download it first'):
+        read_checkpoint('https://example.org/w.pth')
+    torch.save([1, 2], tmp_path / 'w.pth')
+    with pytest.raises(CheckpointError, match='one object of type list'):
+        read_checkpoint(tmp_path / 'w.pth')
+
+
+def test_safetensors_not_installed(tmp_path, monkeypatch):
+    file = write_weights(tmp_path / 'w.safetensors', WEIGHTS, meta=META)
+    monkeypatch.setitem(sys.modules, 'safetensors', None)
+    monkeypatch.setitem(sys.modules, 'safetensors.torch', None)
+    with pytest.raises(CheckpointError, match='pip install safetensors'):
+        read_checkpoint(file)

@@ -1,0 +1,148 @@
+"""A run that waits for its data is told so, one that does not is left alone."""
+
+import os
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.logging import MessageHub
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from finola_mm.engine import DataTimeHook
+from finola_mm.engine.data_time_hook import advice
+
+STEP = 0.02  # seconds of one training step
+
+
+class Slow(Dataset):
+    def __init__(self, seconds):
+        self.seconds = seconds
+
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, index):
+        time.sleep(self.seconds)
+        return dict(inputs=torch.ones(1))
+
+
+class Toy(BaseModel):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(1, 1)
+
+    def forward(self, inputs, mode='loss'):
+        time.sleep(STEP)
+        return dict(loss=self.linear(inputs).square().mean())
+
+
+@pytest.mark.parametrize('seconds, warned', [(STEP, True), (0, False)])
+def test_a_slow_data_set_is_noticed(tmp_path, seconds, warned):
+    runner = Runner(
+        model=Toy(),
+        work_dir=str(tmp_path),
+        train_dataloader=DataLoader(Slow(seconds), 1),
+        train_cfg=dict(by_epoch=True, max_epochs=1),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+        custom_hooks=[dict(type='finola_mm.DataTimeHook', window=20, skip=5, max_share=0.3)],
+        experiment_name=tmp_path.name,
+        cfg=Config(dict(default_scope='mmengine')),
+    )
+    runner.train()
+    (log,) = tmp_path.glob('*/*.log')
+    lines = [line for line in log.read_text().splitlines() if 'waiting for data' in line]
+    assert len(lines) == warned
+    if warned:
+        assert 'WARNING' in lines[0] and 'Up to iteration 25, ' in lines[0]
+        share = float(lines[0].split('% of the time')[0].split()[-1])
+        assert 35 < share < 65  # half of each iteration sleeps in the data set
+
+
+class Log(list):
+    def warning(self, message):
+        self.append(message)
+
+
+@pytest.fixture
+def feed(request):
+    """Run a hook on made-up times; gives its runner and a function that feeds one iteration."""
+    hub = MessageHub.get_instance(request.node.name)
+    loader = DataLoader([0])
+    runner = SimpleNamespace(iter=0, message_hub=hub, logger=Log(), train_dataloader=loader)
+
+    def step(hook, data_time, total, count=1):
+        for _ in range(count):
+            hub.update_scalar('train/data_time', data_time)
+            hub.update_scalar('train/time', total)
+            hook.after_train_iter(runner, 0)
+            runner.iter += 1
+
+    yield runner, step
+    MessageHub._instance_dict.pop(request.node.name)
+
+
+@pytest.mark.parametrize('share, warned', [(0.19, False), (0.21, True)])
+def test_the_share_is_of_the_whole_iteration(feed, share, warned):
+    runner, step = feed
+    hook = DataTimeHook(max_share=0.2, window=4, skip=0)
+    hook.before_train(runner)
+    for _ in range(2):  # workers deliver in bursts: every other batch is waited for
+        step(hook, 0, 1)
+        step(hook, 2 * share, 1)
+    assert len(runner.logger) == warned
+
+
+def test_not_every_window_warns(feed):
+    runner, step = feed
+    hook = DataTimeHook(window=5, skip=3, interval=4)
+    hook.before_train(runner)
+    step(hook, 1, 1, count=3 + 5 * 12)
+    ends = [int(line.split('iteration ')[1].split(',')[0]) for line in runner.logger]
+    assert ends == [8, 28, 48]
+
+
+@pytest.mark.parametrize('event', ['before_save_checkpoint', 'after_val'])
+def test_validation_and_checkpoints_are_no_loading(feed, event):
+    runner, step = feed
+    hook = DataTimeHook(window=5, skip=0)
+    hook.before_train(runner)
+    for _ in range(10):
+        step(hook, 0.01, 1, count=4)
+        getattr(hook, event)(runner, *([{}] if event == 'before_save_checkpoint' else []))
+        step(hook, 100, 101)  # mmengine counts the pause as loading
+    assert not runner.logger
+
+
+def test_the_start_of_an_epoch_counts(feed):
+    """Workers that start anew are loading, also after a checkpoint between the epochs."""
+    runner, step = feed
+    hook = DataTimeHook(window=5, skip=0)
+    hook.before_train(runner)
+    hook.before_save_checkpoint(runner, {})
+    hook.before_train_epoch(runner)
+    step(hook, 9, 10)
+    step(hook, 0, 1, count=4)
+    assert len(runner.logger) == 1 and '64% of the time' in runner.logger[0]
+
+
+@pytest.mark.parametrize('workers, cores, processes, persistent, expected, absent', [
+    (0, 8, 1, False, 'num_workers is 0 and each process has 8 cores: raise', 'persistent'),
+    (2, 8, 2, True, 'num_workers is 2 and each process has 4 cores: raise', 'persistent'),
+    (4, 8, 2, True, 'more cores would help, more workers would not', 'raise'),
+    (2, 1, 4, False, 'each process has 1 core: more cores would help', 'raise'),
+    (2, 8, 1, False, 'persistent_workers=True', 'more cores would'),
+])
+def test_advice_fits_what_it_sees(
+    monkeypatch, workers, cores, processes, persistent, expected, absent
+):
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda process: set(range(cores)))
+    monkeypatch.setenv('LOCAL_WORLD_SIZE', str(processes))
+    loader = SimpleNamespace(num_workers=workers, persistent_workers=persistent)
+    text = advice(loader)
+    assert expected in text and absent not in text
+    assert 'tools/dataset_converters/resize_images.py' in text

@@ -1,0 +1,210 @@
+"""Loading weights: everything fits, or one message says what does not."""
+
+import copy
+
+import pytest
+import torch
+from mmengine.model import BaseModule
+from torch import nn
+
+from finola_mm import MobileFormer
+from finola_mm.engine import CheckpointError, load_weights, read_checkpoint, run_record
+from finola_mm.engine.run_record import read_config_text
+from finola_mm.registry import MODELS
+
+CONFIG = """
+model = dict(
+    backbone=dict(arch='small', init_cfg=None, type='finola_mm.MobileFormer', with_cp=True),
+    data_preprocessor=dict(mean=[1.5, 2, -3], std=(4, 5, 6), type='X', to_rgb=True))
+rate = inf
+names = {'a.b': [1, dict(c=(2, 3))]}
+"""
+META = dict(cfg=CONFIG, experiment_name='pretrain_20260102_030405', iter=70, epoch=3)
+
+
+class Whole(BaseModule):
+    """A backbone and one more layer, each with an initialisation that loading must survive."""
+
+    def __init__(self, arch='small', backbone_init=None, init_cfg=None):
+        super().__init__(init_cfg)
+        self.backbone = MobileFormer(arch, init_cfg=backbone_init)
+        self.neck = Layer(init_cfg=dict(type='Constant', layer='Linear', val=0.5))
+
+
+class Layer(BaseModule):
+    def __init__(self, init_cfg):
+        super().__init__(init_cfg)
+        self.linear = nn.Linear(3, 2)
+
+    def init_weights(self):
+        super().init_weights()
+        nn.init.constant_(self.linear.bias, 0.25)
+
+
+def randomised(module):
+    with torch.no_grad():
+        for key, tensor in module.state_dict().items():
+            if tensor.is_floating_point():
+                tensor.copy_(torch.rand_like(tensor) + 0.5)
+            elif key.endswith('num_batches_tracked'):
+                tensor.fill_(7)
+    return module
+
+
+@pytest.fixture(scope='module')
+def source():
+    torch.manual_seed(0)
+    return randomised(Whole())
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(state, meta=META, name='w.pth'):
+        torch.save(dict(meta=meta, state_dict=dict(state)), tmp_path / name)
+        return tmp_path / name
+
+    return write
+
+
+@pytest.fixture
+def log(monkeypatch):
+    """The lines that loading writes to the log."""
+    lines = []
+    monkeypatch.setattr(
+        'finola_mm.engine.weights.print_log', lambda text, **options: lines.append(text)
+    )
+    return lines
+
+
+def assert_same(module, other):
+    ours, theirs = module.state_dict(), other.state_dict()
+    assert ours.keys() == theirs.keys()
+    for key, tensor in ours.items():
+        assert torch.equal(tensor, theirs[key]), key
+
+
+@pytest.mark.parametrize('prefix', ['', 'module.'])
+def test_the_part_is_found(source, write, prefix, log):
+    file = write({prefix + key: tensor for key, tensor in source.state_dict().items()})
+    whole, encoder = Whole(), MobileFormer('small')
+    load_weights(whole, file)
+    load_weights(encoder, file)
+    assert_same(whole, source)
+    assert_same(encoder, source.backbone)
+    count = len(encoder.state_dict())
+    origin = f'from {file} (pretrain, iteration 70)'
+    assert log == [
+        f'Loaded {count + 2} of {count + 2} tensors of Whole {origin}',
+        f'Loaded {count} of {count} tensors of MobileFormer small {origin}',
+    ]
+
+
+def test_a_bare_dict_of_the_encoder(source, tmp_path):
+    torch.save(source.backbone.state_dict(), tmp_path / 'w.pth')
+    encoder = MobileFormer('small')
+    assert load_weights(encoder, tmp_path / 'w.pth') == {}
+    assert_same(encoder, source.backbone)
+
+
+def test_an_encoder_without_the_last_layers(source, write, log):
+    encoder = MobileFormer('small', out_indices=(1, 2))
+    load_weights(encoder, write(source.state_dict()))
+    assert 'in the file only: stages.3' in log[0]
+    for key, tensor in encoder.state_dict().items():
+        assert torch.equal(tensor, source.backbone.state_dict()[key])
+    with pytest.raises(CheckpointError, match='only in the file are stages'):
+        load_weights(encoder, write(source.state_dict()), allow_unused=False)
+
+
+def test_missing_tensors(source, write, log):
+    state = source.state_dict()
+    del state['backbone.tokens']
+    file, encoder = write(state), MobileFormer('small')
+    before = copy.deepcopy(encoder)
+    with pytest.raises(CheckpointError, match=r'193 of 194 .*not in the file are tokens$'):
+        load_weights(encoder, file)
+    assert_same(encoder, before)
+    load_weights(encoder, file, allow_missing=True)
+    assert log[0].startswith('Loaded 193 of 194')
+    assert log[0].endswith('not in the file, and left as they were: tokens')
+    assert torch.equal(encoder.tokens, before.tokens)
+    assert torch.equal(encoder.stem[0].weight, source.backbone.stem[0].weight)
+
+
+def refusal(module, file, **options):
+    with pytest.raises(CheckpointError) as caught:
+        load_weights(module, file, **options)
+    assert '\n' not in str(caught.value)
+    return str(caught.value)
+
+
+def test_another_arch(source, write):
+    """The recorded name stands in front; nothing is loaded, with allow_missing neither."""
+    wide = dict(
+        tokens=(6, 64), stem=16, stages=[[(32, 24)], [(72, 32)], [(96, 48)], [(144, 64)]], out=256
+    )
+    encoder = MobileFormer(wide)
+    before = copy.deepcopy(encoder)
+    file = write(source.state_dict())
+    said = refusal(encoder, file, allow_missing=True)
+    assert said.startswith(f'{file} (pretrain, iteration 70) does not fit this MobileFormer: '
+                           "its MobileFormer is of arch='small', the model has another; ")
+    assert 'stem.0.weight: (32, 3, 3, 3) in the file, (16, 3, 3, 3) in the model' in said
+    assert_same(encoder, before)
+    assert "its MobileFormer is of arch='small', the model has" in refusal(Whole(wide), file)
+
+
+def test_the_other_dynamic_relu(source, write):
+    said = refusal(MobileFormer('small', dynamic_relu='spatial'), write(source.state_dict()))
+    assert "w.pth: these weights were trained with dynamic_relu='plain'" in said
+
+
+def test_nothing_matches(write):
+    said = refusal(MobileFormer('small'), write(dict(a=torch.ones(1), b=torch.ones(1))))
+    assert '0 of 194 tensors match' in said and 'only in the file are a, b' in said
+    said = refusal(MobileFormer('small'), write(dict(a=1)))
+    assert 'w.pth holds no tensors; its entries are a' in said
+
+
+def test_an_encoder_for_a_whole_model(source, write):
+    said = refusal(Whole(), write(source.backbone.state_dict()))
+    assert said.endswith('It does fit the encoder: give it to tools/train.py --pretrained')
+
+
+@pytest.mark.parametrize('others', [[], [dict(type='Constant', layer='Conv2d', val=3.0)]])
+def test_init_cfg_of_a_backbone(source, write, others):
+    """What surrounds the encoder is initialised as ever, and the encoder is not touched again."""
+    pretrained = dict(type='finola_mm.Pretrained', checkpoint=str(write(source.state_dict())))
+    whole = Whole(backbone_init=[*others, pretrained])
+    whole.init_weights()
+    assert_same(whole.backbone, source.backbone)
+    assert (whole.neck.linear.weight == 0.5).all() and (whole.neck.linear.bias == 0.25).all()
+
+
+def test_init_cfg_of_a_whole_model(source, write):
+    """The initialisation of the parts comes before: neither Constant nor Layer's own is left."""
+    file = str(write(source.state_dict()))
+    whole = Whole(init_cfg=dict(type='finola_mm.Pretrained', checkpoint=file))
+    whole.init_weights()
+    assert_same(whole, source)
+
+
+def test_init_cfg_of_a_config(source, write):
+    encoder = MODELS.build(dict(
+        type='finola_mm.MobileFormer', arch='small',
+        init_cfg=dict(type='finola_mm.Pretrained', checkpoint=str(write(source.state_dict())))))
+    encoder.init_weights()
+    assert_same(encoder, source.backbone)
+
+
+def test_the_record_is_read_and_not_run(write):
+    meta = dict(META, cfg=CONFIG + 'danger = __import__("os").getcwd()\n')
+    record = run_record(read_checkpoint(write({'a': torch.ones(1)}, meta)))
+    assert record == dict(
+        source='pretrain', epoch=3, iter=70,
+        encoder=dict(arch='small', type='finola_mm.MobileFormer'),
+        normalization=dict(mean=[1.5, 2, -3], std=[4, 5, 6], to_rgb=True))
+    settings = read_config_text(meta['cfg'])
+    assert settings['names'] == {'a.b': [1, dict(c=[2, 3])]}
+    assert settings['rate'] is None and settings['danger'] is None
+    assert read_config_text('no config at all') == {}

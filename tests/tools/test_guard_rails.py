@@ -1,0 +1,77 @@
+"""What a user sees of a run over broken files, and of one whose loss is no number."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import tiny_options
+
+CONFIG = 'configs/demo/masked_finola_b.py'
+
+
+def train(root, work_dir, *options, iterations, expect):
+    result = subprocess.run(
+        [sys.executable, 'tools/train.py', CONFIG, '--work-dir', str(work_dir), '--no-validate',
+         '--cfg-options', *tiny_options(root), 'train_dataloader.num_workers=2',
+         f'train_cfg.max_iters={iterations}', *options],
+        capture_output=True, text=True, timeout=300,
+    )
+    out = result.stdout + result.stderr
+    assert result.returncode == expect, out[-4000:]
+    return out
+
+
+@pytest.fixture(scope='module')
+def hundred_images(tmp_path_factory, image_folder):
+    """100 good images; the tests break some of a copy: empty, cut short or of another kind."""
+    root = tmp_path_factory.mktemp('hundred')
+    (root / 'train').mkdir()
+    source = image_folder / 'train/cat/0.jpg'
+    for i in range(100):
+        shutil.copy(source, root / 'train' / f'{i:02}.jpg')
+    return root
+
+
+def broken_copy(root, target, count):
+    shutil.copytree(root, target)
+    whole = (target / 'train/00.jpg').read_bytes()
+    for i in range(count):
+        contents = (b'', whole[: len(whole) // 2], b'<html>404</html>')[i % 3]
+        (target / 'train' / f'{i:02}.jpg').write_bytes(contents)
+    return target
+
+
+def test_one_percent_is_replaced_named_and_counted(project_root, hundred_images, tmp_path):
+    root = broken_copy(hundred_images, tmp_path / 'data', 1)
+    out = train(root, tmp_path / 'work', iterations=50, expect=0)
+    assert 'Iter(train) [50/50]' in out
+    assert out.count(f'Cannot read {root}/train/00.jpg') == 1
+    assert 'Training: 1 of the 100 files seen could not be read' in out
+
+
+@pytest.mark.parametrize('count', [10, 100])
+def test_more_than_the_tolerated_share_ends_the_run(project_root, hundred_images, tmp_path, count):
+    root = broken_copy(hundred_images, tmp_path / 'data', count)
+    out = train(root, tmp_path / 'work', iterations=50, expect=1)
+    said = out.splitlines()[-1]
+    assert said.startswith('train: ') and 'cannot be read' in said
+    assert f'{root}/train/' in said and 'max_bad_share' in said
+    assert 'Traceback' not in out
+
+
+def test_a_loss_that_is_no_number(project_root, image_folder, tmp_path):
+    out = train(image_folder, tmp_path, 'optim_wrapper.optimizer.lr=1e30',
+                'default_hooks.checkpoint.interval=1', iterations=8, expect=1)
+    said = out.splitlines()[-1]
+    assert said.startswith('train: the loss is not finite at iteration ')
+    assert 'Traceback' not in out
+    (file,) = tmp_path.glob('nonfinite_loss_iter_*_rank_0.json')
+    assert str(file) in said
+    report = json.loads(file.read_text())
+    assert f'iteration {report["iteration"]}: loss {report["losses"]["loss"]}' in said
+    assert len(report['images']) == 2 and all('/train/' in name for name in report['images'])
+    last = tmp_path / f'iter_{report["iteration"]}.pth'
+    assert not last.exists()  # no checkpoint of the spoiled step

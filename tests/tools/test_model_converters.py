@@ -1,0 +1,217 @@
+"""From a run to files of weights, and back in by every way."""
+
+import json
+import runpy
+import subprocess
+import sys
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.runner import load_checkpoint
+from mmpretrain.apis import get_model
+from safetensors import safe_open
+
+from finola_mm import MobileFormer
+from finola_mm.engine import load_weights, read_checkpoint, write_weights
+from finola_mm.registry import MODELS
+from tests.conftest import ROOT, tiny_options
+
+CONFIG = 'configs/demo/masked_finola_b.py'
+EXTRACT = 'tools/model_converters/extract_backbone.py'
+PUBLISH = 'tools/model_converters/publish_model.py'
+
+
+def train(*args, expect=0):
+    result = subprocess.run(
+        [sys.executable, 'tools/train.py', CONFIG, *map(str, args)],
+        capture_output=True, text=True, timeout=300, cwd=ROOT,
+    )
+    assert result.returncode == expect, result.stdout[-2000:] + result.stderr[-4000:]
+    return result.stdout + result.stderr
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory, image_folder):
+    """A work directory after two steps with averaged weights; the average lags far behind."""
+    work_dir = tmp_path_factory.mktemp('work') / 'run'
+    train('--work-dir', work_dir, '--no-validate', '--cfg-options', *tiny_options(image_folder),
+          'default_hooks.ema.type=EMAHook')
+    return work_dir
+
+
+@pytest.fixture
+def call(project_root, monkeypatch, capsys):
+    """Run a tool in this process; returns what it printed."""
+    def call(script, *args):
+        monkeypatch.setattr(sys, 'argv', [script, *map(str, args)])
+        runpy.run_path(script, run_name='__main__')
+        return capsys.readouterr().out
+    return call
+
+
+@pytest.fixture
+def averaged(trained):
+    """The encoder's tensors as the checkpoint's state_dict has them."""
+    state = read_checkpoint(trained / 'iter_2.pth')['state_dict']
+    start = 'backbone.'
+    return {key[len(start):]: state[key] for key in state if key.startswith(start)}
+
+
+def features(encoder):
+    torch.manual_seed(0)
+    with torch.no_grad():
+        return encoder.eval()(torch.randn(2, 3, 64, 64))[0]
+
+
+def by_load_weights(file):
+    encoder = MobileFormer('small')
+    load_weights(encoder, file)
+    return encoder
+
+
+def by_init_cfg(file):
+    encoder = MobileFormer(
+        'small', init_cfg=dict(type='finola_mm.Pretrained', checkpoint=str(file))
+    )
+    encoder.init_weights()
+    return encoder
+
+
+def by_mmengine(file):
+    """mmengine's own initialiser, which reads .safetensors too by our loader."""
+    encoder = MobileFormer('small', init_cfg=dict(type='Pretrained', checkpoint=str(file)))
+    encoder.init_weights()
+    return encoder
+
+
+def by_mmpretrain(file):
+    classifier = get_model(Config(dict(model=dict(
+        type='mmpretrain.ImageClassifier',
+        backbone=dict(
+            type='finola_mm.MobileFormer', arch='small',
+            init_cfg=dict(type='finola_mm.Pretrained', checkpoint=str(file))),
+        neck=dict(type='mmpretrain.GlobalAveragePooling'),
+        head=dict(type='mmpretrain.LinearClsHead', num_classes=10, in_channels=256)))))
+    classifier.init_weights()
+    return classifier.backbone
+
+
+WAYS = [by_load_weights, by_init_cfg, by_mmengine, by_mmpretrain]
+
+
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+def test_the_encoder_comes_back(call, trained, averaged, tmp_path, suffix):
+    file = tmp_path / f'encoder{suffix}'
+    said = call(EXTRACT, trained, file)
+    assert f'wrote {file}: 194 tensors' in said and "dynamic_relu='plain'" in said
+    plain = MobileFormer('small')
+    plain.load_state_dict(averaged)
+    expected = features(plain)
+    for way in WAYS:
+        assert torch.equal(features(way(file)), expected), way.__name__
+    lagging = {key: value for key, value in read_checkpoint(trained / 'iter_2.pth')[
+        'ema_state_dict'].items() if key.startswith('module.backbone.')}
+    assert not torch.equal(lagging['module.backbone.tokens'], averaged['tokens'])
+
+
+def test_what_a_pth_file_says(call, trained, averaged, tmp_path):
+    call(EXTRACT, trained / 'iter_2.pth', tmp_path / 'encoder.pth')
+    content = torch.load(tmp_path / 'encoder.pth', weights_only=True)
+    encoder = MobileFormer('small')
+    encoder.load_state_dict(content['state_dict'])
+    meta = content['meta']
+    assert meta.pop('finola_mm_version') and meta['widths'].pop('stages')[0] == [[64, 48]]
+    assert meta == dict(
+        format_version=1, part='encoder', source='masked_finola_b', epoch=0, iter=2,
+        encoder=dict(arch='small', type='finola_mm.MobileFormer', dynamic_relu='plain'),
+        parameters=sum(parameter.numel() for parameter in encoder.parameters()),
+        widths=dict(tokens=[6, 64], stem=32, out=256),
+        normalization=dict(
+            mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True))
+
+
+def test_safetensors_read_by_its_own_package(call, trained, averaged, tmp_path):
+    """Written from the extracted .pth file, which is an encoder's already."""
+    call(EXTRACT, trained, tmp_path / 'encoder.pth')
+    call(EXTRACT, tmp_path / 'encoder.pth', tmp_path / 'encoder.safetensors')
+    with safe_open(tmp_path / 'encoder.safetensors', framework='pt') as file:
+        assert set(file.keys()) == set(averaged)
+        assert all(torch.equal(file.get_tensor(key), averaged[key]) for key in averaged)
+        meta = json.loads(file.metadata()['meta'])
+    assert meta == read_checkpoint(tmp_path / 'encoder.pth')['meta']
+
+
+def test_publish(call, trained, averaged, tmp_path):
+    call(PUBLISH, trained, tmp_path / 'model.pth')
+    (file,) = tmp_path.iterdir()
+    digest = subprocess.check_output(['sha256sum', file], text=True)[:8]
+    assert file.name == f'model-{digest}.pth'
+    content = torch.load(file, weights_only=True)
+    assert content.keys() == {'meta', 'state_dict'} and 'cfg' not in content['meta']
+    assert file.stat().st_size < (trained / 'iter_2.pth').stat().st_size / 3
+
+    cfg = Config.fromfile(CONFIG)
+    cfg.model.upsampler.depth = 1
+    init_default_scope('mmpretrain')
+    ours, hosts = MODELS.build(cfg.model), MODELS.build(cfg.model)
+    load_weights(ours, file, allow_unused=False)
+    load_checkpoint(hosts, str(file), strict=True)
+    state = read_checkpoint(trained / 'iter_2.pth')['state_dict']
+    for model in (ours, hosts):
+        assert all(torch.equal(tensor, state[key]) for key, tensor in model.state_dict().items())
+    assert torch.equal(features(by_load_weights(file)), features(ours.backbone))
+
+
+def test_train_from_the_encoder(call, trained, averaged, image_folder, tmp_path):
+    """With a learning rate of 0 the parameters are after two steps what they were."""
+    file = tmp_path / 'encoder.safetensors'
+    call(EXTRACT, trained, file)
+    said = train('--work-dir', tmp_path / 'run', '--no-validate', '--pretrained', file,
+                 '--cfg-options', *tiny_options(image_folder), 'optim_wrapper.optimizer.lr=0.0')
+    assert f'Loaded 194 of 194 tensors of MobileFormer small from {file} (masked_finola_b' in said
+    state = read_checkpoint(tmp_path / 'run/iter_2.pth')['state_dict']
+    for key, _ in MobileFormer('small').named_parameters():
+        assert torch.equal(state['backbone.' + key], averaged[key]), key
+
+
+def test_a_model_is_not_trained_from_its_encoder_alone(trained, image_folder, tmp_path, call):
+    file = tmp_path / 'encoder.pth'
+    call(EXTRACT, trained, file)
+    said = train('--work-dir', tmp_path / 'run', '--no-validate', '--cfg-options',
+                 *tiny_options(image_folder), f'load_from={file}', expect=1)
+    assert f'train: {file} (masked_finola_b, iteration 2) does not fit this MaskedFINOLA' in said
+    assert 'give it to tools/train.py --pretrained' in said
+    assert 'Traceback' not in said
+
+
+@pytest.mark.parametrize('tool', [EXTRACT, PUBLISH])
+def test_mistakes_end_in_one_line(call, tmp_path, tool):
+    torn, bare = tmp_path / 'torn.pth', tmp_path / 'bare.pth'
+    torn.write_bytes(b'')
+    write_weights(bare, dict(a=torch.ones(1)), meta={})
+    for args, said in [
+        (['nowhere.pth', 'out.pth'], 'no checkpoint nowhere.pth'),
+        ([torn, tmp_path / 'out.pth'], 'torn.pth is not a file of torch.save: it is empty'),
+        ([bare, tmp_path / 'out.txt'], r'\.pth or \.safetensors' if tool == PUBLISH
+         else 'bare.pth does not record the config of its encoder'),
+    ]:
+        with pytest.raises(SystemExit, match=said):
+            call(tool, *args)
+
+
+def test_extract_twice(call, trained, tmp_path):
+    file = tmp_path / 'encoder.pth'
+    call(EXTRACT, trained, file)
+    with pytest.raises(SystemExit, match=r'encoder\.pth is already there; --force overwrites it'):
+        call(EXTRACT, trained, file)
+    call(EXTRACT, trained, file, '--force')
+
+
+def test_a_record_of_another_encoder(call, trained, tmp_path):
+    checkpoint = read_checkpoint(trained / 'iter_2.pth')
+    checkpoint['meta']['cfg'] = checkpoint['meta']['cfg'].replace("arch='small'", "arch='w720'")
+    torch.save(checkpoint, tmp_path / 'w.pth')
+    with pytest.raises(SystemExit, match='are not those of the recorded encoder'):
+        call(EXTRACT, tmp_path / 'w.pth', tmp_path / 'out.pth')

@@ -1,0 +1,193 @@
+"""Large images become small, others stay as they are, and nothing half-written is ever seen."""
+
+import errno
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+TOOL = Path(__file__).parents[2] / 'tools' / 'dataset_converters' / 'resize_images.py'
+
+
+@pytest.fixture(scope='module')
+def resize_images():
+    spec = importlib.util.spec_from_file_location('resize_images', TOOL)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules['resize_images'] = module  # worker processes look the functions up by name
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules['resize_images']
+
+
+def picture(width, height):
+    """Smooth: red grows to the right, green downwards."""
+    x, y = np.meshgrid(np.linspace(0, 250, width), np.linspace(0, 250, height))
+    return Image.fromarray(np.stack([x, y, 0 * x + 80], -1).astype(np.uint8))
+
+
+@pytest.fixture
+def src(tmp_path):
+    """An ImageNet-like tree: large, small, lying on its side, not what its name says, broken."""
+    root = tmp_path / 'src'
+    (root / 'train' / 'cat').mkdir(parents=True)
+    (root / 'val').mkdir()
+    picture(100, 75).save(root / 'train' / 'cat' / 'wide.JPEG', quality=95)
+    picture(90, 200).save(root / 'train' / 'cat' / 'high.png')
+    picture(80, 40).save(root / 'train' / 'cat' / 'small.jpg', quality=30)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn right by 90 degrees
+    picture(75, 100).transpose(Image.Transpose.ROTATE_90).save(
+        root / 'val' / 'lying.jpg', quality=95, exif=exif)
+    whole = (root / 'val' / 'lying.jpg').read_bytes()
+    (root / 'val' / 'cut.jpg').write_bytes(whole[:-300])
+    (root / 'val' / 'empty.jpg').write_bytes(b'')
+    (root / 'notes.txt').write_text('not an image')
+    return root
+
+
+def call(module, src, dst, *options):
+    module.main([str(src), str(dst), '--short-side', '40', '--workers', '1', *options])
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes()
+            for path in folder.rglob('*') if path.is_file()}
+
+
+def test_converts_a_tree(resize_images, src, tmp_path, capsys):
+    dst = tmp_path / 'a' / 'dst'
+    call(resize_images, src, dst)
+    made = contents(dst)
+    assert set(made) == {'train/cat/wide.JPEG', 'train/cat/high.png', 'train/cat/small.jpg',
+                         'val/lying.jpg', 'resize_images.json'}
+    assert made['train/cat/small.jpg'] == contents(src)['train/cat/small.jpg']
+    for name, size in (('train/cat/wide.JPEG', (53, 40)), ('train/cat/high.png', (40, 89)),
+                       ('val/lying.jpg', (40, 53))):
+        with Image.open(dst / name) as image:
+            assert image.format == 'JPEG'
+            assert image.size == size
+            assert image.getexif().get(0x0112, 1) == 1
+            assert np.abs(np.asarray(image).astype(int) - picture(*size)).mean() < 3
+    out, err = capsys.readouterr()
+    assert '6 images: 3 resized, 1 copied, 0 there already, 2 left out' in out
+    sizes = [sum(len(data) for name, data in files.items()
+                 if name in made and name != 'resize_images.json') / 1e6
+             for files in (contents(src), made)]
+    assert f'{sizes[0]:.1f} MB before, {sizes[1]:.1f} MB after' in out
+    assert err.count('left out: ') == 2
+    assert 'cut.jpg' in err and 'empty.jpg' in err
+
+
+def test_antialiased(resize_images):
+    """Stripes of one pixel become even grey; without a filter they would become coarse stripes."""
+    stripes = np.zeros((300, 300, 3), np.uint8)
+    stripes[:, ::2] = 255
+    data = np.frombuffer(resize_images.shrink(stripes, 40, 95), np.uint8)
+    small = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert small.shape == (40, 40, 3)
+    assert np.abs(small[:, 3:-3].astype(int) - 127).max() < 8
+
+
+def test_second_run_skips_and_first_failure_is_mended(resize_images, src, tmp_path, capsys):
+    dst = tmp_path / 'dst'
+    call(resize_images, src, dst)
+    before = {path: path.stat().st_mtime_ns for path in dst.rglob('*') if path.is_file()}
+    picture(100, 75).save(src / 'val' / 'cut.jpg')
+    call(resize_images, src, dst)
+    assert '1 resized, 0 copied, 4 there already, 1 left out' in capsys.readouterr().out
+    after = {path: path.stat().st_mtime_ns for path in dst.rglob('*') if path.is_file()}
+    assert after.keys() - before.keys() == {dst / 'val' / 'cut.jpg'}
+    assert {path: after[path] for path in before} == before
+
+
+def test_killed_run_leaves_whole_images_and_is_completed(resize_images, tmp_path):
+    src, dst = tmp_path / 'src', tmp_path / 'dst'
+    src.mkdir()
+    picture(700, 700).save(src / '000.jpg')
+    for index in range(1, 120):
+        os.link(src / '000.jpg', src / f'{index:03d}.jpg')
+    process = subprocess.Popen(
+        [sys.executable, TOOL, src, dst, '--short-side', '40', '--workers', '1'],
+        start_new_session=True)
+    deadline = time.time() + 60
+    while len(list(dst.glob('*.jpg'))) < 5 and time.time() < deadline:
+        time.sleep(0.001)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    survivors = list(dst.glob('*.jpg'))
+    assert 5 <= len(survivors) < 120, 'it was done before it could be killed'
+    call(resize_images, src, dst)
+    made = list(dst.glob('*.jpg'))
+    assert len(made) == 120
+    assert len({path.read_bytes() for path in made}) == 1  # whole, like the others
+
+
+def test_full_disk_is_one_message(resize_images, src, tmp_path, monkeypatch):
+    def pool(*args, **kwargs):  # in this process, where the disk can be patched
+        return nullcontext(SimpleNamespace(map=lambda job, names, chunksize: map(job, names)))
+
+    def write_bytes(path, data):
+        if path.name != '.resize_images.json.part':
+            with open(path, 'wb') as file:
+                file.write(data[:10])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        path.write_text(data.decode())
+
+    monkeypatch.setattr(resize_images, 'ProcessPoolExecutor', pool)
+    monkeypatch.setattr(Path, 'write_bytes', write_bytes)
+    dst = tmp_path / 'dst'
+    with pytest.raises(SystemExit, match=r'^resize_images: .*No space left.*same command goes on'):
+        call(resize_images, src, dst)
+    assert set(contents(dst)) == {'resize_images.json'}
+
+
+def test_mistakes(resize_images, src, tmp_path):
+    before = contents(src)
+    (tmp_path / 'bare').mkdir()
+    (tmp_path / 'full').mkdir()
+    (tmp_path / 'full' / 'thesis.txt').write_text('ten years of work')
+    (tmp_path / 'file').write_text('')
+    for source, dst, message in (
+            (tmp_path / 'nowhere', tmp_path / 'dst', 'nowhere is no folder'),
+            (tmp_path / 'bare', tmp_path / 'dst', r'bare holds no image \(.jpg'),
+            (src, src, 'lie in one another'),
+            (src, src / 'val' / 'small', 'lie in one another'),
+            (src / 'val', src, 'lie in one another'),
+            (src, tmp_path / 'full', 'holds something else'),
+            (src, tmp_path / 'file' / 'dst', 'file')):
+        with pytest.raises(SystemExit, match=f'^resize_images: .*{message}'):
+            call(resize_images, source, dst)
+    assert contents(src) == before
+    assert not (tmp_path / 'dst').exists()
+    assert set(contents(tmp_path / 'full')) == {'thesis.txt'}
+
+
+def test_other_options_are_not_mixed_in(resize_images, src, tmp_path):
+    dst = tmp_path / 'dst'
+    call(resize_images, src, dst)
+    before = contents(dst)
+    with pytest.raises(SystemExit, match="was made for .*'quality': 95.* not for .*'quality': 80"):
+        call(resize_images, src, dst, '--quality', '80')
+    assert contents(dst) == before
+
+
+@pytest.mark.parametrize(('options', 'message'), [
+    (['--short-side', '0'], '--short-side must be at least 1, got 0'),
+    (['--quality', '101'], '--quality must be at most 100, got 101'),
+    (['--workers', '0'], '--workers must be at least 1, got 0'),
+])
+def test_bad_arguments(resize_images, src, tmp_path, capsys, options, message):
+    with pytest.raises(SystemExit):
+        call(resize_images, src, tmp_path / 'dst', *options)
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / 'dst').exists()
