@@ -40,6 +40,11 @@ def parse_args() -> argparse.Namespace:
         help='mixed precision: bfloat16 where the device has it, else float16 with loss scaling',
     )
     parser.add_argument(
+        '--compile',
+        action='store_true',
+        help='torch.compile encoder and upsampler; the first step then takes minutes',
+    )
+    parser.add_argument(
         '--auto-scale-lr',
         action='store_true',
         help="scale the learning rate by the total batch over the config's base batch",
@@ -74,6 +79,8 @@ def apply(args: argparse.Namespace, cfg: Config) -> None:
         # The runner would load what fits, and train on with the rest as it is.
         initialise(cfg.model, find_checkpoint(cfg.load_from))
         cfg.load_from = None
+    if args.compile:
+        cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='finola_mm.CompileHook')]
     if args.auto_scale_lr:
         if 'auto_scale_lr' not in cfg:
             raise ValueError(f'{args.config} sets no auto_scale_lr.base_batch_size to scale from')

@@ -4,6 +4,7 @@ from .bad_samples_hook import BadSamplesHook
 from .batch_check import check_batch
 from .bfloat16_optim_wrapper import BFloat16OptimWrapper
 from .checkpoint_file import CheckpointError, read_checkpoint, write_weights
+from .compile_hook import CompileHook
 from .config import find_checkpoint, load_config
 from .data_check import IMAGE_SUFFIXES, MissingDataError, check_data
 from .data_time_hook import DataTimeHook
@@ -17,6 +18,7 @@ __all__ = [
     'BFloat16OptimWrapper',
     'BadSamplesHook',
     'CheckpointError',
+    'CompileHook',
     'DataTimeHook',
     'ExactEpochLoop',
     'FiniteLossHook',

@@ -42,7 +42,7 @@ class BadSamplesHook(Hook):
 
 def _tallies(dataset) -> Iterator:
     """The tallies of a data set and of all that it wraps."""
-    if hasattr(dataset, 'bad_samples'):
+    if 'bad_samples' in getattr(dataset, '__dict__', ()):  # the host's tools put mocks in place
         yield dataset.bad_samples
     # mmengine's ConcatDataset has `datasets`, other wrappers `dataset`.
     inner = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
