@@ -8,25 +8,35 @@ from ..registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class RandomBlock(BaseTransform):
-    """Draw the offset of a visible block of half the image's height and width.
+    """Draw the offset of a visible block, by default half as high and wide as the image.
 
-    All (h+1) * (w+1) places on the grid of patches are equally likely, the edges too: 81 for a
+    All places on the grid of patches are equally likely, the edges too: 81 for the quarter of a
     256 x 256 image. Drawn from ``numpy.random``, which ``SeededDataset`` seeds.
 
     **Required keys:** img. **Added keys:** block_offset, (row, col) in patches.
 
     Args:
         patch_size (int): Side of a patch in pixels. Defaults to 16.
+        block_size (tuple[int, int], optional): (h, w) of the block in patches, the same as the
+            model's. By default half the image's height and width.
     """
 
-    def __init__(self, patch_size: int = 16):
+    def __init__(self, patch_size: int = 16, *, block_size: tuple[int, int] | None = None):
         self.patch_size = patch_size
+        self.block_size = block_size
 
     def transform(self, results: dict) -> dict:
-        height, width = results['img'].shape[:2]
-        h, w = height // (2 * self.patch_size), width // (2 * self.patch_size)
-        results['block_offset'] = (np.random.randint(h + 1), np.random.randint(w + 1))
+        height, width = (size // self.patch_size for size in results['img'].shape[:2])
+        h, w = self.block_size or (height // 2, width // 2)
+        if h > height or w > width:
+            raise ValueError(
+                f'block_size is {(h, w)}, and the image has only {height} x {width} patches of '
+                f'{self.patch_size} pixels'
+            )
+        results['block_offset'] = tuple(np.random.randint(n + 1) for n in (height - h, width - w))
         return results
 
     def __repr__(self) -> str:
-        return f'{type(self).__name__}(patch_size={self.patch_size})'
+        return (
+            f'{type(self).__name__}(patch_size={self.patch_size}, block_size={self.block_size})'
+        )

@@ -21,11 +21,15 @@ def draw_reconstructions(samples: Sequence[BaseDataElement]) -> np.ndarray:
 
     samples: as from ``MaskedFINOLA.predict``, with ``original`` and ``reconstruction``
     (3, H, W) RGB in [0, 1] and ``mask`` (1, H, W), True = masked. "Composed" shows the visible
-    block inside the prediction. Returns an RGB image, (rows, columns, 3) uint8.
+    block inside the prediction. Where all is masked, as from ``FINOLA.predict``, original and
+    prediction are all there is to see. Returns an RGB image, (rows, columns, 3) uint8.
     """
-    columns = [_column(sample) for sample in samples]
+    rows = [_rows(sample) for sample in samples]
+    names = list(rows[0])
+    if all(sample.mask.all() for sample in samples):
+        names = ['original', 'prediction']
+    columns = [[row[name] for name in names] for row in rows]
     height, width = columns[0][0].shape[:2]
-    names = ('original', 'visible', 'prediction', 'composed')
     canvas = np.full(
         (len(names) * (height + GAP) - GAP, LABEL_WIDTH + len(columns) * (width + GAP), 3),
         255,
@@ -42,7 +46,7 @@ def draw_reconstructions(samples: Sequence[BaseDataElement]) -> np.ndarray:
     return np.asarray(picture)
 
 
-def _column(sample: BaseDataElement) -> list[np.ndarray]:
+def _rows(sample: BaseDataElement) -> dict[str, np.ndarray]:
     original, prediction = (
         (image.detach().cpu().float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
         for image in (sample.original, sample.reconstruction)
@@ -50,7 +54,7 @@ def _column(sample: BaseDataElement) -> list[np.ndarray]:
     masked = sample.mask.cpu().permute(1, 2, 0).numpy()  # (H, W, 1), True = masked
     visible = np.where(masked, np.uint8(GREY), original)
     composed = np.where(masked, prediction, original)
-    return [original, visible, prediction, composed]
+    return dict(original=original, visible=visible, prediction=prediction, composed=composed)
 
 
 @HOOKS.register_module()

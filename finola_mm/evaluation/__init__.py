@@ -1,5 +1,8 @@
 """Metrics."""
 
-from .masked_psnr import MaskedPSNR, psnr
+from .image_quality import ImageQuality
+from .masked_psnr import MaskedPSNR
+from .psnr import psnr
+from .ssim import ssim
 
-__all__ = ['MaskedPSNR', 'psnr']
+__all__ = ['ImageQuality', 'MaskedPSNR', 'psnr', 'ssim']

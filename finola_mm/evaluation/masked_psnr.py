@@ -1,28 +1,12 @@
-"""How well the masked region was predicted.
-
-Peak signal-to-noise ratio as the paper's tables have it: per image, on de-normalised pixels
-clamped to [0, 1], then the mean over images. Here only the masked pixels count.
-We differ in one thing: an image is worth at most 100 dB, so that the perfect guess of one plain
-image does not make the mean infinite.
-"""
+"""How well the masked region was predicted: PSNR over the masked pixels only."""
 
 from collections.abc import Sequence
 
 import torch
 from mmengine.evaluator import BaseMetric
-from torch import Tensor
 
 from ..registry import METRICS
-
-
-def psnr(pred: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """10 log10(1 / MSE) in dB, at most 100, over the pixels where ``mask``.
-
-    pred, target (3, H, W), clamped to [0, 1]; mask (1, H, W) bool, True = counts. A scalar in
-    float64.
-    """
-    error = (pred.double().clamp(0, 1) - target.double().clamp(0, 1)) ** 2
-    return -10 * torch.log10(error[mask.expand_as(error)].mean().clamp(min=1e-10))
+from .psnr import psnr
 
 
 @METRICS.register_module()

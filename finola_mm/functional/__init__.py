@@ -1,10 +1,11 @@
 """Pure functions of tensors: no state, no dependency but torch."""
 
-from .blockwise import as_offsets, block_mask, finola_blockwise, masked_positions
+from .blockwise import finola_blockwise
 from .curvature import gaussian_curvature
 from .norm_linear import at_least_float32, channel_norm, norm_linear_step
-from .patches import crop_block, image_to_patches, patches_to_image, take
+from .patches import image_to_patches, patches_to_image, take
 from .unroll import finola
+from .visible_block import as_offsets, block_mask, crop_block, masked_positions
 from .wave_speeds import mean_free_condition, wave_speeds
 
 __all__ = [

@@ -31,6 +31,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .norm_linear import at_least_float32, channel_norm
+from .visible_block import as_offsets
 
 
 def finola_blockwise(
@@ -82,59 +83,6 @@ def finola_blockwise(
     blocks = torch.cat((visible, beside, stacked, diagonal))  # (4P, C)
     z = _Permute.apply(blocks, _tiling(row, col, h, w, order.argsort()))
     return z.view(n, 2 * h, 2 * w, c).permute(0, 3, 1, 2)
-
-
-def block_mask(offset, block: tuple[int, int], n: int = 1) -> Tensor:
-    """Mark the positions that block-wise FINOLA has to predict.
-
-    Args:
-        offset: (row, col) for all images, or an (N, 2) integer tensor.
-        block: (h, w) of the visible block.
-        n: the batch size when one offset is given.
-
-    Returns:
-        BoolTensor (N, 2h, 2w); True = masked (predicted), False = visible.
-    """
-    h, w = block
-    n = None if torch.as_tensor(offset).ndim == 2 else n
-    row, col = as_offsets(offset, block, n)[:, :, None].unbind(1)  # (N, 1) each
-    y, x = torch.arange(2 * h, device=row.device), torch.arange(2 * w, device=row.device)
-    visible_y, visible_x = (y >= row) & (y < row + h), (x >= col) & (x < col + w)
-    return ~(visible_y[:, :, None] & visible_x[:, None, :])  # (N, 2h, 2w)
-
-
-def masked_positions(mask: Tensor) -> Tensor:
-    """The masked positions of each map, row by row as one reads: ``block_mask`` as indices.
-
-    mask (N, 2h, 2w), True = masked -> (N, 3*h*w) in 0..4*h*w-1.
-    """
-    mask = mask.flatten(1)
-    # Sorted instead of searched (nonzero): a search has to wait for the device to know how many.
-    order = mask.byte().argsort(dim=1, descending=True, stable=True)  # (N, 4*h*w)
-    return order[:, : mask.shape[1] * 3 // 4]
-
-
-def as_offsets(offset, block: tuple[int, int], n: int | None = None) -> Tensor:
-    """(row, col) or (N, 2) -> (N, 2) int64 on the CPU, checked against 0 <= offset <= block.
-
-    n: the batch size: how often one pair is repeated, how many pairs are expected.
-    """
-    offsets = torch.as_tensor(offset)
-    one_pair = offsets.shape == (2,)
-    pairs = offsets.ndim == 2 and offsets.shape[1] == 2 and len(offsets) == (n or len(offsets))
-    if offsets.is_floating_point() or not (one_pair or pairs):
-        raise ValueError(
-            f'offset has shape {tuple(offsets.shape)} and type {offsets.dtype}; expected '
-            f'integers: one pair (row, col) or a pair for each of {n or "N"} images'
-        )
-    offsets = offsets.long().cpu().reshape(-1, 2)
-    outside = ((offsets < 0) | (offsets > torch.tensor(block))).any(1)
-    if outside.any():
-        raise ValueError(
-            f'offset {tuple(offsets[outside][0].tolist())} puts a block of {tuple(block)} '
-            f'outside its map: rows go from 0 to {block[0]}, columns from 0 to {block[1]}'
-        )
-    return offsets.expand(n or 1, 2) if one_pair else offsets
 
 
 def _quadrant_sizes(offsets, h, w) -> list[int]:

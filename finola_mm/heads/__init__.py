@@ -1,5 +1,6 @@
 """Losses of pre-training."""
 
 from .masked_reconstruction import MaskedReconstructionHead
+from .reconstruction import ReconstructionHead
 
-__all__ = ['MaskedReconstructionHead']
+__all__ = ['MaskedReconstructionHead', 'ReconstructionHead']

@@ -1,5 +1,6 @@
 """Layers: plain modules on torch alone."""
 
+from .attentional_pooling import AttentionalPooling
 from .bneck_lite import BneckLite
 from .conv_bn import depthwise, pointwise
 from .dynamic_relu import DynamicReLU
@@ -10,9 +11,11 @@ from .mobile import Mobile, MobileDown
 from .mobile_former import MobileFormerBlock
 from .mobile_to_former import MobileToFormer
 from .recompute import recompute
+from .res_conv import ResConv, UpConv, norm_silu_conv
 from .transformer import TransformerBlock
 
 __all__ = [
+    'AttentionalPooling',
     'FINOLA',
     'BneckLite',
     'DynamicReLU',
@@ -22,8 +25,11 @@ __all__ = [
     'MobileDown',
     'MobileFormerBlock',
     'MobileToFormer',
+    'ResConv',
     'TransformerBlock',
+    'UpConv',
     'depthwise',
+    'norm_silu_conv',
     'pointwise',
     'recompute',
 ]

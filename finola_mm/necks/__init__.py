@@ -1,6 +1,15 @@
 """Between encoder and head: FINOLA necks and upsamplers."""
 
 from .block_finola import BlockFINOLANeck
+from .conv_upsampler import ConvUpsampler
+from .finola import FINOLANeck
+from .patch_upsampler import PatchUpsampler
 from .transformer_upsampler import TransformerUpsampler
 
-__all__ = ['BlockFINOLANeck', 'TransformerUpsampler']
+__all__ = [
+    'BlockFINOLANeck',
+    'ConvUpsampler',
+    'FINOLANeck',
+    'PatchUpsampler',
+    'TransformerUpsampler',
+]

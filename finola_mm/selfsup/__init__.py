@@ -1,5 +1,6 @@
 """Self-supervised algorithms on mmpretrain."""
 
+from .finola import FINOLA
 from .masked_finola import MaskedFINOLA
 
-__all__ = ['MaskedFINOLA']
+__all__ = ['FINOLA', 'MaskedFINOLA']

@@ -1,23 +1,24 @@
 """Masked FINOLA: predict an image from one visible block.
 
 Paper: "Image is First-order Norm+Linear Autoregressive", Section 3, Fig. 2 and 4.
-Masked-FINOLA-B is this algorithm with ``BlockFINOLANeck`` and ``TransformerUpsampler``.
+Masked-FINOLA-B is this algorithm with ``BlockFINOLANeck`` and ``TransformerUpsampler``,
+Masked-FINOLA-E with ``FINOLANeck`` and ``PatchUpsampler``.
 
-Legend: N images of 3 x H x W; a map of 2h x 2w positions, one for each p x p patch (H = 2h*p);
-the visible block h x w at offset (row, col); C channels.
+Legend: N images of 3 x Y x X pixels; a map of H x W positions, one for each p x p patch; the
+visible block h x w at offset (row, col); K = H*W - h*w positions masked; C channels.
 """
 
 import torch
-from mmpretrain.models import BaseSelfSupervisor
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
 from ..functional import block_mask, crop_block, masked_positions
 from ..registry import MODELS
+from .reconstructor import Reconstructor
 
 
 @MODELS.register_module()
-class MaskedFINOLA(BaseSelfSupervisor):
+class MaskedFINOLA(Reconstructor):
     """Encode the visible block, unroll its features over the map, upsample, compare.
 
     Data samples carry ``block_offset``, (row, col) of the visible block in map positions, as the
@@ -25,72 +26,78 @@ class MaskedFINOLA(BaseSelfSupervisor):
 
     Args:
         backbone (dict): Encoder, block (N, 3, h*p, w*p) -> tuple of maps, the last (N, C, h, w).
-        neck (dict): FINOLA, ``BlockFINOLANeck``.
-        upsampler (dict): Map (N, C, 2h, 2w) -> image (N, 3, H, W), or patches of it.
+        neck (dict): FINOLA, ``BlockFINOLANeck`` or ``FINOLANeck``.
+        upsampler (dict): Map (N, C, H, W) -> image (N, 3, Y, X), or patches of it.
         head (dict): The loss, ``MaskedReconstructionHead``.
+        block_size (tuple[int, int], optional): (h, w), the same as ``RandomBlock``'s. By default
+            half the image's height and width, and ``BlockFINOLANeck`` needs it so.
         **kwargs: ``data_preprocessor`` and ``init_cfg`` of mmpretrain's ``BaseSelfSupervisor``.
     """
 
-    def __init__(self, backbone: dict, neck: dict, upsampler: dict, head: dict, **kwargs):
-        super().__init__(backbone, neck=neck, head=head, **kwargs)
-        self.upsampler = MODELS.build(upsampler)
+    def __init__(
+        self,
+        backbone: dict,
+        neck: dict,
+        upsampler: dict,
+        head: dict,
+        *,
+        block_size: tuple[int, int] | None = None,
+        **kwargs,
+    ):
+        super().__init__(backbone, neck, upsampler, head, **kwargs)
+        self.block_size = block_size
 
     def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
-        """Images (N, 3, H, W) and their block offsets -> ``{'loss': scalar}``."""
+        """Images (N, 3, Y, X) and their block offsets -> ``{'loss': scalar}``."""
         offset, mask = self.draw_block(inputs, data_samples)
-        masked = masked_positions(mask)  # (N, 3*h*w)
-        pred = self.complete(inputs, offset, masked)  # (N, 3*h*w, 3*p*p)
+        masked = masked_positions(mask)  # (N, K)
+        if inputs.is_cuda:  # from pageable memory the copy would wait for the device
+            masked = masked.pin_memory().to(inputs.device, non_blocking=True)
+        pred = self.complete(inputs, offset, masked)  # (N, K, 3*p*p)
         return {'loss': self.head.loss(pred, inputs, masked)}
 
     def complete(self, images: Tensor, offset: Tensor, keep: Tensor | None = None) -> Tensor:
-        """The network of Fig. 2: images (N, 3, H, W) at ``offset`` (N, 2) -> prediction, same.
+        """The network of Fig. 2: images (N, 3, Y, X) at ``offset`` (N, 2) -> prediction, same.
 
         keep (N, K): positions of the map; then -> the prediction's patches there, (N, K, 3*p*p).
         """
-        block = crop_block(images, offset, self.block_size(images), self.head.patch_size)
-        feats = self.backbone(block)  # the last one (N, C, h, w)
-        z = self.neck(feats, offset)  # (N, C, 2h, 2w)
+        grid, block = self.map_sizes(images)
+        visible = crop_block(images, offset, block, self.head.patch_size)  # (N, 3, h*p, w*p)
+        feats = self.backbone(visible)  # the last one (N, C, h, w)
+        z = self.neck(feats, offset)  # (N, C, H, W)
+        if z.shape[2:] != grid:
+            raise ValueError(
+                f'the neck makes a map of {tuple(z.shape[2:])} positions, and the image has {grid} '
+                'patches; set neck.size to it (BlockFINOLANeck wants a block of a quarter)'
+            )
         return self.upsampler(z, keep)
 
     @torch.no_grad()
     def predict(self, inputs: Tensor, data_samples: list[DataSample]) -> list[DataSample]:
-        """Complete every image: its data sample gets, as RGB in [0, 1] and in this order,
-
-        ``original`` (3, H, W), ``reconstruction`` (3, H, W) and ``mask`` (1, H, W), True = masked.
-        """
+        """Complete every image: see ``set_pictures``; what is masked counts as predicted."""
         offset, mask = self.draw_block(inputs, data_samples)
-        pred = self.head.reconstruct(self.complete(inputs, offset), inputs)
-        originals, preds = self.to_pixels(inputs), self.to_pixels(pred)
-        masks = self.head.pixel_mask(mask)
-        for sample, *fields in zip(data_samples, originals, preds, masks, strict=True):
-            for name, field in zip(('original', 'reconstruction', 'mask'), fields, strict=True):
-                sample.set_field(field, name)
-        return data_samples
+        masks = self.head.pixel_mask(mask.to(inputs.device))
+        return self.set_pictures(data_samples, inputs, self.complete(inputs, offset), masks)
 
-    def forward(self, inputs, data_samples=None, mode='tensor'):
-        """mmpretrain's modes 'tensor' and 'loss', and 'predict' for validation and test."""
-        if mode == 'predict':
-            return self.predict(inputs, data_samples)
-        return super().forward(inputs, data_samples, mode)
+    def map_sizes(self, images: Tensor) -> tuple[tuple[int, int], tuple[int, int]]:
+        """(H, W) of the map and (h, w) of the visible block.
 
-    def block_size(self, images: Tensor) -> tuple[int, int]:
-        """(h, w) of the visible block: a quarter of the image, in map positions."""
-        p = self.head.patch_size
-        height, width = images.shape[2:]
-        if height % (2 * p) or width % (2 * p):
+        Raises:
+            ValueError: images which do not divide into patches, or not into four blocks of them.
+        """
+        p, (height, width) = self.head.patch_size, images.shape[2:]
+        unit = p if self.block_size else 2 * p
+        if height % unit or width % unit:
+            parts = 'patches' if self.block_size else 'four blocks of patches'
             raise ValueError(
-                f'images of {height} x {width} pixels do not divide into four blocks of '
-                f'{p} x {p} patches; use multiples of {2 * p}'
+                f'images of {height} x {width} pixels do not divide into {parts} of {p} x {p} '
+                f'pixels; use multiples of {unit}'
             )
-        return height // (2 * p), width // (2 * p)
+        grid = (height // p, width // p)
+        return grid, tuple(self.block_size or (grid[0] // 2, grid[1] // 2))
 
     def draw_block(self, images: Tensor, data_samples) -> tuple[Tensor, Tensor]:
-        """What is visible: offset (N, 2) on the CPU, mask (N, 2h, 2w) with True = masked."""
+        """What is visible: offset (N, 2), mask (N, H, W) with True = masked, both on the CPU."""
+        grid, block = self.map_sizes(images)
         offset = torch.tensor([sample.block_offset for sample in data_samples])
-        mask = block_mask(offset, self.block_size(images))
-        return offset, mask.to(images.device, non_blocking=True)
-
-    def to_pixels(self, images: Tensor) -> Tensor:
-        """Undo the data preprocessor: normalised (N, 3, H, W) -> RGB in [0, 1], not clamped."""
-        preprocessor = self.data_preprocessor
-        return (images * preprocessor.std + preprocessor.mean) / 255
+        return offset, block_mask(offset, block, grid=grid)

@@ -1,5 +1,6 @@
 """Every config builds what it describes, and those of the contract exist."""
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -9,54 +10,139 @@ from mmengine.registry import init_default_scope
 from mmpretrain.registry import DATASETS, MODELS, TRANSFORMS
 
 import finola_mm.selfsup  # noqa: F401
+from finola_mm.datasets import RandomBlock
+from finola_mm.layers.finola_ablations import repeat
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted(
     str(path.relative_to(ROOT))
     for folder in ('selfsup', 'demo')
-    for path in (ROOT / 'configs' / folder).glob('*.py')
+    for path in (ROOT / 'configs' / folder).glob('**/*.py')
 )
-CONTRACT = [f'configs/selfsup/masked_finola_b{suffix}.py' for suffix in ('', '_w1440', '_w720')]
+WIDTHS = {'': 2880, '_w1440': 1440, '_w720': 720}
+CONTRACT = [
+    f'configs/selfsup/{name}{suffix}.py'
+    for name in ('finola', 'finola_multipath', 'masked_finola_e', 'masked_finola_b')
+    for suffix in WIDTHS
+]
+WHOLE = [path for path in CONFIGS if Path(path).name.startswith('finola')]
+MASKED = [path for path in CONFIGS if path not in WHOLE]
+
+
+@cache
+def load(path):
+    """A config and its model."""
+    cfg = Config.fromfile(ROOT / path)
+    init_default_scope(cfg.default_scope)
+    with torch.device('meta'):  # the largest has 200 M parameters: shapes are enough here
+        return cfg, MODELS.build(cfg.model)
+
+
+@pytest.fixture
+def on_meta(monkeypatch):
+    """The recurrence asks for autocast, which the meta device has not: there q is repeated."""
+    def shapes(q, A, A_neg, B, B_neg, size, *rest):
+        assert {m.shape for m in (A, A_neg, B, B_neg)} == {(q.shape[-1],) * 2}
+        return repeat(q, size)
+    monkeypatch.setattr('finola_mm.layers.finola.finola', shapes)
 
 
 def test_the_contract_is_kept():
-    assert set(CONTRACT) | {'configs/demo/masked_finola_b.py'} <= set(CONFIGS)
+    variants = [f'c{c}' for c in (64, 128, 256, 512, 1024, 2048, 4096)] + ['w4320', 'w5760']
+    table_2 = {f'configs/selfsup/finola_{variant}.py' for variant in variants}
+    demos = {'configs/demo/masked_finola_b.py', 'configs/demo/finola.py'}
+    assert {*CONTRACT, *table_2, *demos} <= set(CONFIGS)
 
 
-@pytest.mark.parametrize('path', CONFIGS)
-def test_model_and_pipelines_build_and_fit(project_root, path):
-    cfg = Config.fromfile(path)
-    init_default_scope(cfg.default_scope)
-    with torch.device('meta'):  # the largest has 60 M parameters: shapes are enough here
-        model = MODELS.build(cfg.model)
-    for pipeline in (cfg.train_pipeline, cfg.test_pipeline):
-        for transform in pipeline:
-            TRANSFORMS.build(transform)
-    (block,) = {t.patch_size for t in cfg.train_pipeline + cfg.test_pipeline if 'Block' in t.type}
-    assert block == model.head.patch_size == model.upsampler.patch_size
-    channels = len(model.neck.finola.A)
-    assert model.upsampler.embed.in_features == channels
-    assert model.backbone.out[0].out_channels == channels
+@pytest.mark.parametrize('path', MASKED)
+def test_masked_model_and_pipelines_build_and_fit(on_meta, path):
+    cfg, model = load(path)
+    transforms = [TRANSFORMS.build(t) for t in (*cfg.train_pipeline, *cfg.test_pipeline)]
+    blocks = [t for t in transforms if isinstance(t, RandomBlock)]
+    assert len(blocks) == 2
+    for block in blocks:
+        assert block.patch_size == model.head.patch_size == model.upsampler.patch_size
+        assert block.block_size == model.block_size
+    size, p = image_size(cfg), model.head.patch_size
+    (h, w) = block.block_size or (size // p // 2,) * 2
+    feats = encoded(model, h, w)
+    z = model.neck(feats, torch.zeros(2, 2, dtype=torch.int64))
+    assert model.upsampler(z).shape == (2, 3, size, size)
+
+
+@pytest.mark.parametrize('path', WHOLE)
+def test_whole_image_model_and_pipelines_build_and_fit(on_meta, path):
+    cfg, model = load(path)
+    for transform in (*cfg.train_pipeline, *cfg.test_pipeline):
+        assert not isinstance(TRANSFORMS.build(transform), RandomBlock)
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        assert 'block_offset' not in loader.dataset.dataset.pipeline[-1].meta_keys
+    size = image_size(cfg)
+    q = model.neck.pool(encoded(model, size // 16, size // 16))
+    assert q.shape == (2, cfg.model.neck.get('num_paths', 1), cfg.model.neck.channels)
+    assert model.decode(q).shape == (2, 3, size, size)
+
+
+def encoded(model, h, w):
+    """What the encoder makes of two images; the forward pass of a large one takes a second."""
+    return [torch.empty(2, model.backbone.out[0].out_channels, h, w, device='meta')]
+
+
+def image_size(cfg):
+    """Side of the images, the same in training and in test."""
+    (size,) = {t.crop_size for t in cfg.test_pipeline if 'crop_size' in t}
+    assert {t.scale for t in cfg.train_pipeline if 'scale' in t} == {size}
+    return size
 
 
 @pytest.mark.parametrize('path', CONTRACT)
-def test_the_recipe_of_table_12(project_root, path):
-    cfg = Config.fromfile(path)
+def test_the_recipe_of_table_12(path):
+    cfg, _ = load(path)
+    masked = 'masked' in path
+    batch, epochs = (1024, 1600) if masked else (128, 100)
     optimizer = cfg.optim_wrapper.optimizer
     assert optimizer.type == 'AdamW'
-    assert optimizer.lr == pytest.approx(1.5e-4 * 1024 / 256)
+    assert optimizer.lr == pytest.approx(1.5e-4 * batch / 256)
     assert optimizer.weight_decay == 0.1
-    assert cfg.train_cfg.max_epochs == 1600
-    assert cfg.param_scheduler[0].end == cfg.param_scheduler[1].begin == 10
-    assert cfg.auto_scale_lr.base_batch_size == 1024 == 8 * cfg.train_dataloader.batch_size
+    warmup, cosine = cfg.param_scheduler
+    assert warmup.end == cosine.begin == 10
+    assert cfg.train_cfg.max_epochs == cosine.end == cosine.begin + cosine.T_max == epochs
+    assert cfg.auto_scale_lr.base_batch_size == batch == 8 * cfg.train_dataloader.batch_size
     assert cfg.train_pipeline[0].scale == 256
     assert cfg.train_pipeline[0].crop_ratio_range == (0.2, 1.0)
+    assert cfg.train_dataloader.dataset.dataset.pipeline == cfg.train_pipeline
 
 
-def test_transformer_upsampler_of_table_10(project_root):
-    cfg = Config.fromfile(CONTRACT[0])
-    with torch.device('meta'):
-        upsampler = MODELS.build(cfg.model.upsampler)
+@pytest.mark.parametrize('path', CONTRACT)
+def test_the_encoder_is_what_the_name_says(path):
+    (width,) = {width for suffix, width in WIDTHS.items() if suffix and suffix in path} or {2880}
+    assert load(path)[1].backbone.out[0].out_channels == width
+
+
+@pytest.mark.parametrize('path', [path for path in WHOLE if 'configs/selfsup' in path])
+def test_the_latent_is_what_the_name_says(path):
+    """The number in a name is the width of the vector, the encoder's or the side of the map."""
+    cfg, model = load(path)
+    name = Path(path).stem.removeprefix('finola').split('_')[1:]
+    numbers = {part[0]: int(part[1:]) for part in name if part[1:].isdigit()}
+    paths = 16 if 'multipath' in name else 1
+    width = numbers.get('c', 128 if 'r' in numbers else 1024 if paths > 1 else 3072)
+    assert model.neck.finola.channels == width
+    assert len(model.neck.pooling.queries) == paths
+    assert model.neck.size == (numbers.get('r', 16),) * 2
+    assert cfg.model.backbone.arch == f'w{numbers.get("w", 2880)}'
+
+
+def test_what_is_not_decayed():
+    """Norms, biases, tokens and queries; under both algorithms that have queries."""
+    for name in ('finola', 'masked_finola_e'):
+        custom = load(f'configs/selfsup/{name}.py')[0].optim_wrapper.paramwise_cfg
+        assert set(custom.custom_keys) == {'tokens', 'queries'}
+        assert custom.norm_decay_mult == custom.bias_decay_mult == 0
+
+
+def test_transformer_upsampler_of_table_10():
+    upsampler = load('configs/selfsup/masked_finola_b.py')[1].upsampler
     assert len(upsampler.blocks) == 6
     assert upsampler.embed.out_features == 512
     assert upsampler.to_patch.out_features == 16 * 16 * 3
@@ -75,7 +161,7 @@ def layouts(root, tmp_path):
 
 
 def test_class_folders_flat_folder_and_list_file(project_root, image_folder, tmp_path):
-    cfg = Config.fromfile(CONTRACT[0])
+    cfg = Config.fromfile('configs/selfsup/masked_finola_b.py')
     init_default_scope(cfg.default_scope)
     for layout, count in layouts(image_folder, tmp_path):
         dataset_cfg = cfg.train_dataloader.dataset.copy()

@@ -1,6 +1,7 @@
 from collections import Counter
 
 import numpy as np
+import pytest
 
 from finola_mm.datasets import RandomBlock, SampleKey, seeded
 
@@ -22,3 +23,16 @@ def test_non_square_images():
     image = np.zeros((64, 128, 3), np.uint8)
     offsets = {RandomBlock(16)(dict(img=image))['block_offset'] for _ in range(600)}
     assert offsets == {(row, col) for row in range(3) for col in range(5)}
+
+
+def test_a_block_of_another_size():
+    image = np.zeros((64, 128, 3), np.uint8)
+    transform = RandomBlock(16, block_size=(3, 1))
+    offsets = {transform(dict(img=image))['block_offset'] for _ in range(600)}
+    assert offsets == {(row, col) for row in range(2) for col in range(8)}
+    assert {RandomBlock(16, block_size=(4, 8))(dict(img=image))['block_offset']} == {(0, 0)}
+
+
+def test_a_block_larger_than_the_image_is_refused():
+    with pytest.raises(ValueError, match=r'block_size is \(5, 2\), and the image has only 4 x 8'):
+        RandomBlock(16, block_size=(5, 2))(dict(img=np.zeros((64, 128, 3), np.uint8)))

@@ -26,3 +26,15 @@ def test_rows_and_columns():
     assert (visible[~masked] == 51).all() and (visible[masked] == 128).all()
     assert (composed[~masked] == 51).all() and (composed[masked] == 255).all()
     assert picture.dtype == np.uint8
+
+
+def test_whole_images_have_two_rows():
+    sample = BaseDataElement(
+        original=torch.full((3, SIZE, SIZE), 0.2),
+        reconstruction=torch.full((3, SIZE, SIZE), 0.6),
+        mask=torch.ones(1, SIZE, SIZE, dtype=torch.bool),
+    )
+    picture = draw_reconstructions([sample])
+    assert picture.shape[0] == 2 * SIZE + GAP
+    column = picture[:, LABEL_WIDTH + GAP :]
+    assert (column[:SIZE] == 51).all() and (column[SIZE + GAP :] == 153).all()

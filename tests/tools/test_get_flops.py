@@ -78,11 +78,15 @@ def test_encoders_beside_the_paper(run, suffix, figures):
     assert 'attention products included' in out
 
 
-def test_the_parts_of_a_model_add_up(run):
-    out = run('configs/demo/masked_finola_b.py', '--shape', '64', '64')
-    assert 'encoder alone, 64 x 64' in out
-    assert 'finola_mm.MaskedFINOLA, loss of one image, 128 x 128' in out
-    table = out.split('128 x 128')[1]
+@pytest.mark.parametrize('name, algorithm, size', [
+    ('masked_finola_b', 'MaskedFINOLA', '128 x 128'),
+    ('finola', 'FINOLA', '64 x 64'),
+])
+def test_the_parts_of_a_model_add_up(run, name, algorithm, size):
+    out = run(f'configs/demo/{name}.py', '--shape', '96', '96')
+    assert 'encoder alone, 96 x 96' in out
+    assert f'finola_mm.{algorithm}, loss of one image, {size}' in out
+    table = out.split(size)[1]
     rows = {
         name: (float(params), float(madds))
         for name, params, madds in re.findall(r'^ +(\w+) +([\d.]+) +([\d.]+)$', table, re.M)

@@ -1,0 +1,64 @@
+# FINOLA on generated shapes, minutes on 2 CPU cores: images through one vector of 256 numbers.
+#
+# The same code as configs/selfsup/finola.py at a smaller size: images of 64 x 64, the small
+# encoder, a map of 16 x 16, then the stack's last three rows at a quarter of their width or less.
+# Train      tools/train.py configs/demo/finola.py
+# Measured   not yet run to its end.
+_base_ = ['../selfsup/finola.py']
+
+data_root = 'data/shapes/imagenet'
+data_remedy = 'Make it: python tools/dataset_converters/make_shapes.py --out data/shapes'
+meta_keys = _base_.meta_keys
+
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='RandomResizedCrop', scale=64, crop_ratio_range=(0.5, 1.0)),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackInputs', meta_keys=meta_keys),
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='ResizeEdge', scale=64, edge='short', backend='pillow', interpolation='bicubic'),
+    dict(type='CenterCrop', crop_size=64),
+    dict(type='PackInputs', meta_keys=meta_keys),
+]
+train_dataloader = dict(
+    batch_size=32,
+    num_workers=1,
+    pin_memory=False,
+    sampler=dict(type='finola_mm.SeededInfiniteSampler'),
+    dataset=dict(dataset=dict(data_root=data_root, pipeline=train_pipeline)))
+val_dataloader = dict(
+    batch_size=64,
+    num_workers=1,
+    pin_memory=False,
+    dataset=dict(dataset=dict(data_root=data_root, pipeline=test_pipeline)))
+test_dataloader = val_dataloader
+
+model = dict(
+    backbone=dict(arch='small'),
+    neck=dict(in_channels=256, channels=256, size=16),
+    upsampler=dict(in_channels=256, scale=4, widths=(64, 32, 16), num_groups=4))
+
+optim_wrapper = dict(
+    type='finola_mm.BFloat16OptimWrapper',
+    optimizer=dict(lr=2e-3, weight_decay=0.05))
+
+max_iters = 1000
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-2, by_epoch=False, begin=0, end=30),
+    dict(
+        type='CosineAnnealingLR',
+        T_max=max_iters - 30,
+        eta_min=0.0,
+        by_epoch=False,
+        begin=30,
+        end=max_iters),
+]
+work_dir = 'work_dirs/demo_finola'
+train_cfg = dict(
+    _delete_=True, type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters)
+default_hooks = dict(
+    logger=dict(interval=25), checkpoint=dict(interval=max_iters, by_epoch=False))
+log_processor = dict(by_epoch=False)
+auto_scale_lr = dict(base_batch_size=32)

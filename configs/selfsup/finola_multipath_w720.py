@@ -1,0 +1,6 @@
+# FINOLA with 16 paths of 1024 channels, encoder Mobile-Former W720; all else as in
+# finola_multipath.py.
+# Measured   not yet run on ImageNet.
+_base_ = ['finola_multipath.py']
+
+model = dict(backbone=dict(arch='w720'), neck=dict(in_channels=720))

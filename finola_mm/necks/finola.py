@@ -1,0 +1,92 @@
+"""The FINOLA box of Fig. 1: the encoder's map becomes one vector, and the vector a map.
+
+Paper: "Image is First-order Norm+Linear Autoregressive", Section 2, Appendix B; several paths and
+finer maps as in arXiv 2310.12976 and the second version. Masked-FINOLA-E has the same box (Fig. 4
+left); its text does not say where q lies when the block floats. Here it lies at the block's centre:
+the encoder sees the block alone, and from the map's centre the model could not know what is where.
+
+Legend: N images, the encoder's map of h x w positions, M paths, C channels, z of H x W positions.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from ..functional import crop_block
+from ..layers import FINOLA, AttentionalPooling
+from ..registry import MODELS
+
+
+@MODELS.register_module()
+class FINOLANeck(BaseModule):
+    """Attentional pooling to one vector or M, then FINOLA over the map.
+
+    The latent holds M*C numbers. Its M seeds, one for each query of the pooling, unroll by the same
+    matrices, and their maps are summed.
+
+    Args:
+        in_channels (int): Width of the encoder's last map.
+        channels (int): C; the pooling's output layer leads to it.
+        size (int | tuple[int, int]): (H, W) of the map, or the side of a square one. Defaults
+            to 16.
+        num_paths (int): M. Defaults to 1.
+        num_heads (int): Heads of the pooling. Defaults to 8 (not printed).
+        origin (tuple[int, int], optional): (row, col) where q lies, for all images. By default the
+            centre of what the encoder has seen: the map's, (H//2, W//2), or the visible block's.
+        step (str): ``'norm_linear'``, or an ablation of ``layers.FINOLA``.
+        eps (float): Added to the variance in the norm. Defaults to 1e-6.
+        init_cfg (dict, optional): Initialization config dict.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        *,
+        size: int | tuple[int, int] = 16,
+        num_paths: int = 1,
+        num_heads: int = 8,
+        origin: tuple[int, int] | None = None,
+        step: str = 'norm_linear',
+        eps: float = 1e-6,
+        init_cfg: dict | None = None,
+    ):
+        super().__init__(init_cfg)
+        self.size = (size, size) if isinstance(size, int) else tuple(size)
+        self.origin = origin
+        self.pooling = AttentionalPooling(
+            in_channels, channels, num_queries=num_paths, num_heads=num_heads
+        )
+        self.finola = FINOLA(channels, step=step, eps=eps)
+
+    def forward(self, feats: Sequence[Tensor], offset: Tensor | None = None) -> Tensor:
+        """The last of ``feats``, (N, C', h, w) -> z (N, C, H, W).
+
+        offset (N, 2): where the h x w positions lie in z; without it they are the whole image.
+        """
+        q = self.pool(feats)  # (N, M, C)
+        if offset is None or self.origin is not None:
+            return self.unroll(q)
+        return self.unroll_from(q, offset, feats[-1].shape[2:])
+
+    def pool(self, feats: Sequence[Tensor]) -> Tensor:
+        """The last of ``feats``, (N, C', h, w) -> q (N, M, C)."""
+        return self.pooling(feats[-1])
+
+    def unroll(self, q: Tensor) -> Tensor:
+        """q (N, M, C), or (N, C) for one path -> z (N, C, H, W)."""
+        return self.finola(q, self.size, self.origin)
+
+    def unroll_from(self, q: Tensor, offset: Tensor, block: tuple[int, int]) -> Tensor:
+        """q at the centre of its visible block h x w, which lies at ``offset`` -> z (N, C, H, W).
+
+        All images unroll over one map that reaches as far as any offset needs, and each cuts out
+        its part: 24 x 24 positions for 16 x 16 around a block of 8 x 8.
+        """
+        (height, width), (h, w) = self.size, block
+        room = torch.tensor((height - h, width - w))  # the largest offset
+        around = (2 * height - h, 2 * width - w)
+        z = self.finola(q, around, (height - h + h // 2, width - w + w // 2))
+        return crop_block(z, room - torch.as_tensor(offset), self.size, 1)

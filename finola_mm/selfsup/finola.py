@@ -1,0 +1,50 @@
+"""FINOLA: an image goes through one vector and comes back.
+
+Paper: "Image is First-order Norm+Linear Autoregressive", Section 2, Fig. 1.
+
+Legend: N images of 3 x H x W; q is M vectors of C channels, one by default; z a map of C channels.
+"""
+
+import torch
+from mmpretrain.structures import DataSample
+from torch import Tensor
+
+from ..registry import MODELS
+from .reconstructor import Reconstructor
+
+
+@MODELS.register_module()
+class FINOLA(Reconstructor):
+    """Encode the image into q, unroll q over a map, upsample, compare.
+
+    Args:
+        backbone (dict): Encoder, image (N, 3, H, W) -> tuple of maps.
+        neck (dict): ``FINOLANeck``.
+        upsampler (dict): Map z -> image (N, 3, H, W), ``ConvUpsampler``.
+        head (dict): The loss, ``ReconstructionHead``.
+        **kwargs: ``data_preprocessor`` and ``init_cfg`` of mmpretrain's ``BaseSelfSupervisor``.
+    """
+
+    def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
+        """Images (N, 3, H, W) -> ``{'loss': scalar}``; the data samples are not read."""
+        return {'loss': self.head.loss(self.restore(inputs), inputs)}
+
+    def restore(self, images: Tensor) -> Tensor:
+        """The network of Fig. 1, normalised pixels -> prediction, both (N, 3, H, W)."""
+        feats = self.backbone(images)
+        z = self.neck(feats)  # (N, C, H', W')
+        return self.upsampler(z)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """The first half: normalised images (N, 3, H, W) -> q (N, M, C)."""
+        return self.neck.pool(self.backbone(images))
+
+    def decode(self, q: Tensor) -> Tensor:
+        """The second half: q (N, M, C), or (N, C) for one path -> images as in ``restore``."""
+        return self.upsampler(self.neck.unroll(q))
+
+    @torch.no_grad()
+    def predict(self, inputs: Tensor, data_samples: list[DataSample]) -> list[DataSample]:
+        """Restore every image: see ``set_pictures``; the whole image counts as predicted."""
+        masks = inputs.new_ones(len(inputs), 1, *inputs.shape[2:], dtype=torch.bool)
+        return self.set_pictures(data_samples, inputs, self.restore(inputs), masks)

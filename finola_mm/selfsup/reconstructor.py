@@ -1,0 +1,52 @@
+"""What the two algorithms share: the upsampler's slot, and pictures for validation and test.
+
+Legend: N images of 3 x H x W.
+"""
+
+from mmpretrain.models import BaseSelfSupervisor
+from mmpretrain.structures import DataSample
+from torch import Tensor
+
+from ..registry import MODELS
+
+
+class Reconstructor(BaseSelfSupervisor):
+    """A self-supervisor that ends in pixels: the slots backbone, neck, upsampler and head.
+
+    Args:
+        backbone (dict): Encoder, image -> tuple of maps.
+        neck (dict): FINOLA, the last map -> a larger one.
+        upsampler (dict): Map -> image.
+        head (dict): The loss.
+        **kwargs: ``data_preprocessor`` and ``init_cfg`` of mmpretrain's ``BaseSelfSupervisor``.
+    """
+
+    def __init__(self, backbone: dict, neck: dict, upsampler: dict, head: dict, **kwargs):
+        super().__init__(backbone, neck=neck, head=head, **kwargs)
+        self.upsampler = MODELS.build(upsampler)
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        """mmpretrain's modes 'tensor' and 'loss', and 'predict' for validation and test."""
+        if mode == 'predict':
+            return self.predict(inputs, data_samples)
+        return super().forward(inputs, data_samples, mode)
+
+    def set_pictures(
+        self, data_samples: list[DataSample], images: Tensor, pred: Tensor, masks: Tensor
+    ) -> list[DataSample]:
+        """Give every data sample, as RGB in [0, 1] and in this order,
+
+        ``original`` (3, H, W), ``reconstruction`` (3, H, W) and ``mask`` (1, H, W), True =
+        predicted. images and pred (N, 3, H, W) are normalised, masks (N, 1, H, W).
+        """
+        originals = self.to_pixels(images)
+        preds = self.to_pixels(self.head.reconstruct(pred, images))
+        for sample, *fields in zip(data_samples, originals, preds, masks, strict=True):
+            for name, field in zip(('original', 'reconstruction', 'mask'), fields, strict=True):
+                sample.set_field(field, name)
+        return data_samples
+
+    def to_pixels(self, images: Tensor) -> Tensor:
+        """Undo the data preprocessor: normalised (N, 3, H, W) -> RGB in [0, 1], not clamped."""
+        preprocessor = self.data_preprocessor
+        return (images * preprocessor.std + preprocessor.mean) / 255

@@ -1,0 +1,62 @@
+"""Files become batches in the order and with the blocks of their place, however they are cut."""
+
+import shutil
+
+import pytest
+import torch
+
+from finola_mm.engine import load_config
+from finola_mm.registry import MODELS
+from finola_mm.selfsup.inference import find_images, load_batch, load_inputs, load_model
+
+CONFIG = 'configs/demo/masked_finola_b.py'
+
+
+@pytest.fixture
+def cfg(project_root):
+    return load_config(CONFIG)
+
+
+def test_files_and_folders_in_order(image_folder, tmp_path):
+    shutil.copytree(image_folder / 'train', tmp_path / 'train')
+    (tmp_path / 'train/notes.txt').write_text('no image')
+    files = find_images([str(image_folder / 'val/3.jpg'), str(tmp_path / 'train')])
+    names = [str(path.relative_to(path.parents[1])) for path in files]
+    assert names == ['val/3.jpg', *(f'{kind}/{i}.jpg' for kind in ('cat', 'dog') for i in range(5))]
+    with pytest.raises(FileNotFoundError, match='no image or folder .*/nowhere'):
+        find_images([str(tmp_path / 'nowhere')])
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(FileNotFoundError, match='no image .*in .*/empty'):
+        find_images([str(tmp_path / 'empty')])
+
+
+@pytest.fixture
+def model(cfg, tmp_path):
+    checkpoint = tmp_path / 'model.pth'
+    torch.save(MODELS.build(cfg.model).state_dict(), checkpoint)
+    return load_model(cfg, str(checkpoint))
+
+
+def test_batches_do_not_depend_on_their_size(cfg, model, image_folder):
+    assert not model.training
+    files = find_images([str(image_folder / 'train')])
+    (whole, samples), = load_inputs(model, cfg, files, batch_size=20, seed=3)
+    parts = list(load_inputs(model, cfg, files, batch_size=4, seed=3))
+    assert [len(images) for images, _ in parts] == [4, 4, 2]
+    assert torch.equal(torch.cat([images for images, _ in parts]), whole)
+    offsets = [sample.block_offset for sample in samples]
+    assert [s.block_offset for _, part in parts for s in part] == offsets
+    assert len(set(offsets)) > 3  # drawn for each image by itself
+    assert abs(whole.mean()) < 1 and whole.min() < 0  # normalised
+
+
+def test_offset_for_all(cfg, image_folder):
+    files = find_images([str(image_folder / 'val')])
+    batch = load_batch(cfg, files, offset=(2, 1))
+    assert [sample.block_offset for sample in batch['data_samples']] == [(2, 1)] * 4
+
+
+def test_a_broken_file_is_named(cfg, tmp_path):
+    (tmp_path / 'page.jpg').write_bytes(b'<html>')
+    with pytest.raises(ValueError, match='page.jpg cannot be read as an image'):
+        load_batch(cfg, [tmp_path / 'page.jpg'])
