@@ -125,8 +125,8 @@ def take_turns(pair, args):
     times = {name: [] for name in pair}
     for turn in range(-2, args.turns):  # two to warm up
         batch = random_batch(args, generator)
-        for name, trainee in pair.items():
-            seconds = trainee.seconds(batch)
+        for name in sorted(pair, reverse=turn % 2 == 0):  # neither is always the first
+            seconds = pair[name].seconds(batch)
             if turn >= 0:
                 times[name].append(seconds)
     return times
@@ -148,7 +148,7 @@ def split(trainee, args):
     names = [*trainee.parts, 'loss']
     handles = [trainee.optim.optimizer.register_step_pre_hook(lambda *_: close(names[0]))]
     for i, part in enumerate(trainee.parts.values()):
-        before, here, after = ('data' if i == 0 else names[i]), names[i], names[i + 1]
+        before, here, after = ('normalise and crop' if i == 0 else names[i]), names[i], names[i + 1]
 
         def watch_output(module, inputs, outputs, here=here, after=after):
             close(here)

@@ -1,6 +1,7 @@
 """Test a checkpoint: tools/test.py CONFIG CHECKPOINT [options].
 
-For a pre-training config: the PSNR of the masked region on the validation images.
+For a pre-training config: the PSNR of the masked region, or PSNR, SSIM and (where it is installed)
+LPIPS of whole images, on the validation images.
 """
 
 import argparse

@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 # What is read of a config after its file: by the runner's arguments, by the runner elsewhere, and
 # by our tools. Everything else at the top level is a variable that the file itself uses up.
 READ = {
-    *inspect.signature(Runner.__init__).parameters,
+    *inspect.signature(Runner).parameters,
     'compile', 'efficient_conv_bn_eval', 'find_unused_parameters', 'model_wrapper_cfg', 'sync_bn',
     'data_remedy', 'test_pipeline',
 }
@@ -41,7 +41,8 @@ def load_config(path: str, *, options: dict | None = None, work_dir: str | None 
 def _check_effect(option: str, cfg: Config) -> None:
     """Refuse an option that nobody would read: merging one is silent."""
     name = option.partition('.')[0]
-    if name in READ:
+    copied = name == 'data_preprocessor' and 'data_preprocessor' in cfg.get('model', {})
+    if name in READ and not copied:
         return
     if name in cfg:
         raise ValueError(

@@ -161,7 +161,8 @@ def _check(runner, step: StepLosses) -> None:
 
 def _check_weights(runner, iteration: int) -> None:
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    weights = dict(model.named_parameters())
+    # Buffers too: BatchNorm's running statistics.
+    weights = {n: t for n, t in model.state_dict().items() if t.is_floating_point()}
     if not weights:
         return
     finite = torch.stack([weight.detach().isfinite().all() for weight in weights.values()])
@@ -169,7 +170,7 @@ def _check_weights(runner, iteration: int) -> None:
         return
     spoiled = [name for name, good in zip(weights, finite.tolist(), strict=True) if not good]
     raise NonFiniteLossError(
-        f'{len(spoiled)} parameters are not finite after iteration {iteration}, the first is '
+        f'{len(spoiled)} tensors of the model are not finite after iteration {iteration}, first '
         f'{spoiled[0]}. The losses of this process were; a gradient was not, or the loss of '
         f'another process, which then says so. {REMEDY}'
     )

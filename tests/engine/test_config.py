@@ -21,6 +21,7 @@ def test_options_and_work_dir(project_root):
 @pytest.mark.parametrize(
     ('option', 'said'),
     [('data_root', 'data_root is a variable that the config file uses'),
+     ('data_preprocessor.mean', 'data_preprocessor is a variable that the config file uses'),
      ('optim_wraper.optimizer.lr', 'has no optim_wraper; near it: optim_wrapper')],
 )
 def test_an_option_without_effect_is_refused(project_root, option, said):

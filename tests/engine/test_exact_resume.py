@@ -4,13 +4,19 @@ A dropout stands in the model: what a step draws at random has to come back too.
 """
 
 import json
+import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.dataset import DefaultSampler
+from mmengine.logging import MessageHub
 from mmengine.runner import Runner
 from torch import nn
 
+from finola_mm.datasets import SeededSampler
+from finola_mm.engine import CheckpointError, ExactEpochLoop
 from finola_mm.necks import TransformerUpsampler
 from finola_mm.registry import MODELS
 
@@ -82,6 +88,47 @@ def test_resumed_equals_uninterrupted(project_root, image_folder, tmp_path, case
     assert second == {step: whole[step] for step in second}
     for part in ('state_dict', 'ema_state_dict', 'optimizer'):
         assert_equal(resumed.get(part), expected.get(part))
+
+
+def no_model(length, *, iteration, epoch, before=None, sampler=None, batch_size=2):
+    """A loop whose run has no model: epochs of ``length``, resumed at ``iteration``."""
+    loop = object.__new__(ExactEpochLoop)
+    loop._iter, loop._epoch = iteration, epoch
+    hub = MessageHub.get_instance(f'resume_{time.time_ns()}')
+    if before:
+        hub.update_info('epoch_length', before)
+    logger = SimpleNamespace(warning=lambda text: warnings.append(text))
+    warnings = []
+    loop._runner = SimpleNamespace(message_hub=hub, logger=logger)
+    loop.dataloader = SimpleNamespace(sampler=sampler, batch_size=batch_size)
+    return loop, warnings
+
+
+def test_the_last_batch_of_an_epoch_may_be_smaller():
+    sampler = SeededSampler(range(10), seed=0)
+    loop, _ = no_model(3, iteration=3, epoch=0, sampler=sampler, batch_size=4)
+    loop._start_at(3)
+    assert list(sampler) == []
+
+
+def test_epochs_of_another_length():
+    """At the end of an epoch the run goes on and says what it is not; within one it is refused."""
+    loop, warnings = no_model(4, iteration=10, epoch=2, before=5)
+    loop._compare_epochs(4)
+    assert loop._iter == 8 and '4 iterations an epoch' in warnings[0]
+    assert loop.runner.message_hub.get_info('epoch_length') == 4
+    loop, _ = no_model(4, iteration=11, epoch=2, before=5)
+    with pytest.raises(CheckpointError, match='4 iterations an epoch .* one with 5 '):
+        loop._compare_epochs(4)
+    loop, warnings = no_model(5, iteration=11, epoch=2, before=5)
+    loop._compare_epochs(5)
+    assert loop._iter == 11 and not warnings
+
+
+def test_a_sampler_that_cannot_start_within_an_epoch():
+    loop, _ = no_model(5, iteration=3, epoch=0, sampler=DefaultSampler(range(10)))
+    with pytest.raises(CheckpointError, match='DefaultSampler cannot start there: .*SeededSampler'):
+        loop._start_at(3)
 
 
 def assert_equal(a, b):

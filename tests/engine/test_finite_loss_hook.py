@@ -112,7 +112,7 @@ def test_a_finite_run_is_left_alone(tmp_path):
 def test_a_spoiled_gradient_reaches_no_checkpoint(tmp_path):
     """All losses up to the checkpoint are finite, the weights are not."""
     runner = make_runner(tmp_path, bad=float('inf'), model=SpoiledGradient())
-    with pytest.raises(NonFiniteLossError, match='1 parameters .* iteration 7, .* linear.weight'):
+    with pytest.raises(NonFiniteLossError, match='1 tensors .* iteration 7, .* linear.weight'):
         runner.train()
     assert checkpoints(tmp_path) == list(range(1, BAD_BATCH))
 
