@@ -1,6 +1,7 @@
 """Train a model: tools/train.py CONFIG [options]."""
 
 import argparse
+from pathlib import Path
 
 import torch
 from mmengine.config import Config, ConfigDict, DictAction
@@ -27,7 +28,7 @@ def parse_args() -> argparse.Namespace:
         nargs='?',
         const='auto',
         help='go on from a checkpoint file or the last one of a work directory; '
-        "without a path, of this run's own",
+        "without a path, of this run's own, if there is one",
     )
     parser.add_argument(
         '--pretrained',
@@ -68,19 +69,15 @@ def apply(args: argparse.Namespace, cfg: Config) -> None:
     cfg.launcher = args.launcher
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
-    if args.resume:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else find_checkpoint(args.resume)
-    if args.pretrained:
-        if 'backbone' not in cfg.model:
-            raise ValueError(f'the model of {args.config} has no backbone for --pretrained')
-        initialise(cfg.model.backbone, find_checkpoint(args.pretrained))
-    if cfg.get('load_from') and not cfg.get('resume'):
-        # The runner would load what fits, and train on with the rest as it is.
-        initialise(cfg.model, find_checkpoint(cfg.load_from))
-        cfg.load_from = None
+    checkpoint = resumed_checkpoint(args, cfg)
+    cfg.resume = checkpoint is not None
+    if cfg.resume:
+        cfg.load_from = checkpoint
+        add_hook(cfg, type='finola_mm.StrictResumeHook', path=checkpoint)
+    else:
+        initialise(args, cfg)
     if args.compile:
-        cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='finola_mm.CompileHook')]
+        add_hook(cfg, type='finola_mm.CompileHook')
     if args.auto_scale_lr:
         if 'auto_scale_lr' not in cfg:
             raise ValueError(f'{args.config} sets no auto_scale_lr.base_batch_size to scale from')
@@ -91,11 +88,50 @@ def apply(args: argparse.Namespace, cfg: Config) -> None:
         cfg.optim_wrapper.type = 'finola_mm.BFloat16OptimWrapper' if bfloat16 else 'AmpOptimWrapper'
 
 
-def initialise(module: ConfigDict, checkpoint: str) -> None:
-    """Let the checkpoint be the last initialiser of a model, or of a part of it."""
+def add_hook(cfg: Config, **hook: str) -> None:
+    cfg.custom_hooks = [*cfg.get('custom_hooks', []), hook]
+
+
+def resumed_checkpoint(args: argparse.Namespace, cfg: Config) -> str | None:
+    """The checkpoint from which the run goes on; None: it starts anew."""
+    if args.resume is None and not cfg.get('resume'):
+        return None
+    path = cfg.get('load_from') if args.resume is None else args.resume
+    if path not in (None, 'auto'):
+        return local_checkpoint(path)
+    # By itself the runner starts from random weights where there is nothing to resume yet.
+    begun = Path(cfg.work_dir, 'last_checkpoint').is_file()
+    return find_checkpoint(cfg.work_dir) if begun else None
+
+
+def local_checkpoint(path: str) -> str:
+    if '://' in path:  # the runner would download and unpickle it whatever it holds
+        raise ValueError(f'{path} is no file on this machine; download it first')
+    return find_checkpoint(path)
+
+
+def initialise(args: argparse.Namespace, cfg: Config) -> None:
+    """Let the file of --pretrained, or the config's load_from, be the last initialiser."""
+    if args.pretrained and cfg.get('load_from'):
+        raise ValueError(
+            f'--pretrained {args.pretrained} and load_from={cfg.load_from} both set the encoder; '
+            'leave one out (--cfg-options load_from=None)'
+        )
+    if args.pretrained:
+        if 'backbone' not in cfg.model:
+            raise ValueError(f'the model of {args.config} has no backbone for --pretrained')
+        add_initialiser(cfg.model.backbone, args.pretrained)
+    elif cfg.get('load_from'):
+        # The runner would load what fits, and train on with the rest as it is.
+        add_initialiser(cfg.model, cfg.load_from)
+        cfg.load_from = None
+
+
+def add_initialiser(module: ConfigDict, path: str) -> None:
     others = module.get('init_cfg') or []
     others = others if isinstance(others, (list, tuple)) else [others]
-    module.init_cfg = [*others, dict(type='finola_mm.Pretrained', checkpoint=checkpoint)]
+    last = dict(type='finola_mm.Pretrained', checkpoint=local_checkpoint(path))
+    module.init_cfg = [*others, last]
 
 
 def main() -> None:
@@ -107,6 +143,8 @@ def main() -> None:
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(f'train: {error}') from None
     runner = Runner.from_cfg(cfg)
+    if args.resume == 'auto' and not cfg.resume:
+        runner.logger.info(f'nothing to resume in {cfg.work_dir}: starting anew')
     try:
         check_batch(runner)
     except ValueError as error:

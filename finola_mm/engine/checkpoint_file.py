@@ -10,20 +10,29 @@ import hashlib
 import json
 import os
 import re
+import struct
 from pathlib import Path
 from pickle import UnpicklingError
 from types import ModuleType
 from typing import Any
 
 import torch
-from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
-from mmengine.runner.checkpoint import get_torch_safe_globals
-from numpy._core.multiarray import _reconstruct, scalar
 from torch import Tensor
+
+from .allow_list import allowed
 
 SUFFIXES = ('.pth', '.safetensors')
 TRUST = 'FINOLA_TRUST_CHECKPOINTS'  # environment variable; 1: unpickle everything
+# What unpickling the bytes of a damaged file ends in.
+UNREADABLE = (
+    AssertionError, AttributeError, EOFError, LookupError, TypeError, ValueError, struct.error
+)
+# torch.load's RuntimeErrors about the file; others are about memory and devices.
+TORN = re.compile('PytorchStreamReader|inline_container|hasRecord|corrupted|wrong byte size')
+# Types of a checkpoint's entries, and of the entries of its meta that are read here.
+ENTRIES = dict(state_dict=dict, meta=dict)
+META = dict(cfg=str, experiment_name=str, source=str, encoder=dict, normalization=dict)
 
 
 class CheckpointError(ValueError):
@@ -39,7 +48,9 @@ def read_checkpoint(path: str | Path, map_location: Any = 'cpu') -> dict[str, An
     Raises:
         FileNotFoundError: no such file.
         CheckpointError: torn, of another kind, or with objects that are neither tensors nor plain
-            values; those are let in by ``FINOLA_TRUST_CHECKPOINTS=1``.
+            values; those are let in by ``FINOLA_TRUST_CHECKPOINTS=1``, and with them the entry
+            ``config`` of ``meta``, which MMEngine executes on a resume.
+        OSError, RuntimeError, MemoryError: the file may be good; the disk or the device failed.
     """
     file = Path(path).expanduser()
     if not file.is_file():
@@ -48,25 +59,47 @@ def read_checkpoint(path: str | Path, map_location: Any = 'cpu') -> dict[str, An
     with open(file, 'rb') as opened:
         head = opened.read(16)
     if file.suffix == '.safetensors':
-        return _read_safetensors(file, map_location)
+        checkpoint = _read_safetensors(file, map_location)
     # A file of torch.save is a zip archive; before torch 1.6 it was a pickle.
-    if not head.startswith((b'PK\x03\x04', b'\x80')):
+    elif head.startswith((b'PK\x03\x04', b'\x80')):
+        checkpoint = _read_pickle(file, map_location)
+    else:
         found = f'it begins with {head!r}' if head else 'it is empty'
         raise CheckpointError(f'{file} is not a file of torch.save: {found}')
-    checkpoint = _read_pickle(file, map_location)
+    _check_entries(file, checkpoint)
+    if not _trusted():
+        checkpoint.get('meta', {}).pop('config', None)
+    return checkpoint
+
+
+def _trusted() -> bool:
+    return os.environ.get(TRUST) == '1'
+
+
+def _check_entries(file: Path, checkpoint: Any) -> None:
     if not isinstance(checkpoint, dict):
         raise CheckpointError(
             f'{file} holds one object of type {type(checkpoint).__name__}; expected a dict of '
             'tensors, or a dict with an entry state_dict'
         )
-    return checkpoint
+    _check_types(file, checkpoint, ENTRIES, '')
+    _check_types(file, checkpoint.get('meta', {}), META, ' of meta')
+
+
+def _check_types(file: Path, entries: dict, expected: dict[str, type], where: str) -> None:
+    for name, kind in expected.items():
+        if name in entries and not isinstance(entries[name], kind):
+            raise CheckpointError(
+                f'{file}: its entry {name!r}{where} is of type {type(entries[name]).__name__}; '
+                f'expected {kind.__name__}'
+            )
 
 
 def _read_pickle(file: Path, map_location: Any) -> Any:
     try:
-        if os.environ.get(TRUST) == '1':
+        if _trusted():
             return torch.load(file, map_location, weights_only=False)
-        with torch.serialization.safe_globals(_allowed()):
+        with torch.serialization.safe_globals(allowed()):
             return torch.load(file, map_location, weights_only=True)
     except UnpicklingError as error:
         foreign = re.search(r'GLOBAL (\S+)', str(error))
@@ -76,9 +109,13 @@ def _read_pickle(file: Path, map_location: Any) -> Any:
             f'{file} was not read: it holds the foreign object {foreign[1]}, and to unpickle it '
             f'would run its code. If you made this file or trust its source, set {TRUST}=1.'
         ) from None
-    except torch.cuda.OutOfMemoryError:
-        raise
-    except (RuntimeError, EOFError, OSError, LookupError, ValueError) as error:
+    except RuntimeError as error:
+        if not TORN.search(str(error)):
+            raise
+        raise _damaged(file, error) from None
+    except UNREADABLE as error:
+        if _trusted() and not isinstance(error, EOFError):
+            raise  # of a foreign class itself, which may not be installed
         raise _damaged(file, error) from None
 
 
@@ -88,25 +125,6 @@ def _damaged(file: Path, error: Exception) -> CheckpointError:
         f'{file} is damaged or was cut short at {file.stat().st_size} bytes, as when a run is '
         f'killed while it writes or a download breaks off; use an earlier checkpoint ({reason})'
     )
-
-
-def _allowed() -> list:
-    """MMEngine's list for its checkpoints, without ``getattr``, through which all is in reach."""
-    allowed = [entry for entry in get_torch_safe_globals() if entry is not getattr]
-    return [
-        *allowed,
-        (_history_method, 'builtins.getattr'),
-        # The same two under the name that NumPy 1 wrote.
-        (_reconstruct, 'numpy.core.multiarray._reconstruct'),
-        (scalar, 'numpy.core.multiarray.scalar'),
-    ]
-
-
-def _history_method(owner: Any, name: str) -> Any:
-    """In place of ``getattr``, with which every ``HistoryBuffer`` names its mean, min and max."""
-    if owner is not HistoryBuffer or name.startswith('_'):
-        raise UnpicklingError(f'GLOBAL builtins.getattr of {owner!r}, {name!r}')
-    return getattr(owner, name)
 
 
 def _safetensors(file: Path) -> ModuleType:
@@ -129,7 +147,11 @@ def _read_safetensors(file: Path, map_location: Any) -> dict[str, Any]:
         raise _damaged(file, error) from None
     if map_location not in (None, 'cpu'):
         tensors = {name: tensor.to(map_location) for name, tensor in tensors.items()}
-    return dict(meta=json.loads(metadata.get('meta', '{}')), state_dict=tensors)
+    try:
+        meta = json.loads(metadata.get('meta', '{}'))
+    except ValueError as error:
+        raise CheckpointError(f'{file}: its meta is no JSON ({error})') from None
+    return dict(meta=meta, state_dict=tensors)
 
 
 def write_weights(
@@ -148,12 +170,16 @@ def write_weights(
     SHA-256 in the name, ``name-1a2b3c4d.pth``.
 
     Raises:
-        ValueError: another suffix.
+        ValueError: another suffix, or ``meta`` with other things than plain values.
         FileExistsError: the file is there, and ``force`` is not given.
     """
     file = Path(path)
     if file.suffix not in SUFFIXES:
         raise ValueError(f'{file}: expected a name that ends in {" or ".join(SUFFIXES)}')
+    try:
+        text = json.dumps(meta)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f'{file}: its meta cannot be written as JSON ({error})') from None
     if not hashed:
         _refuse_existing(file, force)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -163,7 +189,7 @@ def write_weights(
     }
     unfinished = file.with_name(f'.{file.name}.{os.getpid()}')
     try:
-        _write(unfinished, tensors, json.dumps(meta), file.suffix)
+        _write(unfinished, tensors, text, file.suffix)
         if hashed:
             digest = hashlib.sha256(unfinished.read_bytes()).hexdigest()[:8]
             file = file.with_name(f'{file.stem}-{digest}{file.suffix}')
@@ -182,7 +208,8 @@ def _refuse_existing(file: Path, force: bool) -> None:
 def _write(file: Path, tensors: dict[str, Tensor], meta: str, suffix: str) -> None:
     if suffix == '.safetensors':
         metadata = dict(format='pt', meta=meta)
-        _safetensors(file).torch.save_file(tensors, file, metadata=metadata)
+        # Not save_file, whose files nobody else may read.
+        file.write_bytes(_safetensors(file).torch.save(tensors, metadata))
     else:
         # Through JSON, so that both kinds of file give back the same. By an open file: given a
         # path, torch writes its name into the archive, and equal weights would differ in a hash.

@@ -13,25 +13,33 @@ def run_record(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """The record of a checkpoint: plain values, without what the checkpoint does not say.
 
     source: name of the run's config; epoch, iter: how far it got; encoder: the config of its
-    backbone; normalization: mean, std and to_rgb of its images. A file of ``write_weights`` gives
-    back the ``meta`` it was written with.
+    backbone, without what belongs to one training; normalization: mean, std and to_rgb of its
+    images. A file of ``write_weights`` gives back the ``meta`` it was written with.
     """
-    meta = checkpoint.get('meta') or {}
+    meta = checkpoint.get('meta', {})
     if 'format_version' in meta:
-        return meta
-    config = read_config_text(meta.get('cfg') or '')
-    model = config.get('model') or {}
-    encoder = model.get('backbone') or {}
-    images = model.get('data_preprocessor') or config.get('data_preprocessor') or {}
+        return {**meta, 'encoder': _lasting(meta['encoder'])} if 'encoder' in meta else meta
+    config = read_config_text(meta.get('cfg', ''))
+    model = _part(config, 'model')
+    images = _part(model, 'data_preprocessor') or _part(config, 'data_preprocessor')
     record = dict(
         # MMEngine's experiment name is the config's, and the time when the run began.
-        source=re.sub(r'_\d{8}_\d{6}$', '', meta.get('experiment_name') or ''),
+        source=re.sub(r'_\d{8}_\d{6}$', '', meta.get('experiment_name', '')),
         epoch=meta.get('epoch'),
         iter=meta.get('iter'),
-        encoder={key: value for key, value in encoder.items() if key not in OF_TRAINING},
+        encoder=_lasting(_part(model, 'backbone')),
         normalization={key: images[key] for key in NORMALIZATION if key in images},
     )
     return {key: value for key, value in record.items() if value not in (None, '', {})}
+
+
+def _part(config: dict[str, Any], name: str) -> dict[str, Any]:
+    part = config.get(name)
+    return part if isinstance(part, dict) else {}
+
+
+def _lasting(encoder: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in encoder.items() if key not in OF_TRAINING}
 
 
 def read_config_text(text: str) -> dict[str, Any]:
@@ -42,7 +50,7 @@ def read_config_text(text: str) -> dict[str, Any]:
     """
     try:
         statements = ast.parse(text).body
-    except SyntaxError:
+    except (SyntaxError, ValueError):  # ValueError: a null byte
         return {}
     return {
         statement.targets[0].id: _value(statement.value)
@@ -54,11 +62,12 @@ def read_config_text(text: str) -> dict[str, Any]:
 def _value(node: ast.AST) -> Any:
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict':
         return {keyword.arg: _value(keyword.value) for keyword in node.keywords}
-    if isinstance(node, ast.Dict):
-        return {_value(k): _value(v) for k, v in zip(node.keys, node.values, strict=True)}
     if isinstance(node, (ast.List, ast.Tuple)):
         return [_value(item) for item in node.elts]
     try:
+        if isinstance(node, ast.Dict):
+            keys = map(ast.literal_eval, node.keys)
+            return dict(zip(keys, map(_value, node.values), strict=True))
         return ast.literal_eval(node)
-    except ValueError:
+    except (ValueError, TypeError):  # TypeError: a key that cannot be hashed
         return None

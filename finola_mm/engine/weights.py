@@ -8,17 +8,19 @@ import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper, update_init_info
 from torch import Tensor, nn
 
-from ..registry import WEIGHT_INITIALIZERS
+from ..registry import HOOKS, WEIGHT_INITIALIZERS
 from .checkpoint_file import CheckpointError, read_checkpoint
 from .config import find_checkpoint
 from .run_record import run_record
 
 ENCODER = 'backbone.'  # prefix of the encoder's tensors in a whole model of the OpenMMLab packages
 NAMED = 3  # tensors that a message names
+OF_A_RUN = ('meta', 'message_hub', 'optimizer')  # besides the weights, what a resume needs
 
 
 class Fit(NamedTuple):
@@ -77,7 +79,7 @@ def find_tensors(checkpoint: dict[str, Any], path: str | Path) -> dict[str, Tens
         CheckpointError: there are none; the message says what there is.
     """
     content = checkpoint.get('state_dict', checkpoint)
-    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
         raise CheckpointError(f'{path} holds no tensors; its entries are {_names(list(content))}')
     if all(key.startswith('module.') for key in tensors):
@@ -147,7 +149,10 @@ def _misfit(
         text += f', not in the file are {_names(fit.missing)}'
     if fit.unused:
         text += f', only in the file are {_names(fit.unused)}'
-    if encoder is not module and _complete(compare(encoder, part_for(encoder, tensors))):
+    fits_encoder = encoder is not module and _complete(
+        compare(encoder, part_for(encoder, tensors))
+    )
+    if fits_encoder and not _complete(fit):
         text += '. It does fit the encoder: give it to tools/train.py --pretrained'
     return text
 
@@ -174,6 +179,35 @@ def _origin(record: dict[str, Any]) -> str:
 def _names(names: list[str]) -> str:
     more = f' and {len(names) - NAMED} more' if len(names) > NAMED else ''
     return ', '.join(map(str, names[:NAMED])) + more
+
+
+@HOOKS.register_module()
+class StrictResumeHook(Hook):
+    """Refuse to resume from a checkpoint that is not of this model; tools/train.py adds it.
+
+    mmengine loads what fits and trains the rest from where it was initialised.
+
+    Args:
+        path (str): The checkpoint's name in the messages.
+    """
+
+    priority = 'VERY_HIGH'  # before EMAHook, which exchanges tensors by name
+
+    def __init__(self, path: str):
+        self.path = path
+
+    def after_load_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:
+        lacking = [entry for entry in OF_A_RUN if entry not in checkpoint]
+        if lacking:
+            raise CheckpointError(
+                f'{self.path} cannot be resumed: it has no entry {_names(lacking)}. Start from its '
+                'weights by --cfg-options load_from=... instead'
+            )
+        module = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        tensors = find_tensors(checkpoint, self.path)
+        fit = compare(module, tensors)
+        if fit.missing or fit.reshaped or fit.unused:
+            raise CheckpointError(_misfit(module, self.path, fit, run_record(checkpoint), tensors))
 
 
 @WEIGHT_INITIALIZERS.register_module(name='Pretrained')

@@ -1,15 +1,17 @@
 """Loading weights: everything fits, or one message says what does not."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, MMDistributedDataParallel
 from torch import nn
 
 from finola_mm import MobileFormer
 from finola_mm.engine import CheckpointError, load_weights, read_checkpoint, run_record
 from finola_mm.engine.run_record import read_config_text
+from finola_mm.engine.weights import StrictResumeHook
 from finola_mm.registry import MODELS
 
 CONFIG = """
@@ -208,3 +210,54 @@ def test_the_record_is_read_and_not_run(write):
     assert settings['names'] == {'a.b': [1, dict(c=[2, 3])]}
     assert settings['rate'] is None and settings['danger'] is None
     assert read_config_text('no config at all') == {}
+
+
+def test_a_record_of_odd_values():
+    """Text that is a program but no config of MMEngine ends in an empty record."""
+    for text in ('model = 5', 'model = dict(backbone=[1])', 'a = {[1]: 2}', 'a = {1, [2]}',
+                 'a = {**b}', 'model = dict(**b)', 'a = "\0"'):
+        assert run_record(dict(meta=dict(cfg=text))) == {}
+
+
+def test_a_written_record_is_without_what_belongs_to_one_training():
+    encoder = dict(type='finola_mm.MobileFormer', arch='small', init_cfg=dict(type='x'), with_cp=1)
+    record = run_record(dict(meta=dict(format_version=1, part='encoder', encoder=encoder)))
+    kept = dict(type='finola_mm.MobileFormer', arch='small')
+    assert record == dict(format_version=1, part='encoder', encoder=kept)
+
+
+class Wrapped(MMDistributedDataParallel):
+    def __init__(self, module):
+        nn.Module.__init__(self)
+        self.module = module
+
+
+def resume(module, state, **content):
+    checkpoint = dict(meta=META, message_hub={}, optimizer={}, state_dict=dict(state))
+    hook = StrictResumeHook('w.pth')
+    hook.after_load_checkpoint(SimpleNamespace(model=module), {**checkpoint, **content})
+
+
+@pytest.mark.parametrize('wrap', [lambda module: module, Wrapped])
+@pytest.mark.parametrize('prefix', ['', 'module.'])
+def test_resume_of_the_same_model(source, wrap, prefix):
+    """Of a model with EMAHook too, whose state_dict holds the averages by the model's names."""
+    state = {prefix + key: tensor for key, tensor in source.state_dict().items()}
+    resume(wrap(Whole()), state, ema_state_dict={})
+    state.pop(prefix + 'neck.linear.bias')
+    with pytest.raises(CheckpointError, match='195 of 196 .* not in the file are neck.linear.bias'):
+        resume(wrap(Whole()), state)
+
+
+def test_resume_of_another_model(source):
+    state = source.state_dict()
+    with pytest.raises(CheckpointError, match=r'w\.pth .*of another shape are neck.linear.weight'):
+        resume(Whole(), {**state, 'neck.linear.weight': torch.ones(2, 4)})
+    with pytest.raises(CheckpointError, match=r'only in the file are extra$'):
+        resume(Whole(), {**state, 'extra': torch.ones(1)})
+
+
+def test_resume_of_weights_alone(source, write):
+    checkpoint = read_checkpoint(write(source.state_dict()))
+    with pytest.raises(CheckpointError, match='has no entry message_hub, optimizer. Start from'):
+        StrictResumeHook('w.pth').after_load_checkpoint(SimpleNamespace(model=Whole()), checkpoint)

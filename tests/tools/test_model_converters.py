@@ -44,6 +44,8 @@ def trained(tmp_path_factory, image_folder):
 @pytest.fixture
 def call(project_root, monkeypatch, capsys):
     """Run a tool in this process; returns what it printed."""
+    monkeypatch.syspath_prepend('tools/model_converters')  # as for a script that is run there
+
     def call(script, *args):
         monkeypatch.setattr(sys, 'argv', [script, *map(str, args)])
         runpy.run_path(script, run_name='__main__')
@@ -195,7 +197,7 @@ def test_mistakes_end_in_one_line(call, tmp_path, tool):
         (['nowhere.pth', 'out.pth'], 'no checkpoint nowhere.pth'),
         ([torn, tmp_path / 'out.pth'], 'torn.pth is not a file of torch.save: it is empty'),
         ([bare, tmp_path / 'out.txt'], r'\.pth or \.safetensors' if tool == PUBLISH
-         else 'bare.pth does not record the config of its encoder'),
+         else "bare.pth does not record the config of a MobileFormer, but 'nothing'"),
     ]:
         with pytest.raises(SystemExit, match=said):
             call(tool, *args)
@@ -215,3 +217,50 @@ def test_a_record_of_another_encoder(call, trained, tmp_path):
     torch.save(checkpoint, tmp_path / 'w.pth')
     with pytest.raises(SystemExit, match='are not those of the recorded encoder'):
         call(EXTRACT, tmp_path / 'w.pth', tmp_path / 'out.pth')
+
+
+def changed(trained, path, old, new):
+    """The run's checkpoint with another config text."""
+    checkpoint = read_checkpoint(trained / 'iter_2.pth')
+    assert old in checkpoint['meta']['cfg']
+    checkpoint['meta']['cfg'] = checkpoint['meta']['cfg'].replace(old, new)
+    torch.save(checkpoint, path)
+    return path
+
+
+@pytest.mark.parametrize('record', ['config', 'meta'])
+def test_the_record_names_no_function_to_call(call, trained, averaged, tmp_path, record):
+    made = tmp_path / 'made'
+    file = tmp_path / 'w.pth'
+    if record == 'config':
+        changed(trained, file, "type='finola_mm.MobileFormer'", f"type='os.mkdir', path='{made}'")
+    else:
+        encoder = dict(type='os.mkdir', path=str(made))
+        write_weights(file, averaged, meta=dict(format_version=1, encoder=encoder))
+    with pytest.raises(SystemExit, match="the config of a MobileFormer, but 'os.mkdir'"):
+        call(EXTRACT, file, tmp_path / 'out.pth')
+    assert not made.exists()
+
+
+def test_what_belongs_to_one_training_is_left_out(call, trained, averaged, tmp_path):
+    call(EXTRACT, trained, tmp_path / 'first.pth')
+    meta = read_checkpoint(tmp_path / 'first.pth')['meta']
+    init = dict(type='finola_mm.Pretrained', checkpoint='elsewhere.pth')
+    meta['encoder'].update(init_cfg=init, frozen_stages=2)
+    write_weights(tmp_path / 'again.pth', averaged, meta=meta)
+    said = call(EXTRACT, tmp_path / 'again.pth', tmp_path / 'second.pth')
+    assert 'elsewhere.pth' not in said
+    assert read_checkpoint(tmp_path / 'second.pth')['meta'] == read_checkpoint(
+        tmp_path / 'first.pth')['meta']
+
+
+@pytest.mark.parametrize('tool', [EXTRACT, PUBLISH])
+def test_an_encoder_that_is_not_whole(call, trained, tmp_path, tool):
+    checkpoint = read_checkpoint(trained / 'iter_2.pth')
+    del checkpoint['state_dict']['backbone.dynamic_relu_form']
+    torch.save(checkpoint, tmp_path / 'w.pth')
+    with pytest.raises(SystemExit, match='the recorded encoder .*: dynamic_relu_form'):
+        call(tool, tmp_path / 'w.pth', tmp_path / 'out.pth')
+    file = changed(trained, tmp_path / 'v.pth', "arch='small'", "arch='huge'")
+    with pytest.raises(SystemExit, match='the recorded encoder .*arch must be one of'):
+        call(tool, file, tmp_path / 'out.pth')

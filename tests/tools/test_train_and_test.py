@@ -1,11 +1,13 @@
 """The command lines from training to the picture, on a handful of images."""
 
 import json
+import runpy
 import subprocess
 import sys
 
 import pytest
 import torch
+from mmengine.config import Config
 from PIL import Image
 
 from tests.conftest import tiny_options
@@ -74,6 +76,75 @@ def test_resume_equals_a_run_that_was_not_interrupted(trained, image_folder, tmp
         assert torch.equal(tensor, weights[1][name]), name
 
 
+def test_a_job_that_always_says_resume(trained, image_folder, tmp_path):
+    """The first time it starts from load_from; the next, from what it has."""
+    options = tiny_options(image_folder)
+    job = tmp_path / 'job'
+    command = ['tools/train.py', CONFIG, '--work-dir', job, '--no-validate', '--resume']
+    first = tool(*command, '--cfg-options', *options, f'load_from={trained / "iter_2.pth"}')
+    assert f'nothing to resume in {job}: starting anew' in first
+    assert f'MaskedFINOLA from {trained / "iter_2.pth"}' in first and 'Iter(train) [1/2]' in first
+    again = tool(*command, '--pretrained', 'no_such.pth', '--cfg-options', *options,
+                 'train_cfg.max_iters=3', 'load_from=no_such.pth')
+    assert 'Iter(train) [3/3]' in again and 'Iter(train) [2/3]' not in again
+    assert 'nothing to resume' not in again
+
+
+def test_resume_of_another_model_is_refused(trained, image_folder, tmp_path):
+    out = tool('tools/train.py', CONFIG, '--work-dir', tmp_path, '--no-validate',
+               '--resume', trained, '--cfg-options', *tiny_options(image_folder),
+               'train_cfg.max_iters=4', 'model.upsampler.embed_dim=96', expect=1)
+    assert f'train: {trained / "iter_2.pth"} (masked_finola_b, iteration 2) does not fit' in out
+    assert 'upsampler.embed.weight' in out and 'Traceback' not in out
+
+
+@pytest.fixture
+def settle(project_root, tmp_path, monkeypatch):
+    """Arguments and settings of a config -> the config as tools/train.py makes it."""
+    def settle(*args, **settings):
+        monkeypatch.setattr(sys, 'argv', ['tools/train.py', 'a_config.py', *map(str, args)])
+        train = runpy.run_path('tools/train.py')
+        cfg = Config(dict(model=dict(backbone=dict()), work_dir=str(tmp_path / 'run'), **settings))
+        train['apply'](train['parse_args'](), cfg)
+        return cfg
+    return settle
+
+
+@pytest.mark.parametrize(
+    ('args', 'settings'),
+    [
+        (['--resume', 'https://example.org/w.pth'], {}),
+        ([], dict(resume=True, load_from='https://example.org/w.pth')),
+        ([], dict(load_from='s3://example/w.pth')),
+        (['--pretrained', 'https://example.org/w.pth'], {}),
+    ],
+)
+def test_nothing_is_downloaded(settle, args, settings):
+    with pytest.raises(ValueError, match='w.pth is no file on this machine; download it first'):
+        settle(*args, **settings)
+
+
+def test_where_a_run_starts(settle, tmp_path):
+    for name in ('a.pth', 'b.pth'):
+        (tmp_path / name).touch()
+    a, b = str(tmp_path / 'a.pth'), str(tmp_path / 'b.pth')
+    with pytest.raises(ValueError, match=r'--pretrained .*a\.pth and load_from=.*b\.pth both set'):
+        settle('--pretrained', a, load_from=b)
+    cfg = settle('--resume', load_from=b)  # no checkpoint yet
+    assert not cfg.resume and cfg.load_from is None and cfg.model.init_cfg[-1].checkpoint == b
+    assert settle(resume=True).resume is False
+    assert settle('--resume', '--pretrained', a).model.backbone.init_cfg[-1].checkpoint == a
+
+    (tmp_path / 'run').mkdir()
+    (tmp_path / 'run' / 'last_checkpoint').write_text(a)
+    for cfg in (settle('--resume', '--pretrained', 'c.pth', load_from=b), settle(resume=True)):
+        assert cfg.resume and cfg.load_from == a
+        assert 'init_cfg' not in cfg.model and 'init_cfg' not in cfg.model.backbone
+        assert cfg.custom_hooks == [dict(type='finola_mm.StrictResumeHook', path=a)]
+    assert settle('--resume', b).load_from == settle(resume=True, load_from=b).load_from == b
+    assert settle(load_from=b).resume is False
+
+
 def test_amp_and_auto_scale_lr(image_folder, tmp_path):
     """On the CPU --amp is bfloat16; the learning rate scales by 2 images over 64."""
     out = tool('tools/train.py', 'configs/demo/masked_finola_b.py', '--work-dir', tmp_path, '--amp',
@@ -130,7 +201,7 @@ def test_reconstruct_files_and_folders(trained, image_folder, tmp_path):
          'train data has no folder nowhere'),
         (['tools/test.py', CONFIG, 'no_such.pth'], 'test: no checkpoint no_such.pth'),
         (['tools/visualization/reconstruct.py', CONFIG, 'no_such.pth', 'README.md'],
-         'reconstruct: no checkpoint no_such.pth'),
+         f'reconstruct: {CONFIG}: no checkpoint no_such.pth'),
     ],
 )
 def test_mistakes_end_in_one_line(project_root, args, said):

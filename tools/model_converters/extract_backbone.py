@@ -8,13 +8,11 @@ these are the averaged ones. The encoder is built from its record first, and mus
 
 import argparse
 
-import torch
-from torch import Tensor, nn
+from recorded_encoder import recorded_encoder
+from torch import Tensor
 
-from finola_mm import MobileFormer, __version__
-from finola_mm.backbones.mobile_former import DYNAMIC_RELU, resolve
+from finola_mm import __version__
 from finola_mm.engine import (
-    CheckpointError,
     encoder_part,
     find_checkpoint,
     find_tensors,
@@ -22,8 +20,6 @@ from finola_mm.engine import (
     run_record,
     write_weights,
 )
-from finola_mm.engine.weights import compare
-from finola_mm.registry import MODELS
 
 
 def parse_args() -> argparse.Namespace:
@@ -34,34 +30,15 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def build(path: str, record: dict) -> nn.Module:
-    """The encoder of a record, without memory for its weights."""
-    if 'type' not in record.get('encoder', {}):
-        raise CheckpointError(f'{path} does not record the config of its encoder')
-    with torch.device('meta'):
-        return MODELS.build(dict(record['encoder']))
-
-
 def extract(path: str) -> tuple[dict[str, Tensor], dict]:
     """The encoder's tensors of a checkpoint file, and the ``meta`` to write with them."""
     checkpoint = read_checkpoint(path)
     tensors, record = find_tensors(checkpoint, path), run_record(checkpoint)
     tensors = encoder_part(tensors) or tensors  # without prefix: it is an encoder already
-    encoder = build(path, record)
-    fit = compare(encoder, tensors)
-    wrong = fit.missing or fit.reshaped or fit.unused
-    if wrong:
-        raise CheckpointError(
-            f'{path}: the tensors are not those of the recorded encoder {record["encoder"]}: '
-            f'{wrong[0]}'
-        )
+    encoder, described = recorded_encoder(path, record, tensors)
     meta = {**record, 'format_version': 1, 'finola_mm_version': __version__, 'part': 'encoder'}
     meta['parameters'] = sum(parameter.numel() for parameter in encoder.parameters())
-    if isinstance(encoder, MobileFormer):
-        form = DYNAMIC_RELU[int(tensors['dynamic_relu_form'])]
-        meta['encoder'] = {**record['encoder'], 'dynamic_relu': form}
-        meta['widths'] = resolve(record['encoder']['arch'])
-    return tensors, meta
+    return tensors, {**meta, **described}
 
 
 def main() -> None:
@@ -69,7 +46,7 @@ def main() -> None:
     try:
         tensors, meta = extract(find_checkpoint(args.checkpoint))
         file = write_weights(args.out, tensors, meta=meta, force=args.force)
-    except (FileNotFoundError, FileExistsError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise SystemExit(f'extract_backbone: {error}') from None
     print(f'wrote {file}: {len(tensors)} tensors, {file.stat().st_size:,} bytes')
     for key, value in meta.items():

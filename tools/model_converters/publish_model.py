@@ -7,10 +7,10 @@ of the file's SHA-256 go into its name: OUT model.pth becomes model-1a2b3c4d.pth
 
 import argparse
 
+from recorded_encoder import has_mobile_former, recorded_encoder
 from torch import Tensor
 
 from finola_mm import __version__
-from finola_mm.backbones.mobile_former import DYNAMIC_RELU, resolve
 from finola_mm.engine import (
     encoder_part,
     find_checkpoint,
@@ -34,11 +34,9 @@ def publish(path: str) -> tuple[dict[str, Tensor], dict]:
     checkpoint = read_checkpoint(path)
     tensors, record = find_tensors(checkpoint, path), run_record(checkpoint)
     meta = {'part': 'model', **record, 'format_version': 1, 'finola_mm_version': __version__}
-    encoder = record.get('encoder', {})
-    if encoder.get('type') == 'finola_mm.MobileFormer':
-        form = (encoder_part(tensors) or tensors)['dynamic_relu_form']
-        meta['encoder'] = {**encoder, 'dynamic_relu': DYNAMIC_RELU[int(form)]}
-        meta['widths'] = resolve(encoder['arch'])
+    if has_mobile_former(record):
+        _, described = recorded_encoder(path, record, encoder_part(tensors) or tensors)
+        meta.update(described)
     return tensors, meta
 
 
@@ -47,7 +45,7 @@ def main() -> None:
     try:
         tensors, meta = publish(find_checkpoint(args.checkpoint))
         file = write_weights(args.out, tensors, meta=meta, hashed=True, force=args.force)
-    except (FileNotFoundError, FileExistsError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise SystemExit(f'publish_model: {error}') from None
     values = sum(tensor.numel() for tensor in tensors.values())
     size = file.stat().st_size
