@@ -32,7 +32,8 @@ class BadSamples:
 
     Args:
         dataset (BaseDataset): Gives the length, and through ``get_data_info`` the names.
-        max_share (float): The largest tolerated share of bad samples among those seen.
+        max_share (float): The largest tolerated share of bad samples among those seen by this
+            process and its workers.
     """
 
     def __init__(self, dataset, max_share: float):
@@ -53,16 +54,18 @@ class BadSamples:
 
     @property
     def names(self) -> list[str]:
-        return self._names(self.status)
+        return [self.name(index) for index in self.find_bad(self.status)]
 
-    def over_processes(self) -> tuple[list[str], int]:
-        """(names of the bad, number of seen) over all processes, which all have to call this."""
+    @staticmethod
+    def find_bad(status: torch.Tensor) -> list[int]:
+        """Indices of the bad samples in a ``status`` (n,)."""
+        return torch.nonzero(status == BAD).flatten().tolist()
+
+    def over_processes(self) -> torch.Tensor:
+        """``status`` (n,) uint8 over all processes, which all have to call this."""
         status = self.status.clone()  # its own memory: the workers go on writing
         all_reduce(status, 'max')
-        return self._names(status), int(torch.count_nonzero(status))
-
-    def _names(self, status: torch.Tensor) -> list[str]:
-        return [self.name(index) for index in torch.nonzero(status == BAD).flatten().tolist()]
+        return status
 
     def name(self, index: int) -> str:
         """The file of a sample, or its index where the data set gives none."""
@@ -82,10 +85,10 @@ class BadSamples:
         Raises:
             BadDataError: the share of bad samples is now above the limit.
         """
+        self.reasons[index] = _reason(error)
         if self.status[index] == BAD:
             return
         self.status[index] = BAD
-        self.reasons[index] = _reason(error)
         print_log(
             f'Cannot read {self.name(index)}: {self.reasons[index]}. '
             'Another sample takes its place.',

@@ -9,6 +9,7 @@ half, a quarter or an eighth of the size.
 """
 
 import math
+import struct
 from collections.abc import Sequence
 from io import BytesIO
 
@@ -95,7 +96,7 @@ class LoadRandomResizedCrop(BaseTransform):
             box = self.draw_box(*size)
             reduction = self.choose_reduction(box)
             image = decode(data, path, reduction=reduction)
-        else:  # another format: only decoding tells the size
+        else:  # another format, or an odd header: only decoding tells the size
             reduction = 1
             image = decode(data, path)
             size = image.shape[:2]
@@ -141,13 +142,14 @@ class LoadRandomResizedCrop(BaseTransform):
 
 
 def read_jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """(height, width) of the upright image by a JPEG's header; None if ``data`` is no JPEG."""
+    """(height, width) of the upright image by a JPEG's header; None where Pillow cannot tell it."""
     try:
         header = JpegImageFile(BytesIO(data))
         exif = Image.Exif()  # header.getexif() would believe XMP too, and OpenCV does not
         exif.load(header.info.get('exif', b''))
         on_its_side = exif.get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-    except (OSError, SyntaxError, ValueError):  # what Pillow raises for what it cannot read
+    # What Pillow raises for what it cannot read; struct.error for odd EXIF, which OpenCV ignores.
+    except (OSError, SyntaxError, ValueError, struct.error):
         return None
     width, height = header.size
     return (width, height) if on_its_side else (height, width)

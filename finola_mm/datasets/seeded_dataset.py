@@ -5,7 +5,10 @@ drew before: another number of workers, or a resumed run, sees other crops. Here
 hands out a key instead of a bare index and the data set seeds every sample by its key.
 """
 
+import errno
+import logging
 import random
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -14,15 +17,25 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from mmengine.dataset import BaseDataset, DefaultSampler, InfiniteSampler
+from mmengine.logging import print_log
 from mmengine.registry import DATASETS as ROOT_DATASETS
 from torch.utils.data import get_worker_info
 
 from ..registry import DATA_SAMPLERS, DATASETS
-from .bad_samples import BadSamples
+from .bad_samples import BadDataError, BadSamples
 
 # Tries for one sample. At the default share of 1 % all of them fail once in 10^20 samples, at 10 %
 # once in 10^10; a mistake in the pipeline, where every one fails, ends the run at once.
 ATTEMPTS = 10
+
+# Errors of a storage that is away for a while, not of a file, and the seconds to wait before the
+# same file is read again. Ten attempts wait 6 minutes, below the 10 after which NCCL gives up.
+OUTAGES = frozenset({
+    errno.EIO, errno.ESTALE, errno.EAGAIN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH,
+    errno.ENETDOWN, errno.ENETUNREACH, errno.ENETRESET, errno.ECONNREFUSED, errno.ECONNRESET,
+    errno.ECONNABORTED, errno.ENOTCONN, errno.ESHUTDOWN,
+})
+PAUSES = (1, 5, 30)
 
 
 class SampleKey(NamedTuple):
@@ -101,13 +114,15 @@ class SeededDataset:
 
     Where the data set raises, or its pipeline returns None, another sample takes the place, drawn
     as a function of (seed, epoch, index, attempt). Each bad file is reported once.
-    ``bad_samples`` holds their number and names.
+    ``bad_samples`` holds their number and names. Where the storage is away (``OUTAGES``), the same
+    sample is first tried again, with pauses.
 
     Args:
         dataset (dict | BaseDataset): Any mmengine data set. Its transforms may draw from
             ``random``, ``numpy.random`` and ``torch``.
-        max_bad_share (float): Above this share of bad samples among those seen, judged as if at
-            least 1000 (or all) had been seen, the run stops. Defaults to 0.01.
+        max_bad_share (float): Above this share of bad samples among those seen by this process
+            and its workers, judged as if at least 1000 (or all) had been seen, the run stops.
+            Defaults to 0.01.
 
     Raises:
         BadDataError: when a sample is fetched; too many are bad, or ten in a row.
@@ -120,16 +135,32 @@ class SeededDataset:
     def __getitem__(self, key: SampleKey | int):
         key = key if isinstance(key, SampleKey) else SampleKey(0, 0, int(key))
         for attempt in range(ATTEMPTS):
+            sample = self._try(key, attempt)
+            if sample is not None:
+                return sample
+        raise self.bad_samples.error(f'{ATTEMPTS} samples in a row')
+
+    def _try(self, key: SampleKey, attempt: int):
+        """The sample of ``key``, at later attempts one in its place; None if it is bad."""
+        for pause in (*PAUSES, None):
             with seeded((*key, attempt) if attempt else key):
                 index = random.randrange(len(self)) if attempt else key.index
                 try:
                     sample = self._fetch(index)
+                except (BadDataError, MemoryError):  # of a data set inside this one; of the machine
+                    raise
                 except Exception as error:
-                    self.bad_samples.add_bad(index, error)
+                    if pause is None or getattr(error, 'errno', None) not in OUTAGES:
+                        self.bad_samples.add_bad(index, error)
+                        return None
+                    name = self.bad_samples.name(index)
+                    reason = f'{type(error).__name__}: {error}'
                 else:
                     self.bad_samples.add_good(index)
                     return sample
-        raise self.bad_samples.error(f'{ATTEMPTS} samples in a row')
+            message = f'Cannot read {name} now: {reason}. The next try is in {pause} s.'
+            print_log(message, logger='current', level=logging.WARNING)
+            time.sleep(pause)
 
     def _fetch(self, index: int):
         # mmengine's own __getitem__ hides a None behind another sample that nobody counts.
@@ -158,8 +189,9 @@ class SeededDataset:
     def full_init(self):
         self.dataset.full_init()
 
-    def get_data_info(self, index: int) -> dict:
-        return self.dataset.get_data_info(index)
+    def get_data_info(self, key: SampleKey | int) -> dict:
+        """mmdet's ``AspectRatioBatchSampler`` asks for what the sampler yields."""
+        return self.dataset.get_data_info(key.index if isinstance(key, SampleKey) else key)
 
 
 @contextmanager

@@ -1,7 +1,9 @@
 """Notice that a run waits for its data, and say what would help."""
 
 import os
+from platform import node
 
+from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 from torch.utils.data import DataLoader
 
@@ -34,10 +36,12 @@ class DataTimeHook(Hook):
         self.interval = interval
         self.to_skip = skip
         self.silent_windows = 0  # until the next warning may come
+        self.cores = 1
         self._start_window()
 
     def before_train(self, runner):
         self.to_skip = self.skip
+        self.cores = cores_of_each()
 
     def before_train_epoch(self, runner):
         if self.to_skip == 1:  # mmengine starts its clock anew: nothing to leave out any more
@@ -74,14 +78,24 @@ class DataTimeHook(Hook):
             runner.logger.warning(
                 f'Up to iteration {runner.iter + 1}, {self.loading / self.total:.0%} of the time '
                 f'went into waiting for data ({self.loading / self.window:.3f} of '
-                f'{self.total / self.window:.3f} s an iteration). {advice(runner.train_dataloader)}'
+                f'{self.total / self.window:.3f} s an iteration). '
+                + advice(runner.train_dataloader, self.cores)
             )
 
 
-def advice(loader: DataLoader) -> str:
-    """What would make ``loader`` faster on the cores that this process may use."""
-    processes = int(os.environ.get('LOCAL_WORLD_SIZE', 1))  # torchrun sets it; they share cores
-    cores = max(len(os.sched_getaffinity(0)) // processes, 1)
+def cores_of_each() -> int:
+    """This process's part of the cores that it may use. All processes have to call this.
+
+    Counted, because not every launcher says how many processes share a machine, and some (srun)
+    give each process cores of its own.
+    """
+    mine = node(), sorted(os.sched_getaffinity(0))
+    sharing = [tuple(other) for other in all_gather_object(mine)].count(mine)
+    return max(len(mine[1]) // sharing, 1)
+
+
+def advice(loader: DataLoader, cores: int) -> str:
+    """What would make ``loader`` faster where its process has so many ``cores``."""
     workers = loader.num_workers
     have = f'num_workers is {workers} and each process has {cores} core{"s" * (cores > 1)}'
     if workers < cores:

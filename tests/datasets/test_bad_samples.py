@@ -1,8 +1,11 @@
 """Files that cannot be read are replaced, reported once, counted, and too many end the run."""
 
+import errno
 import json
 import logging
+import os
 import random
+import time
 
 import numpy as np
 import pytest
@@ -161,6 +164,75 @@ def test_all_bad_is_one_readable_line(log):
     assert str(again.value) == message
 
 
+@pytest.fixture
+def naps(monkeypatch):
+    """The seconds that were slept, which nobody waits for."""
+    slept = []
+    monkeypatch.setattr(time, 'sleep', slept.append)
+    return slept
+
+
+class Away(Numbers):
+    """After drawing, the first ``failures`` samples fail with an error number."""
+
+    def __init__(self, number, failures):
+        self.number, self.failures = number, failures
+        super().__init__(30)
+
+    def draw(self, results):
+        sample = super().draw(results)
+        if self.failures:
+            self.failures -= 1
+            raise OSError(self.number, os.strerror(self.number), results['img_path'])
+        return sample
+
+
+@pytest.mark.parametrize('number', [errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET])
+def test_an_outage_is_waited_for(number, naps, log):
+    """And the sample is what it would have been: exact to the bit."""
+    key = SampleKey(1, 2, 7)
+    dataset = SeededDataset(Away(number, failures=3), max_bad_share=0)
+    assert dataset[key] == SeededDataset(Numbers(30))[key]
+    assert naps == [1, 5, 30]
+    assert dataset.bad_samples.num_bad == 0
+    assert len(log()) == 3
+    assert 'Cannot read 7.jpg now: ' in log()[1] and 'next try is in 5 s' in log()[1]
+
+
+def test_an_outage_that_lasts_is_a_bad_sample(naps, log):
+    dataset = SeededDataset(Away(errno.EIO, failures=4), max_bad_share=1)
+    assert dataset[7][0] != 7
+    assert naps == [1, 5, 30]
+    assert dataset.bad_samples.names == ['7.jpg']
+
+
+@pytest.mark.parametrize('number', [errno.ENOENT, errno.EACCES])
+def test_a_missing_file_is_not_waited_for(number, naps, log):
+    SeededDataset(Away(number, failures=1), max_bad_share=1)[7]
+    assert naps == []
+
+
+@pytest.mark.parametrize('error', [BadDataError('enough'), MemoryError()], ids=repr)
+def test_not_every_error_is_a_bad_file(error, log):
+    class Failing(Numbers):
+        def draw(self, results):
+            raise error
+
+    dataset = SeededDataset(Failing(30), max_bad_share=1)
+    with pytest.raises(type(error)):
+        dataset[0]
+    assert dataset.bad_samples.num_bad == 0
+
+
+def test_the_error_gives_reasons_met_by_another_process(log):
+    """A sample that a worker has already counted as bad has its reason here too."""
+    dataset = SeededDataset(Numbers(30, bad=range(30)), max_bad_share=1)
+    dataset.bad_samples.status.fill_(2)
+    with pytest.raises(BadDataError, match='among them .*OSError: torn file'):
+        dataset[0]
+    assert log() == []
+
+
 def test_no_share_beyond_one():
     with pytest.raises(ValueError, match='max_bad_share .* 1.5'):
         SeededDataset(Numbers(3), max_bad_share=1.5)
@@ -213,3 +285,26 @@ def test_a_data_set_of_mmdet(coco, log):
     assert dataset.bad_samples.names == [str(coco / f'{i}.jpg') for i in (1, 2, 3)]
     reasons = '\n'.join(log())
     assert 'FileNotFoundError' in reasons and 'truncated' in reasons
+
+
+def test_batches_of_one_aspect_ratio(coco):
+    """mmdet's sampler asks the data set about what our sampler yields."""
+    from mmdet.datasets import AspectRatioBatchSampler, CocoDataset
+
+    listed = json.loads((coco / 'coco.json').read_text())
+    for image in listed['images'][:2]:
+        image.update(width=70, height=90)
+    (coco / 'coco.json').write_text(json.dumps(listed))
+    dataset = SeededDataset(
+        CocoDataset(
+            ann_file='coco.json',
+            data_root=str(coco),
+            metainfo=dict(classes=('thing',)),
+            data_prefix=dict(img=''),
+        )
+    )
+    sampler = SeededSampler(dataset, seed=3)
+    batches = list(AspectRatioBatchSampler(sampler, 2))
+    assert sorted(key for batch in batches for key in batch) == sorted(sampler)
+    shapes = [{key.index < 2 for key in batch} for batch in batches]
+    assert {True} in shapes and {False} in shapes

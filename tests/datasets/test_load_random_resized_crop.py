@@ -129,6 +129,14 @@ def test_exif_orientation_of_a_reduced_image(photograph, tmp_path, orientation):
     assert distance(theirs, ours).mean() < 6  # 30 to 60 where it is turned the wrong way
 
 
+def test_odd_exif_does_not_lose_an_image(photograph, tmp_path):
+    """Pillow raises struct.error for the entry that ends in its first byte, OpenCV decodes."""
+    path = tmp_path / 'image.jpg'
+    save(photograph, path, (600, 400), exif=b'Exif\0\0II*\0\x08')
+    theirs, ours = both(str(path), 0, scale=64)
+    assert distance(theirs, ours).max() <= 2  # not reduced, as the size was not known
+
+
 def test_draws_only_from_numpy(photograph, tmp_path):
     """The next draw, the flip, is the host's too."""
     path = save(photograph, tmp_path / 'image.jpg', (500, 375))

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+import torch
 from mmengine.dataset import BaseDataset, ConcatDataset
 from mmengine.runner.runner import _SlicedDataset
 from torch.distributed import init_process_group
@@ -27,24 +28,30 @@ def images(bad=()):
 
 
 def report(dataset, stage='after_train', *args):
+    runner = fake_runner(dataset)
+    getattr(BadSamplesHook(), stage)(runner, *args)
+    return runner.logged
+
+
+def fake_runner(dataset, *, resume=False):
     logged = []
     loader = SimpleNamespace(dataset=dataset)
-    runner = SimpleNamespace(
+    return SimpleNamespace(
         iter=60,
+        _resume=resume,
+        logged=logged,
         logger=SimpleNamespace(warning=logged.append),
         train_dataloader=loader,
         val_dataloader=loader,
         test_dataloader=loader,
     )
-    getattr(BadSamplesHook(), stage)(runner, *args)
-    return logged
 
 
 def test_named_at_the_end_of_training():
     (line,) = report(images(bad=[3, 90]))
     assert line == (
-        'Training: 2 of the 81 files seen could not be read; other samples took their place. '
-        'Not read: 3.jpg, 90.jpg'
+        'Training: 2 of the 81 files seen could not be read; other samples took their place '
+        '(2.47%). Not read: 3.jpg, 90.jpg'
     )
 
 
@@ -54,7 +61,64 @@ def test_named_at_the_end_of_training():
 ])
 def test_a_metric_says_that_it_counts_others(stage, start):
     (line,) = report(images(bad=[3]), stage, {})
-    assert line.startswith(start) and 'took their place, in the metric too.' in line
+    assert line.startswith(start) and 'took their place, in the metric too (1.25%).' in line
+
+
+def test_new_ones_are_named_while_training_goes_on():
+    dataset = images(bad=[3])
+    runner, hook = fake_runner(dataset), BadSamplesHook(interval=10)
+    for runner.iter in range(20):  # reports after the 10th and the 20th iteration
+        hook.after_train_iter(runner, runner.iter)
+    dataset.bad_samples.status[[5, 90]] = 2
+    runner.iter = 20
+    hook.after_train_epoch(runner)
+    first, second = runner.logged
+    assert first.startswith('Training up to iteration 10: 1 of the 80 ')
+    assert first.endswith('New among them: 3.jpg')
+    assert second.startswith('Training up to iteration 20: 3 of the 81 ')
+    assert second.endswith('New among them: 5.jpg, 90.jpg')
+
+
+def save_and_load(hook, path, runner):
+    """The hook of the run that goes on from what ``hook`` has put into a checkpoint."""
+    checkpoint = {}
+    hook.before_save_checkpoint(runner, checkpoint)
+    torch.save(checkpoint, path)
+    other = BadSamplesHook()
+    other.after_load_checkpoint(runner, torch.load(path, weights_only=True))
+    return other
+
+
+@pytest.mark.parametrize('resume, expected', [
+    (True, '3 of the 82 '),  # 80 in both halves, 90 and 91
+    (False, '2 of the 81 '),  # load_from: another run's weights, not its data
+])
+def test_a_resumed_run_counts_what_was_seen_before(tmp_path, resume, expected):
+    hook, runner = BadSamplesHook(), fake_runner(images(bad=[3, 90]))
+    hook.after_train_epoch(runner)
+    later = fake_runner(images(bad=[3, 91]), resume=resume)
+    hook = save_and_load(hook, tmp_path / 'checkpoint.pth', later)
+    hook.after_train_epoch(later)
+    new, = later.logged
+    assert new.endswith('New among them: 91.jpg' if resume else 'New among them: 3.jpg, 91.jpg')
+    hook.after_train(later)
+    assert later.logged[1].startswith(f'Training: {expected}')
+
+
+def test_the_tally_of_other_data_is_left_out(tmp_path):
+    hook, runner = BadSamplesHook(), fake_runner(images(bad=[3]), resume=True)
+    hook.after_train_epoch(runner)
+    hook = save_and_load(hook, tmp_path / 'checkpoint.pth', runner)
+    other = fake_runner(concatenation(images([4]), images()))
+    hook.after_train(other)
+    assert other.logged[0].startswith('Training: 1 of the 80 ')
+
+
+def test_nothing_is_saved_without_a_tally(tmp_path):
+    hook, runner, checkpoint = BadSamplesHook(), fake_runner(Images()), {}
+    hook.after_train_epoch(runner)
+    hook.before_save_checkpoint(runner, checkpoint)
+    assert checkpoint == {}
 
 
 def test_many_are_not_all_named():

@@ -11,10 +11,12 @@ from mmengine.logging import MessageHub
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import nn
+from torch.distributed import init_process_group
+from torch.multiprocessing import start_processes
 from torch.utils.data import DataLoader, Dataset
 
 from finola_mm.engine import DataTimeHook
-from finola_mm.engine.data_time_hook import advice
+from finola_mm.engine.data_time_hook import advice, cores_of_each
 
 STEP = 0.02  # seconds of one training step
 
@@ -130,19 +132,36 @@ def test_the_start_of_an_epoch_counts(feed):
     assert len(runner.logger) == 1 and '64% of the time' in runner.logger[0]
 
 
-@pytest.mark.parametrize('workers, cores, processes, persistent, expected, absent', [
-    (0, 8, 1, False, 'num_workers is 0 and each process has 8 cores: raise', 'persistent'),
-    (2, 8, 2, True, 'num_workers is 2 and each process has 4 cores: raise', 'persistent'),
-    (4, 8, 2, True, 'more cores would help, more workers would not', 'raise'),
-    (2, 1, 4, False, 'each process has 1 core: more cores would help', 'raise'),
-    (2, 8, 1, False, 'persistent_workers=True', 'more cores would'),
+@pytest.mark.parametrize('workers, cores, persistent, expected, absent', [
+    (0, 8, False, 'num_workers is 0 and each process has 8 cores: raise', 'persistent'),
+    (2, 4, True, 'num_workers is 2 and each process has 4 cores: raise', 'persistent'),
+    (4, 4, True, 'more cores would help, more workers would not', 'raise'),
+    (2, 1, False, 'each process has 1 core: more cores would help', 'raise'),
+    (2, 8, False, 'persistent_workers=True', 'more cores would'),
 ])
-def test_advice_fits_what_it_sees(
-    monkeypatch, workers, cores, processes, persistent, expected, absent
-):
-    monkeypatch.setattr(os, 'sched_getaffinity', lambda process: set(range(cores)))
-    monkeypatch.setenv('LOCAL_WORLD_SIZE', str(processes))
+def test_advice_fits_what_it_sees(workers, cores, persistent, expected, absent):
     loader = SimpleNamespace(num_workers=workers, persistent_workers=persistent)
-    text = advice(loader)
+    text = advice(loader, cores)
     assert expected in text and absent not in text
     assert 'tools/dataset_converters/resize_images.py' in text
+
+
+def count_cores(rank, folder, affinities):
+    init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
+    os.sched_getaffinity = lambda process: affinities[rank]  # in this process alone
+    (folder / str(rank)).write_text(str(cores_of_each()))
+
+
+@pytest.mark.parametrize('affinities, expected', [
+    ([{0, 1, 2, 3}, {0, 1, 2, 3}], ['2', '2']),  # torchrun: all processes on all cores
+    ([{0, 1, 2, 3}, {4, 5, 6, 7}], ['4', '4']),  # srun: each on its own
+    ([{0}, {0}], ['1', '1']),
+])
+def test_processes_share_cores(tmp_path, affinities, expected):
+    start_processes(count_cores, (tmp_path, affinities), nprocs=2, start_method='fork')
+    assert [(tmp_path / str(rank)).read_text() for rank in (0, 1)] == expected
+
+
+def test_one_process_has_all_its_cores(monkeypatch):
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda process: set(range(6)))
+    assert cores_of_each() == 6

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -132,12 +131,62 @@ def test_killed_run_leaves_whole_images_and_is_completed(resize_images, tmp_path
     assert len({path.read_bytes() for path in made}) == 1  # whole, like the others
 
 
+@pytest.mark.parametrize('send', [os.killpg, os.kill], ids=['all', 'first'])
+def test_interrupted_run_stops_soon(resize_images, tmp_path, send):
+    """Ctrl-C reaches all processes, a scheduler's signal the first one. What is queued is dropped.
+    """
+    src, dst = tmp_path / 'src', tmp_path / 'dst'
+    src.mkdir()
+    picture(700, 700).save(src / '0000.jpg')
+    for index in range(1, 2000):
+        os.link(src / '0000.jpg', src / f'{index:04d}.jpg')
+    process = subprocess.Popen(
+        [sys.executable, TOOL, src, dst, '--short-side', '40', '--workers', '1'],
+        start_new_session=True, stderr=subprocess.PIPE, text=True)
+    deadline = time.time() + 60
+    while len(list(dst.glob('*.jpg'))) < 5 and time.time() < deadline:
+        time.sleep(0.001)
+    send(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert err == f'resize_images: stopped; the same command goes on with {dst}\n'
+    assert 5 <= len(list(dst.glob('*.jpg'))) <= 5 * 16  # four chunks at most are under way
+    assert not list(dst.glob('*.part'))
+
+
+def kill(*args):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_worker_is_one_message(resize_images, src, tmp_path, monkeypatch):
+    monkeypatch.setattr(resize_images, 'start_worker', kill)
+    with pytest.raises(SystemExit, match=r'^resize_images: a worker .* killed.* --workers 1 '):
+        call(resize_images, src, tmp_path / 'dst')
+
+
+def test_two_machines_do_not_share_a_part(resize_images, tmp_path, monkeypatch):
+    """Both write the same picture at the same time: the first to end must not lack its part."""
+    written, write_bytes = [], Path.write_bytes
+
+    def interrupted(path, data):
+        write_bytes(path, data)
+        written.append(path.name)
+        if len(written) == 1:
+            monkeypatch.setattr(resize_images.platform, 'node', lambda: 'other')
+            resize_images.write(tmp_path / 'a.jpg', b'other')
+
+    monkeypatch.setattr(Path, 'write_bytes', interrupted)
+    resize_images.write(tmp_path / 'a.jpg', b'mine')
+    assert (tmp_path / 'a.jpg').read_bytes() == b'mine'
+    assert len(set(written)) == 2 and all(str(os.getpid()) in name for name in written)
+
+
 def test_full_disk_is_one_message(resize_images, src, tmp_path, monkeypatch):
     def pool(*args, **kwargs):  # in this process, where the disk can be patched
-        return nullcontext(SimpleNamespace(map=lambda job, names, chunksize: map(job, names)))
+        return SimpleNamespace(map=lambda job, names, chunksize: map(job, names),
+                               shutdown=lambda cancel_futures: None)
 
     def write_bytes(path, data):
-        if path.name != '.resize_images.json.part':
+        if not path.name.startswith('.resize_images.json'):
             with open(path, 'wb') as file:
                 file.write(data[:10])
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))

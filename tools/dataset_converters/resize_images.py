@@ -17,9 +17,12 @@ import argparse
 import functools
 import json
 import os
+import platform
+import signal
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import NamedTuple
 
@@ -96,7 +99,8 @@ def claim(src: Path, dst: Path, request: dict) -> None:
 def write(path: Path, data: bytes) -> None:
     """Write all of ``data`` or, if interrupted, nothing under this name."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f'.{path.name}.part')
+    # Two machines may work on one DST, each with a process of the same number.
+    part = path.with_name(f'.{path.name}.{platform.node()}.{os.getpid()}.part')
     try:
         part.write_bytes(data)
         part.replace(path)
@@ -147,18 +151,26 @@ def show_progress(outcomes, total: int):
         print(file=sys.stderr)
 
 
+def start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; only the first one answers
+    cv2.setNumThreads(1)
+
+
 def run(args: argparse.Namespace, names: list[str]) -> str:
     """Convert all images. -> the report"""
     job = functools.partial(convert, args.src, args.dst, args.short_side, args.quality)
     counts = dict.fromkeys(('resized', 'copied', 'there already', 'left out'), 0)
     before = after = 0
-    with ProcessPoolExecutor(args.workers, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+    pool = ProcessPoolExecutor(args.workers, initializer=start_worker)
+    try:
         for outcome in show_progress(pool.map(job, names, chunksize=16), len(names)):
             counts[outcome.done] += 1
             before += outcome.bytes_before
             after += outcome.bytes_after
             if outcome.error:
                 print(f'left out: {outcome.error}', file=sys.stderr)
+    finally:
+        pool.shutdown(cancel_futures=True)
     parts = ', '.join(f'{count} {done}' for done, count in counts.items())
     return (f'{args.dst}: {len(names)} images: {parts}; '
             f'{before / 1e6:.1f} MB before, {after / 1e6:.1f} MB after.')
@@ -179,6 +191,9 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(f'resize_images: {error}')
     except OSError as error:  # no space left, not writable
         sys.exit(f'resize_images: {error}. Once that is mended the same command goes on.')
+    except BrokenProcessPool:
+        sys.exit('resize_images: a worker process was killed, perhaps for want of memory. The same '
+                 f'command goes on; fewer than --workers {args.workers} need less.')
     except KeyboardInterrupt:
         sys.exit(f'resize_images: stopped; the same command goes on with {args.dst}')
 
