@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from mmengine.registry import init_default_scope
 from mmpretrain.models import MAEPretrainHead
 
 from finola_mm.functional import block_mask, masked_positions
@@ -21,6 +22,7 @@ def batch():
 
 
 def mae_head(norm_pix):
+    init_default_scope('mmpretrain')
     loss = dict(type='PixelReconstructionLoss', criterion='L2')
     return MAEPretrainHead(loss=loss, norm_pix=norm_pix, patch_size=P)
 

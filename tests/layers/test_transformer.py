@@ -5,7 +5,6 @@ import torch
 from torch import nn
 
 from finola_mm.layers import TransformerBlock
-from finola_mm.layers.transformer import attend
 
 
 def test_equals_torch_encoder_layer():
@@ -30,19 +29,6 @@ def test_equals_torch_encoder_layer():
     oracle.load_state_dict(state)
     x = torch.randn(2, 7, 32, dtype=torch.float64)
     torch.testing.assert_close(block(x), oracle(x), rtol=0, atol=1e-10)
-
-
-def test_attention_of_kept_tokens_and_in_bfloat16():
-    """Against softmax(q k / sqrt(D)) v in float64; 8 bits of a factor round by 2^-9 at most."""
-    q, k, v = torch.randn(3, 2, 4, 9, 8, generator=torch.Generator().manual_seed(0)).double()
-    q = q[:, :, :5]
-    oracle = torch.einsum('nhkl,nhld->nhkd', (q @ k.mT / 8**0.5).softmax(-1), v)
-    torch.testing.assert_close(attend(q, k, v), oracle, rtol=0, atol=1e-12)
-    single = attend(q.float(), k.float(), v.float()).double()
-    torch.testing.assert_close(single, oracle, rtol=0, atol=1e-6)
-    rough = attend(q.bfloat16(), k.bfloat16(), v.bfloat16())
-    assert rough.dtype == torch.bfloat16
-    assert (rough.double() - oracle).norm() < 2**-7 * oracle.norm()
 
 
 def test_heads_must_divide_the_width():
