@@ -13,9 +13,9 @@ from ..registry import HOOKS
 class CompileHook(Hook):
     """Compile some parts of the model before training; names and weights stay as they are.
 
-    mmengine's ``compile=True`` compiles the whole training step. Between encoder and upsampler
-    block-wise FINOLA works on groups whose sizes change with every batch, which would be
-    compiled anew and again; it is a few large products and gains nothing.
+    mmengine's ``compile=True`` takes the whole training step. Here block-wise FINOLA, between
+    encoder and upsampler, stays as it is: its groups change their sizes with every batch, and it
+    is a few large products.
 
     Args:
         parts (Sequence[str]): Attributes of the model. Defaults to ('backbone', 'upsampler').

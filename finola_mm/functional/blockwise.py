@@ -19,7 +19,8 @@ not its own: the positions of all blocks are sorted by the quadrant that they un
     up left, up right, down right, down left
 
 so that those which share a matrix are neighbours: "up" is the first half of this circle, "right"
-its middle. A step is then one product for each run of rows, without a choice afterwards.
+its middle. A step is then one product for each run of rows, without a choice afterwards. (Only
+``steps='element'`` wastes some: positions that have arrived are stepped with the others.)
 
 Legend: N images, C channels, h x w the visible block, P = N*h*w positions of all blocks.
 """
