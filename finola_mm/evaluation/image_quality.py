@@ -1,7 +1,9 @@
 """How well whole images were reconstructed."""
 
 import logging
+from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from mmengine.evaluator import BaseMetric
@@ -23,14 +25,24 @@ class ImageQuality(BaseMetric):
 
     Args:
         lpips (bool): Whether to compute LPIPS; the log says once what it lacks. Defaults to True.
+        per_folder (bool): Whether to report the PSNR of each folder of images as well, as
+            ``psnr/<folder>``: of a class, or of one photograph's crops. Defaults to False.
         collect_device (str): 'cpu' or 'gpu'. Defaults to 'cpu'.
         prefix (str, optional): Prefix of the reported names. Defaults to 'image'.
     """
 
     default_prefix = 'image'
 
-    def __init__(self, *, lpips: bool = True, collect_device: str = 'cpu', prefix=None):
+    def __init__(
+        self,
+        *,
+        lpips: bool = True,
+        per_folder: bool = False,
+        collect_device: str = 'cpu',
+        prefix: str | None = None,
+    ):
         super().__init__(collect_device=collect_device, prefix=prefix)
+        self.per_folder = per_folder
         self.lpips = None
         if lpips:
             try:
@@ -45,8 +57,20 @@ class ImageQuality(BaseMetric):
             if self.lpips is not None:
                 self.lpips.to(pred.device)
                 values.append(lpips_distance(self.lpips, pred, target))
-            self.results.append(values)
+            folder = Path(sample['img_path']).parent.name if self.per_folder else None
+            self.results.append((folder, values))
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        means = torch.tensor(results, dtype=torch.float64).mean(0).tolist()
-        return dict(zip(('psnr', 'ssim', 'lpips'), means, strict=False))
+        folders, values = zip(*results, strict=True)
+        means = torch.tensor(values, dtype=torch.float64).mean(0).tolist()
+        metrics = dict(zip(('psnr', 'ssim', 'lpips'), means, strict=False))
+        if self.per_folder:
+            metrics |= self.psnr_of_folders(folders, values)
+        return metrics
+
+    @staticmethod
+    def psnr_of_folders(folders: Sequence[str], values: Sequence) -> dict[str, float]:
+        of_folder = defaultdict(list)
+        for folder, (value, *_) in zip(folders, values, strict=True):
+            of_folder[folder].append(value)
+        return {f'psnr/{name}': sum(v) / len(v) for name, v in sorted(of_folder.items())}

@@ -1,0 +1,131 @@
+"""How well do small images come back from one vector, and what of FINOLA does that need?
+
+The variants of the papers' tables, small: images of 64 x 64, a CPU, minutes. What a variant does
+not name stays as in CONFIG: C = 256, one path, the norm, q in the centre.
+"""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+from study import Run, numbered, read_log, train
+
+CONFIG = 'configs/study/reconstruction.py'
+CSV = 'studies/reconstruction.csv'
+COLUMNS = ('data', 'variant', 'seed', 'steps', 'psnr', 'ssim', 'folders')
+
+
+def channels(c: int, paths: int = 1) -> dict:
+    return {
+        'model.neck.channels': c,
+        'model.neck.num_paths': paths,
+        'model.upsampler.in_channels': c,
+    }
+
+
+VARIANTS = {
+    'C = 64': channels(64),
+    'C = 128': channels(128),
+    'C = 256': channels(256),
+    'C = 512': channels(512),
+    '2 paths of 128': channels(128, 2),
+    '4 paths of 64': channels(64, 4),
+    '4 paths of 128': channels(128, 4),
+    'origin in the corner': {'model.neck.origin': (0, 0)},
+    'no norm': {'model.neck.step': 'linear'},
+    'norm by moving averages': {'model.neck.step': 'norm_moving'},
+    'two-layer step': {'model.neck.step': 'nonlinear'},
+    'q repeated': {'model.neck.step': 'repeat'},
+    'q repeated, as many parameters': {'model.neck.step': 'repeat_matched'},
+}
+# Codes of as many numbers, fitted to the same images: tools/analysis/latent_baselines.py
+LATENTS = (64, 128, 256, 512)
+BASELINES = [
+    f'{method}, {k} numbers'
+    for method in ('pca', 'dct 8 fixed', 'dct 64 fixed', 'dct 8 largest', 'dct 64 largest',
+                   'autoencoder')
+    for k in LATENTS
+]
+# What the report puts side by side.
+TABLES = {
+    'The size of the vector': ['C = 64', 'C = 128', 'C = 256', 'C = 512'],
+    'Paths, a latent of 256 numbers': ['C = 256', '2 paths of 128', '4 paths of 64'],
+    'Paths of 128 channels, a growing latent': ['C = 128', '2 paths of 128', '4 paths of 128'],
+    'What the step needs, C = 256': [
+        'C = 256', 'origin in the corner', 'no norm', 'norm by moving averages', 'two-layer step',
+        'q repeated', 'q repeated, as many parameters',
+    ],
+    'Other codes of as many numbers': BASELINES,
+}
+
+# (data, its folder, seed, steps): two short seeds and a longer one. A seed of the photographs leaves
+# out its own third of them (tools/dataset_converters/crop_photographs.py).
+LENGTHS = [
+    ('shapes', 'data/shapes/imagenet', 1, 250),
+    ('shapes', 'data/shapes/imagenet', 2, 250),
+    ('photographs', 'data/photographs/fold1', 1, 250),
+    ('photographs', 'data/photographs/fold2', 2, 250),
+    ('shapes', 'data/shapes/imagenet', 0, 1200),
+    ('photographs', 'data/photographs/fold0', 0, 1200),
+]
+PREPARE = [
+    ['tools/dataset_converters/make_shapes.py', '--out', 'data/shapes'],
+    ['tools/dataset_converters/crop_photographs.py', '--out', 'data/photographs'],
+]
+
+
+def runs() -> Iterator[Run]:
+    """Every run, in the order in which they are wanted."""
+    for data, folder, seed, steps in LENGTHS:
+        keys = dict(data=data, seed=seed, steps=steps)
+        for variant, options in VARIANTS.items():
+            options = {**options, **length(steps), **data_root(folder), 'randomness.seed': seed}
+            yield Run(
+                dict(keys, variant=variant),
+                lambda work_dir, options=options: train(CONFIG, options, work_dir),
+                trained_scores,
+            )
+        yield Run(
+            dict(keys, variant='baselines'),
+            lambda work_dir, keys=keys, folder=folder: [baselines(folder, work_dir, **keys)],
+            baseline_scores,
+        )
+
+
+def length(steps: int) -> dict:
+    return {
+        'train_cfg.max_iters': steps,
+        'train_cfg.val_interval': steps,
+        'param_scheduler.1.T_max': steps - 30,
+        'param_scheduler.1.end': steps,
+    }
+
+
+def data_root(folder: str) -> dict:
+    loaders = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+    return {f'{loader}.dataset.dataset.data_root': folder for loader in loaders}
+
+
+def trained_scores(work_dir: Path) -> list[dict]:
+    """The scores of the last validation, from the log."""
+    log = read_log(work_dir, 'image/psnr')
+    of_folder = {name: value for name, value in log.items() if name.startswith('image/psnr/')}
+    folders = ' '.join(f'{Path(name).name}={value:.2f}' for name, value in of_folder.items())
+    return [dict(numbered(psnr=log['image/psnr'], ssim=log['image/ssim']), folders=folders)]
+
+
+def baselines(folder: str, work_dir: Path, *, data: str, seed: int, steps: int) -> list[str]:
+    return [
+        'tools/analysis/latent_baselines.py', '--train', f'{folder}/train', '--val',
+        f'{folder}/val', '--latent', *map(str, LATENTS), '--size', '64', '--steps', str(steps),
+        '--batch-size', '16', '--seed', str(seed), '--out', str(work_dir / 'baselines.csv'),
+    ]
+
+
+def baseline_scores(work_dir: Path) -> list[dict]:
+    with open(work_dir / 'baselines.csv', newline='') as file:
+        return [
+            dict(numbered(psnr=float(row['psnr']), ssim=float(row['ssim'])),
+                 variant=f'{row["method"]}, {row["latent"]} numbers')
+            for row in csv.DictReader(file)
+        ]

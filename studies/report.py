@@ -1,0 +1,99 @@
+"""Write the tables of docs/results.md from what the studies measured.
+
+    python studies/report.py             rewrite them: the last step of make study
+    python studies/report.py --check     only say whether they are up to date
+
+A table stands between the two marks of its study in docs/results.md; nothing else is touched.
+"""
+
+import argparse
+import statistics
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import reconstruction
+from study import read_rows
+
+RESULTS = Path('docs/results.md')
+MARKS = '<!-- studies/{} begins -->\n', '<!-- studies/{} ends -->\n'
+NOT_RUN = 'not yet run'
+
+
+def reconstruction_report() -> str:
+    rows = {(row['data'], row['variant'], int(row['seed'])): row
+            for row in read_rows(reconstruction)}
+    return '\n'.join([*comparisons(rows), *per_photograph(rows)])
+
+
+def comparisons(rows: dict) -> Iterator[str]:
+    """One table for each comparison: a line a variant, the data sets side by side."""
+    lengths = dict.fromkeys((data, steps) for data, _, _, steps in reconstruction.LENGTHS)
+    for title, variants in reconstruction.TABLES.items():
+        heads = [f'{data}, {steps} steps' for data, steps in lengths]
+        yield f'\n**{title}** (PSNR in dB / SSIM)\n'
+        yield f'| variant | {" | ".join(heads)} |\n|---|{"---|" * len(heads)}'
+        for variant in variants:
+            yield f'| {variant} | {" | ".join(cell(rows, variant, *key) for key in lengths)} |'
+
+
+def cell(rows: dict, variant: str, data: str, steps: int) -> str:
+    """All seeds of this length: one value, or the mean of several and each of them."""
+    seeds = [seed for d, _, seed, s in reconstruction.LENGTHS if (d, s) == (data, steps)]
+    found = [rows[data, variant, seed] for seed in seeds if (data, variant, seed) in rows]
+    if notes := {row['note'] for row in found if row['note']}:
+        return ', '.join(notes)
+    if len(found) < len(seeds):
+        return NOT_RUN
+    values = [float(row['psnr']) for row in found]
+    ssim = statistics.mean(float(row['ssim']) for row in found)
+    each = f' ({", ".join(f"{v:.2f}" for v in values)})' if len(values) > 1 else ''
+    return f'{statistics.mean(values):.2f}{each} / {ssim:.3f}'
+
+
+def per_photograph(rows: dict) -> Iterator[str]:
+    """PSNR of each photograph while it was left out, for every length of the vector."""
+    variants = reconstruction.TABLES['The size of the vector']
+    yield '\n**Each photograph, left out of the training** (PSNR in dB)\n'
+    yield f'| photograph | steps | {" | ".join(variants)} |\n|---|---|{"---|" * len(variants)}'
+    for data, _, seed, steps in reconstruction.LENGTHS:
+        scores = [folders(rows.get((data, variant, seed))) for variant in variants]
+        if data == 'photographs':
+            for name in next(filter(None, scores), {}):
+                cells = ' | '.join(score.get(name, NOT_RUN) for score in scores)
+                yield f'| {name} | {steps} | {cells} |'
+
+
+def folders(row: dict | None) -> dict[str, str]:
+    return dict(pair.split('=') for pair in row['folders'].split()) if row else {}
+
+
+def between_marks(text: str, name: str, body: str) -> str:
+    """``text`` with ``body`` between the study's marks.
+
+    Raises:
+        ValueError: the marks are not there, once each and in this order.
+    """
+    begin, end = (mark.format(name) for mark in MARKS)
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise ValueError(f'{RESULTS} needs the line {begin.strip()}, then {end.strip()}, once each')
+    head, tail = text.split(begin)[0], text.split(end)[1]
+    return f'{head}{begin}{body}\n{end}{tail}'
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description='The tables of docs/results.md')
+    parser.add_argument('--check', action='store_true', help='write nothing, fail if out of date')
+    args = parser.parse_args()
+    text = RESULTS.read_text()
+    try:
+        new = between_marks(text, 'reconstruction', reconstruction_report())
+    except ValueError as error:
+        raise SystemExit(f'report: {error}') from None
+    if args.check and new != text:
+        sys.exit(f'report: {RESULTS} is out of date; python studies/report.py writes it')
+    RESULTS.write_text(new)
+
+
+if __name__ == '__main__':
+    main()
