@@ -21,9 +21,9 @@ NOT_RUN = 'not yet run'
 
 
 def reconstruction_report() -> str:
-    rows = {(row['data'], row['variant'], int(row['seed'])): row
+    rows = {(row['data'], row['variant'], int(row['seed']), int(row['steps'])): row
             for row in read_rows(reconstruction)}
-    return '\n'.join([*comparisons(rows), *per_photograph(rows)])
+    return '\n'.join([*comparisons(rows), *lengths_of_training(rows), *per_photograph(rows)])
 
 
 def comparisons(rows: dict) -> Iterator[str]:
@@ -39,8 +39,10 @@ def comparisons(rows: dict) -> Iterator[str]:
 
 def cell(rows: dict, variant: str, data: str, steps: int) -> str:
     """All seeds of this length: one value, or the mean of several and each of them."""
-    seeds = [seed for d, _, seed, s in reconstruction.LENGTHS if (d, s) == (data, steps)]
-    found = [rows[data, variant, seed] for seed in seeds if (data, variant, seed) in rows]
+    places = (*reconstruction.LENGTHS, reconstruction.LONGEST)
+    seeds = [seed for d, _, seed, s in places if (d, s) == (data, steps)]
+    keys = [(data, variant, seed, steps) for seed in seeds]
+    found = [rows[key] for key in keys if key in rows]
     if notes := {row['note'] for row in found if row['note']}:
         return ', '.join(notes)
     if len(found) < len(seeds):
@@ -51,14 +53,23 @@ def cell(rows: dict, variant: str, data: str, steps: int) -> str:
     return f'{statistics.mean(values):.2f}{each} / {ssim:.3f}'
 
 
+def lengths_of_training(rows: dict) -> Iterator[str]:
+    """One variant on the shapes, from the shortest run to the longest."""
+    places = (*reconstruction.LENGTHS, reconstruction.LONGEST)
+    steps = sorted({steps for data, _, _, steps in places if data == 'shapes'})
+    yield '\n**Longer training, C = 256 on shapes** (PSNR in dB / SSIM)\n'
+    yield f'| steps | {" | ".join(map(str, steps))} |\n|---|{"---|" * len(steps)}'
+    yield f'| | {" | ".join(cell(rows, "C = 256", "shapes", s) for s in steps)} |'
+
+
 def per_photograph(rows: dict) -> Iterator[str]:
     """PSNR of each photograph while it was left out, for every length of the vector."""
     variants = reconstruction.TABLES['The size of the vector']
     yield '\n**Each photograph, left out of the training** (PSNR in dB)\n'
     yield f'| photograph | steps | {" | ".join(variants)} |\n|---|---|{"---|" * len(variants)}'
     for data, _, seed, steps in reconstruction.LENGTHS:
-        scores = [folders(rows.get((data, variant, seed))) for variant in variants]
         if data == 'photographs':
+            scores = [folders(rows.get((data, variant, seed, steps))) for variant in variants]
             for name in next(filter(None, scores), {}):
                 cells = ' | '.join(score.get(name, NOT_RUN) for score in scores)
                 yield f'| {name} | {steps} | {cells} |'
