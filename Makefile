@@ -1,18 +1,19 @@
 # `make demo` and `make test` each do the whole set-up first: a .venv in this folder, made once.
 #   PYTHON=python3.12   another interpreter for the .venv
-#   ARGS='-k finola'    more arguments for pytest
+#   ARGS='-k finola'    more arguments for pytest; for the study --list, --minutes 60, --part 1/2
 
 PYTHON ?= $(shell for python in .venv/bin/python python3.11 python3; do \
 	$$python -c '' 2>/dev/null && echo $$python && break; done)
 RUN := .venv/bin/python
 
-.PHONY: help setup demo test lint bench
+.PHONY: help setup demo test lint bench study
 
 help:
 	@echo 'make demo    pre-train a small encoder on the CPU, end with a picture (after the set-up: minutes)'
 	@echo 'make test    run the tests'
 	@echo 'make lint    check the style of the code and the syntax of the scripts'
 	@echo 'make bench   run every benchmark'
+	@echo 'make study   train what the tables of docs/results.md compare, or go on with it: hours'
 	@echo 'make setup   make the .venv that all of these share, and nothing else'
 
 setup:
@@ -34,3 +35,7 @@ lint: setup
 bench: setup
 	@$(RUN) tools/dataset_converters/make_shapes.py --out data/shapes
 	@for script in benchmarks/*.py; do echo "== $$script"; $(RUN) $$script || exit 1; done
+
+study: setup
+	@$(RUN) studies/study.py reconstruction $(ARGS)
+	@$(RUN) studies/report.py

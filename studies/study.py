@@ -28,6 +28,8 @@ STUDIES = ('reconstruction',)
 # Written beside what the study itself measures.
 RECORD = ('note', 'minutes', 'date', 'commit', 'machine')
 NOT_FINITE = 'loss not finite'
+# One thread: the same sums on any number of cores, and --part for the others.
+ENVIRONMENT = {'OMP_NUM_THREADS': '1', **os.environ}
 
 
 @dataclass(frozen=True)
@@ -83,13 +85,14 @@ def read_rows(study: ModuleType) -> list[dict]:
     """
     if not Path(study.CSV).exists():
         return []
-    with open(study.CSV, newline='') as file:
-        reader = csv.DictReader(file)
-        rows = list(reader)
+    text = Path(study.CSV).read_text()
+    reader = csv.DictReader(io.StringIO(text))
+    rows = list(reader)
     if tuple(reader.fieldnames or ()) != columns(study):
         raise ValueError(f'{study.CSV} has the columns {reader.fieldnames}, not {columns(study)}')
     for line, row in enumerate(rows, 2):
-        if None in row or None in row.values():
+        last = line == len(rows) + 1 and not text.endswith('\n')
+        if None in row or None in row.values() or last:
             raise ValueError(f'{study.CSV}: line {line} is not whole; delete it to run it again')
     return rows
 
@@ -117,7 +120,8 @@ def record(start: float) -> dict:
         ['git', 'describe', '--always', '--dirty'], capture_output=True, text=True
     ).stdout.strip()
     machine = subprocess.run(
-        [sys.executable, 'benchmarks/machine.py'], capture_output=True, text=True, check=True
+        [sys.executable, 'benchmarks/machine.py'], capture_output=True, text=True, check=True,
+        env=ENVIRONMENT,
     ).stdout.strip()
     minutes = f'{(time.time() - start) / 60:.1f}'
     return dict(minutes=minutes, date=time.strftime('%Y-%m-%d'), commit=commit, machine=machine)
@@ -135,7 +139,8 @@ def carry_out(run: Run, work_dir: Path) -> list[dict]:
     note, scores = '', [{}]
     with open(work_dir / 'output.log', 'a') as log:
         for command in run.commands(work_dir):
-            code = subprocess.call([sys.executable, *command], stdout=log, stderr=log)
+            python = [sys.executable, *command]
+            code = subprocess.call(python, stdout=log, stderr=log, env=ENVIRONMENT)
             if code and any(work_dir.glob('**/nonfinite_loss*.json')):
                 note = NOT_FINITE
             elif code:

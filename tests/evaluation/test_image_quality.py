@@ -134,3 +134,16 @@ def test_with_lpips_on_disk_it_is_reported(hub, samples, monkeypatch):
     metric.process(None, samples)
     expected = np.mean([2 * np.abs(np.subtract(*clamped(s))).mean() for s in samples])
     assert metric.evaluate(size=2)['image/lpips'] == pytest.approx(expected, abs=1e-6)
+
+
+def test_each_folder_by_itself(samples):
+    folders = ('cat', 'dog', 'cat')
+    metric = ImageQuality(lpips=False, per_folder=True)
+    pictures = [*samples, dict(samples[1], original=samples[0]['original'])]
+    metric.process({}, [dict(sample, img_path=f'/data/val/{folder}/1.png')
+                        for sample, folder in zip(pictures, folders, strict=True)])
+    result = metric.evaluate(3)
+    values = [psnr_by_definition(sample) for sample in pictures]
+    assert result['image/psnr/cat'] == pytest.approx((values[0] + values[2]) / 2, rel=1e-9)
+    assert result['image/psnr/dog'] == pytest.approx(values[1], rel=1e-9)
+    assert result['image/psnr'] == pytest.approx(sum(values) / 3, rel=1e-9)

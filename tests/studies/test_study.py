@@ -1,0 +1,191 @@
+"""The runner of the studies with a small study of its own, and the committed list and tables."""
+
+import argparse
+import importlib
+import json
+import sys
+import types
+
+import pytest
+from mmengine.config import DictAction
+
+from finola_mm.engine import load_config
+
+SCRIPT = """
+import json, pathlib, sys
+work_dir, score = pathlib.Path(sys.argv[1]), sys.argv[2]
+log = work_dir / 'now/vis_data/scalars.json'
+log.parent.mkdir(parents=True, exist_ok=True)
+if score == 'nan':
+    (work_dir / 'nonfinite_loss_iter_3_rank_0.json').write_text('{}')
+if not score.replace('.', '').isdigit():
+    sys.exit(1)
+lines = [dict(loss=1.0, step=1), dict(score=float(score), step=2)]
+log.write_text('\\n'.join(map(json.dumps, lines)))
+"""
+
+
+@pytest.fixture
+def studies(project_root, monkeypatch):
+    """The folder's modules as its scripts see each other."""
+    monkeypatch.syspath_prepend(str(project_root / 'studies'))
+    names = ('study', 'reconstruction', 'report')
+    yield types.SimpleNamespace(**{name: importlib.import_module(name) for name in names})
+    for name in names:
+        sys.modules.pop(name)
+
+
+@pytest.fixture
+def toy(studies, tmp_path, monkeypatch):
+    """A study of three runs whose command is SCRIPT; the third's result can be changed."""
+    script = tmp_path / 'script.py'
+    script.write_text(SCRIPT)
+    toy = types.ModuleType('toy')
+    toy.CSV, toy.COLUMNS, toy.PREPARE = str(tmp_path / 'toy.csv'), ('variant', 'psnr'), []
+    toy.results = {'one': '1.5', 'two': '2.5', 'three': '3.5'}
+    toy.started = []
+
+    def commands(variant, work_dir):
+        toy.started.append(variant)
+        return [[str(script), str(work_dir), toy.results[variant]]]
+
+    def scores(work_dir):
+        return [studies.study.numbered(psnr=studies.study.read_log(work_dir, 'score')['score'])]
+
+    toy.runs = lambda: [
+        studies.study.Run(dict(variant=v), lambda w, v=v: commands(v, w), scores)
+        for v in toy.results
+    ]
+    monkeypatch.setitem(sys.modules, 'toy', toy)
+    monkeypatch.setattr(studies.study, 'STUDIES', ('toy',))
+    monkeypatch.setattr(studies.study, 'Path', lambda *parts: tmp_path.joinpath(*parts))
+
+    def run(*arguments):
+        toy.started.clear()
+        monkeypatch.setattr(sys, 'argv', ['study', 'toy', *arguments])
+        studies.study.main()
+        return toy.started[:]
+
+    toy.run = run
+    toy.rows = lambda: studies.study.read_rows(toy)
+    return toy
+
+
+def test_runs_append_their_rows_and_are_not_run_again(toy):
+    assert toy.run() == ['one', 'two', 'three']
+    assert [(r['variant'], r['psnr']) for r in toy.rows()] == [
+        ('one', '1.5000'), ('two', '2.5000'), ('three', '3.5000')]
+    assert all(r['date'] and r['machine'] and r['minutes'] and not r['note'] for r in toy.rows())
+    assert toy.run() == []
+    assert len(toy.rows()) == 3
+
+
+def test_a_failed_run_keeps_what_is_there_and_is_tried_again(toy):
+    toy.results['two'] = 'crash'
+    with pytest.raises(SystemExit, match='failed; see .*output.log'):
+        toy.run()
+    assert [r['variant'] for r in toy.rows()] == ['one']
+    toy.results['two'] = '9.0'
+    assert toy.run() == ['two', 'three']
+    assert [r['psnr'] for r in toy.rows()] == ['1.5000', '9.0000', '3.5000']
+
+
+def test_a_loss_that_is_not_finite_is_a_result(toy):
+    toy.results['two'] = 'nan'
+    toy.run()
+    assert [(r['psnr'], r['note']) for r in toy.rows()] == [
+        ('1.5000', ''), ('', 'loss not finite'), ('3.5000', '')]
+    assert toy.run() == []
+
+
+def test_two_processes_share_the_list(toy):
+    assert toy.run('--part', '2/2') == ['two']
+    assert toy.run('--part', '1/2') == ['one', 'three']
+    assert len(toy.rows()) == 3
+
+
+def test_list_only_and_minutes(toy, capsys):
+    assert toy.run('--list') == []
+    assert capsys.readouterr().out.count('not yet run') == 3
+    assert toy.run('--only', 'tw') == ['two']
+    toy.run('--list')
+    assert 'done         two' in capsys.readouterr().out
+    assert toy.run('--minutes', '0') == []
+    assert 'the same command goes on' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('part', ['0/2', '3/2', 'x', '1', '1/0'])
+def test_a_part_that_is_none_is_refused(toy, part, capsys):
+    with pytest.raises(SystemExit):
+        toy.run('--part', part)
+    assert f'--part {part}' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('cut', [-1, -40, -80])
+def test_a_torn_line_and_other_columns_are_said(toy, tmp_path, cut):
+    toy.run()
+    whole = (tmp_path / 'toy.csv').read_text()
+    (tmp_path / 'toy.csv').write_text(whole[:cut])
+    with pytest.raises(SystemExit, match='line 4 is not whole'):
+        toy.run()
+    (tmp_path / 'toy.csv').write_text(whole.replace('psnr', 'ssim'))
+    with pytest.raises(SystemExit, match='has the columns'):
+        toy.run()
+
+
+# ------------------------------------------------------------------------- the committed study
+def test_every_run_has_its_own_name_and_settings_that_exist(studies):
+    runs = list(studies.reconstruction.runs())
+    assert len({run.name for run in runs}) == len(runs)
+    for variant, options in studies.reconstruction.VARIANTS.items():
+        load_config(studies.reconstruction.CONFIG, options=dict(options))
+        assert variant in sum(studies.reconstruction.TABLES.values(), [])
+
+
+def test_options_reach_the_config_as_the_command_line_gives_them(studies, tmp_path):
+    run = next(r for r in studies.reconstruction.runs() if 'corner' in r.keys['variant'])
+    (command,) = run.commands(tmp_path)
+    at = command.index('--cfg-options') + 1
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    options = parser.parse_args(command[at - 1 :]).cfg_options
+    cfg = load_config(studies.reconstruction.CONFIG, options=options)
+    assert tuple(cfg.model.neck.origin) == (0, 0)
+    assert cfg.train_cfg.max_iters == cfg.param_scheduler[1].end == run.keys['steps']
+    assert cfg.train_dataloader.dataset.dataset.data_root == 'data/shapes/imagenet'
+    assert cfg.randomness.seed == run.keys['seed']
+
+
+def test_the_scores_are_those_of_the_last_validation(studies, tmp_path):
+    for name, value in (('a', 1.0), ('b', 20.125)):
+        log = tmp_path / name / 'vis_data' / 'scalars.json'
+        log.parent.mkdir(parents=True)
+        line = {'image/psnr': value, 'image/ssim': 0.5, 'image/psnr/cat': value, 'step': 9}
+        log.write_text(json.dumps({'loss': 1}) + '\n' + json.dumps(line) + '\n')
+    assert studies.reconstruction.trained_scores(tmp_path) == [
+        dict(psnr='20.1250', ssim='0.5000', folders='cat=20.12')]
+    with pytest.raises(ValueError, match='hold no score'):
+        studies.study.read_log(tmp_path, 'score')
+
+
+def test_a_cell_says_what_has_run(studies):
+    cell = studies.report.cell
+    rows = {('shapes', 'C = 64', 1, 250): dict(psnr='20', ssim='0.5', note='')}
+    assert cell(rows, 'C = 64', 'shapes', 250) == 'not yet run'  # one seed of two
+    rows['shapes', 'C = 64', 2, 250] = dict(psnr='21', ssim='0.7', note='')
+    assert cell(rows, 'C = 64', 'shapes', 250) == '20.50 (20.00, 21.00) / 0.600'
+    rows['shapes', 'C = 64', 2, 250] = dict(psnr='', ssim='', note='loss not finite')
+    assert cell(rows, 'C = 64', 'shapes', 250) == 'loss not finite'
+
+
+def test_the_tables_of_the_results_are_up_to_date(studies, monkeypatch):
+    monkeypatch.setattr(sys, 'argv', ['report', '--check'])
+    studies.report.main()
+
+
+def test_only_the_text_between_the_marks_is_replaced(studies):
+    begin, end = (mark.format('x') for mark in studies.report.MARKS)
+    text = f'before\n{begin}old\n{end}after\n'
+    assert studies.report.between_marks(text, 'x', 'new') == f'before\n{begin}new\n{end}after\n'
+    with pytest.raises(ValueError, match='once each'):
+        studies.report.between_marks('no marks', 'x', 'new')
