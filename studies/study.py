@@ -11,6 +11,7 @@ studies/report.py writes the tables of docs/results.md from the CSV.
 
 import argparse
 import csv
+import functools
 import importlib
 import io
 import json
@@ -114,17 +115,17 @@ def columns(study: ModuleType) -> tuple[str, ...]:
     return ('run', *study.COLUMNS, *RECORD)
 
 
-def record(start: float) -> dict:
-    """When, by which code and on which machine."""
-    commit = subprocess.run(
-        ['git', 'describe', '--always', '--dirty'], capture_output=True, text=True
-    ).stdout.strip()
-    machine = subprocess.run(
-        [sys.executable, 'benchmarks/machine.py'], capture_output=True, text=True, check=True,
-        env=ENVIRONMENT,
-    ).stdout.strip()
-    minutes = f'{(time.time() - start) / 60:.1f}'
-    return dict(minutes=minutes, date=time.strftime('%Y-%m-%d'), commit=commit, machine=machine)
+@functools.cache
+def place() -> dict:
+    """Which code on which machine."""
+    def first_line(*command):
+        run = subprocess.run(command, capture_output=True, text=True, check=True, env=ENVIRONMENT)
+        return run.stdout.strip()
+
+    return dict(
+        commit=first_line('git', 'describe', '--always', '--dirty'),
+        machine=first_line(sys.executable, 'benchmarks/machine.py'),
+    )
 
 
 # ---------------------------------------------------------------------------------- the runs
@@ -147,7 +148,14 @@ def carry_out(run: Run, work_dir: Path) -> list[dict]:
                 raise ChildProcessError(f'{" ".join(command)} failed; see {log.name}')
     if not note:
         scores = run.scores(work_dir)
-    common = dict(run.keys, run=run.name, note=note, **record(start))
+    common = dict(
+        run.keys,
+        run=run.name,
+        note=note,
+        minutes=f'{(time.time() - start) / 60:.1f}',
+        date=time.strftime('%Y-%m-%d'),
+        **place(),
+    )
     return [{**common, **row} for row in scores]
 
 

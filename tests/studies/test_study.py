@@ -58,6 +58,7 @@ def toy(studies, tmp_path, monkeypatch):
     ]
     monkeypatch.setitem(sys.modules, 'toy', toy)
     monkeypatch.setattr(studies.study, 'STUDIES', ('toy',))
+    monkeypatch.setattr(studies.study, 'place', lambda: dict(commit='abc', machine='a CPU'))
     monkeypatch.setattr(studies.study, 'Path', lambda *parts: tmp_path.joinpath(*parts))
 
     def run(*arguments):
@@ -121,7 +122,7 @@ def test_a_part_that_is_none_is_refused(toy, part, capsys):
     assert f'--part {part}' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize('cut', [-1, -40, -80])
+@pytest.mark.parametrize('cut', [-1, -5, -30])
 def test_a_torn_line_and_other_columns_are_said(toy, tmp_path, cut):
     toy.run()
     whole = (tmp_path / 'toy.csv').read_text()
@@ -131,6 +132,11 @@ def test_a_torn_line_and_other_columns_are_said(toy, tmp_path, cut):
     (tmp_path / 'toy.csv').write_text(whole.replace('psnr', 'ssim'))
     with pytest.raises(SystemExit, match='has the columns'):
         toy.run()
+
+
+def test_the_place_is_this_code_and_this_machine(studies):
+    assert set(studies.study.place()) == {'commit', 'machine'}
+    assert all(studies.study.place().values())
 
 
 # ------------------------------------------------------------------------- the committed study
