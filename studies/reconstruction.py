@@ -68,8 +68,8 @@ LENGTHS = [
     ('shapes', 'data/shapes/imagenet', 0, 1200),
     ('photographs', 'data/photographs/fold0', 0, 1200),
 ]
-# One run of half an hour: what the small model makes of more steps. Its weights are demo/'s.
-LONGEST = ('shapes', 'data/shapes/imagenet', 0, 8000)
+# One run of a quarter of an hour: what the small model makes of more steps. Its weights are demo/'s.
+LONGEST = ('shapes', 'data/shapes/imagenet', 0, 5000)
 PREPARE = [
     ['tools/dataset_converters/make_shapes.py', '--out', 'data/shapes'],
     ['tools/dataset_converters/crop_photographs.py', '--out', 'data/photographs'],
