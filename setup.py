@@ -52,6 +52,8 @@ class BuildWithMim(build_py):
 
 DEMO = ['scikit-image']  # its wheel carries the photographs behind the demo's surfaces
 DETECTION = hosts('onedl-mmdetection')
+ONNX = ['onnx', 'onnxruntime', 'onnxscript']
+TOOLS = ['grad-cam', 'scikit-learn']  # behind mmpretrain's pictures, and an oracle of the tests
 
 setup(
     name='finola_mm',
@@ -80,7 +82,8 @@ setup(
     extras_require={
         'demo': DEMO,
         'detection': DETECTION,
-        'dev': [*DEMO, *DETECTION, 'pytest', 'ruff', 'pre-commit'],
+        'onnx': ONNX,
+        'dev': [*DEMO, *DETECTION, *ONNX, *TOOLS, 'pytest', 'ruff', 'pre-commit'],
     },
     zip_safe=False,
 )

@@ -68,7 +68,7 @@ LENGTHS = [
     ('shapes', 'data/shapes/imagenet', 0, 1200),
     ('photographs', 'data/photographs/fold0', 0, 1200),
 ]
-# One run of a quarter of an hour: what the small model makes of more steps. Its weights are demo/'s.
+# A run of a quarter of an hour: what the small model makes of more steps. Its weights are demo/'s.
 LONGEST = ('shapes', 'data/shapes/imagenet', 0, 5000)
 PREPARE = [
     ['tools/dataset_converters/make_shapes.py', '--out', 'data/shapes'],

@@ -26,6 +26,8 @@ FLOORS = {
         {'functional', 'layers', *FLOOR_2} | SIDEWAYS,
         {'torch', 'mmengine', 'mmcv', 'mmpretrain'},
     ),
+    'det': ({'functional', 'layers'} | SIDEWAYS, {'torch', 'mmdet'}),
+    'classification': ({'functional', 'layers'} | SIDEWAYS, {'torch', 'mmpretrain'}),
 }
 LIBRARY = set(sys.stdlib_module_names)
 
@@ -92,6 +94,20 @@ from mmpretrain.registry import MODELS
 init_default_scope('mmpretrain')
 MODELS.build(Config.fromfile('configs/selfsup/masked_finola_b_w720.py').model)
 """
+
+
+BUILD_DETECTOR = """
+import finola_mm.det
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmdet.registry import MODELS
+init_default_scope('mmdet')
+MODELS.build(Config.fromfile('configs/demo/det_mf_dec211.py').model)
+"""
+
+
+def test_detection_builds_without_mmpretrain(project_root):
+    run_blocked(BUILD_DETECTOR, 'mmpretrain')
 
 
 @pytest.mark.parametrize('blocked', ['mmdet', 'mmcv._ext', 'mmcv.ops'])

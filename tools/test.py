@@ -1,14 +1,15 @@
 """Test a checkpoint: tools/test.py CONFIG CHECKPOINT [options].
 
 For a pre-training config: the PSNR of the masked region, or PSNR, SSIM and (where it is installed)
-LPIPS of whole images, on the validation images.
+LPIPS of whole images, on the validation images; for a classifier its accuracy, for a detector its
+average precision.
 """
 
 import argparse
 import json
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
@@ -43,7 +44,16 @@ def apply(args: argparse.Namespace, cfg: Config) -> None:
     if args.out and Path(args.out).suffix != '.json':
         raise ValueError(f'--out {args.out}: expected a name that ends in .json')
     if args.show_dir:
-        cfg.default_hooks.visualization.update(enable=True, out_dir=args.show_dir)
+        show(cfg.default_hooks.visualization, args.show_dir)
+
+
+def show(hook: ConfigDict, folder: str) -> None:
+    """Let the config's visualization hook write its pictures into ``folder``."""
+    if hook.type == 'DetVisualizationHook':
+        # mmdet's joins a relative folder to the work directory, again at every batch.
+        hook.update(draw=True, test_out_dir=str(Path(folder).resolve()))
+    else:
+        hook.update(enable=True, out_dir=folder)
 
 
 def main() -> None:

@@ -82,6 +82,8 @@ def apply(args: argparse.Namespace, cfg: Config) -> None:
         if 'auto_scale_lr' not in cfg:
             raise ValueError(f'{args.config} sets no auto_scale_lr.base_batch_size to scale from')
         cfg.auto_scale_lr.enable = True
+        # MMEngine counts the images of a step on all processes, not the steps of an update.
+        cfg.auto_scale_lr.base_batch_size /= cfg.optim_wrapper.get('accumulative_counts', 1)
     if args.amp:
         cuda = get_device() == 'cuda'
         bfloat16 = not cuda or torch.cuda.is_bf16_supported(including_emulation=False)

@@ -1,12 +1,8 @@
-# Runtime of every pre-training run: mmpretrain's own, with TensorBoard beside the text and JSON
-# logs, and a fixed seed (augmentation is a function of seed, epoch and sample).
+# Runtime of every run on mmpretrain: its own, with TensorBoard beside the text and JSON logs, and a
+# fixed seed (augmentation is a function of seed, epoch and sample).
 _base_ = ['mmpretrain::_base_/default_runtime.py']
 
-custom_imports = dict(imports=['finola_mm.selfsup'], allow_failed_imports=False)
-
-default_hooks = dict(
-    checkpoint=dict(interval=20, max_keep_ckpts=3),
-    visualization=dict(_delete_=True, type='finola_mm.ReconstructionHook'))
+default_hooks = dict(checkpoint=dict(interval=20, max_keep_ckpts=3))
 
 # A resumed run draws what the interrupted one would have drawn; a loss that is no number, data that
 # cannot be read and a loader that is too slow are said, or end the run.

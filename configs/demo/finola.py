@@ -59,6 +59,8 @@ work_dir = 'work_dirs/demo_finola'
 train_cfg = dict(
     _delete_=True, type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters)
 default_hooks = dict(
-    logger=dict(interval=25), checkpoint=dict(interval=max_iters, by_epoch=False))
+    logger=dict(interval=25),
+    checkpoint=dict(interval=max_iters, by_epoch=False),
+    knn=dict(interval=max_iters, by_epoch=False, bank_images=1000))
 log_processor = dict(by_epoch=False)
 auto_scale_lr = dict(base_batch_size=32)

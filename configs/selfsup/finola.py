@@ -7,7 +7,7 @@
 # Test       tools/test.py configs/selfsup/finola.py CHECKPOINT (PSNR on val)
 # Expected   the paper's PSNR is 25.8 dB (Table 2).
 # Measured   not yet run on ImageNet.
-_base_ = ['../_base_/imagenet_reconstruction_256.py', '../_base_/default_runtime.py']
+_base_ = ['../_base_/imagenet_reconstruction_256.py', '../_base_/selfsup_runtime.py']
 
 model = dict(
     type='finola_mm.FINOLA',

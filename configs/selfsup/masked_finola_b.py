@@ -7,7 +7,7 @@
 # Test       tools/test.py configs/selfsup/masked_finola_b.py CHECKPOINT (masked PSNR on val)
 # Expected   the paper gives no masked PSNR; its linear probing of this encoder is 66.4 top-1.
 # Measured   not yet run on ImageNet.
-_base_ = ['../_base_/imagenet_selfsup_256.py', '../_base_/default_runtime.py']
+_base_ = ['../_base_/imagenet_selfsup_256.py', '../_base_/selfsup_runtime.py']
 
 model = dict(
     type='finola_mm.MaskedFINOLA',

@@ -6,7 +6,7 @@ with a first block 288 -> 96, a misprint for 576 -> 176. What the text leaves op
 published sizes (tools/analysis/get_flops.py prints them beside ours). No activation follows the
 last BatchNorm: Table 9 prints none, and FINOLA continues the map with values of either sign.
 
-Legend: N images of H x W, C channels, T tokens of width d.
+Legend: N images of H x W, C channels, T tokens of width d; mask: True = padding.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..functional import coarser
 from ..layers import BneckLite, MobileFormerBlock, pointwise, recompute
 from ..registry import MODELS
 
@@ -123,9 +124,10 @@ class MobileFormer(BaseModule):
             Defaults to (4,).
         with_tokens (bool): Return (maps, tokens) instead of maps. Defaults to False.
         frozen_stages (int): -1 freezes nothing, 0 the stem and the token embedding, 1-4 these and
-            the stages up to that one, 5 everything. What is frozen gets no gradient, and its
-            BatchNorm layers use and keep their running statistics. Defaults to -1.
-        norm_eval (bool): Let all BatchNorm layers do so. Defaults to False.
+            the stages up to that one, 5 everything. What is frozen gets no gradient, stays in eval
+            mode, so that its BatchNorm layers use and keep their running statistics, and keeps no
+            activations for the backward pass. Defaults to -1.
+        norm_eval (bool): Let all BatchNorm layers use and keep theirs. Defaults to False.
         with_cp (bool): Compute the activations of the blocks again in the backward pass instead
             of keeping them: less memory, more time, the same result. Defaults to False.
         dynamic_relu (str): 'plain' or 'spatial' (aware). The two share all weights; a state dict
@@ -195,24 +197,31 @@ class MobileFormer(BaseModule):
             inp = out
         return stage
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...] | tuple[tuple[Tensor, ...], Tensor]:
-        """Images (N, 3, H, W) to the maps of ``out_indices``; with tokens, (maps, (N, T, d))."""
+    def forward(
+        self, x: Tensor, padding: Tensor | None = None
+    ) -> tuple[Tensor, ...] | tuple[tuple[Tensor, ...], Tensor]:
+        """Images (N, 3, H, W) to the maps of ``out_indices``; with tokens, (maps, (N, T, d)).
+
+        padding (N, H, W): pixels that are not of an image, which the tokens then do not read. The
+        convolutions still do, at the border.
+        """
         lite, *stages = self.stages
-        tokens = self.tokens.expand(len(x), -1, -1)     # (N, T, d)
-        x = self.stem(x)                                # (N, C0, H/2, W/2)
+        tokens = self.tokens.expand(x.shape[0], -1, -1)     # (N, T, d)
+        x, padding = self.stem(x), coarser(padding)     # (N, C0, H/2, W/2)
         for block in lite:
             x = self._run(block, x)
         maps = [x]                                      # (N, C1, H/2, W/2)
         for stage in stages:
             for block in stage:
-                x, tokens = self._run(block, x, tokens)
+                x, tokens = self._run(block, x, tokens, padding)
+                padding = coarser(padding, block.mobile.stride)
             maps.append(x)                              # (N, Ci, H/2^i, W/2^i), i = 2, 3, 4
         if self.out is not None:
             maps.append(self.out(x))                    # (N, C, H/16, W/16)
         chosen = tuple(maps[i] for i in self.out_indices)
         return (chosen, tokens) if self.with_tokens else chosen
 
-    def _run(self, block: nn.Module, *args: Tensor) -> Any:
+    def _run(self, block: nn.Module, *args: Tensor | None) -> Any:
         return recompute(block, *args) if self.with_cp and self.training else block(*args)
 
     def reset_parameters(self) -> None:
@@ -246,6 +255,24 @@ class MobileFormer(BaseModule):
         for module in rest:
             module.training = False
         return self
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Where a parameter stands for layer-wise learning-rate decay, and how many places are.
+
+        mmpretrain's ``LearningRateDecayOptimWrapperConstructor`` asks by way of its classifier. 0
+        is the stem with the token embedding, then come the blocks, then the final 1x1 convolution;
+        what does not begin with ``prefix``, such as a head, is last.
+        """
+        parts = [
+            f'{prefix}stages.{i}.{j}.'
+            for i, stage in enumerate(self.stages)
+            for j in range(len(stage))
+        ]
+        parts += [f'{prefix}out.'] if self.out is not None else []
+        if not param_name.startswith(prefix):
+            return len(parts) + 1, len(parts) + 2
+        places = [place for place, part in enumerate(parts, 1) if param_name.startswith(part)]
+        return (places[0] if places else 0), len(parts) + 2
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
         """Refuse weights of the other dynamic ReLU: they would fit, and compute something else."""

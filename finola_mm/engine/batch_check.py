@@ -17,7 +17,9 @@ def check_batch(runner: Runner) -> None:
             'process; lower it: --cfg-options train_dataloader.batch_size=N'
         )
     scale = runner.cfg.get('auto_scale_lr') or {}
-    base, total = scale.get('base_batch_size'), loader.batch_size * get_world_size()
+    base = scale.get('base_batch_size')
+    accumulated = runner.cfg.optim_wrapper.get('accumulative_counts', 1)
+    total = loader.batch_size * get_world_size() * accumulated
     if base and total != base and not scale.get('enable'):
         runner.logger.warning(
             f'The learning rate is for batches of {base} images and this run makes batches of '

@@ -9,6 +9,7 @@ from .former import Former
 from .former_to_mobile import FormerToMobile
 from .mobile import Mobile, MobileDown
 from .mobile_former import MobileFormerBlock
+from .mobile_former_decoder import MobileFormerDecoder
 from .mobile_to_former import MobileToFormer
 from .recompute import recompute
 from .res_conv import ResConv, UpConv, norm_silu_conv
@@ -24,6 +25,7 @@ __all__ = [
     'Mobile',
     'MobileDown',
     'MobileFormerBlock',
+    'MobileFormerDecoder',
     'MobileToFormer',
     'ResConv',
     'TransformerBlock',

@@ -1,6 +1,6 @@
 """Mobile-Former block: Mobile and Former in parallel, a bridge each way (arXiv 2108.05895, Fig. 3).
 
-Legend: N images, C channels, H x W positions, T tokens of width d.
+Legend: N images, C channels, H x W positions, T tokens of width d; mask: True = padding.
 """
 
 from torch import Tensor, nn
@@ -44,10 +44,15 @@ class MobileFormerBlock(nn.Module):
         self.mobile = (Mobile if stride == 1 else MobileDown)(inp, exp, out, token_dim)
         self.to_mobile = FormerToMobile(out, token_dim)
 
-    def forward(self, x: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, inp, H, W), (N, T, d) to (N, out, ceil(H/stride), ceil(W/stride)), (N, T, d)."""
+    def forward(
+        self, x: Tensor, tokens: Tensor, padding: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """(N, inp, H, W), (N, T, d) to (N, out, ceil(H/stride), ceil(W/stride)), (N, T, d).
+
+        The tokens do not read the positions where the mask ``padding`` (N, H, W) is True.
+        """
         mix = self.mixture(x, tokens)
-        tokens = self.to_former(x, tokens)
+        tokens = self.to_former(x, tokens, padding)
         tokens = self.former(tokens)
         x = self.mobile(x, tokens, mix)
         x = x + self.to_mobile(x, tokens)

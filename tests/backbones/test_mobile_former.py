@@ -182,6 +182,30 @@ def test_norm_eval():
     assert all(p.grad is not None for p in model.parameters())
 
 
+@pytest.mark.parametrize('form', FORMS)
+@pytest.mark.parametrize('with_cp', [False, True])
+def test_a_frozen_encoder_keeps_nothing_for_the_backward_pass(form, with_cp):
+    kept = []
+    model = build(frozen_stages=5, dynamic_relu=form, with_cp=with_cp).train()
+    with torch.autograd.graph.saved_tensors_hooks(kept.append, lambda t: t):
+        maps, tokens = model(images(2, 3, 64, 64))
+    assert not kept
+    assert not any(t.requires_grad for t in (*maps, tokens))
+    assert not any(m.training for m in model.modules())
+
+
+def test_places_for_decay_by_layer():
+    """Stem and tokens 0, the four blocks 1 to 4, the final convolution 5, a head 6."""
+    model = build()
+    prefixes = ['stages.0.0.', 'stages.1.0.', 'stages.2.0.', 'stages.3.0.', 'out.']
+    for name, _ in model.named_parameters():
+        (place,) = [i for i, p in enumerate(prefixes, 1) if name.startswith(p)] or [0]
+        assert model.get_layer_depth(name) == (place, 7)
+        assert model.get_layer_depth(f'backbone.{name}', 'backbone.') == (place, 7)
+    assert model.get_layer_depth('head.fc.weight', 'backbone.') == (6, 7)
+    assert build(out_indices=(2,)).get_layer_depth('stages.2.0.x') == (3, 5)
+
+
 # ---- activation checkpointing --------------------------------------------------------------------
 
 

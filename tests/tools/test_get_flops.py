@@ -97,6 +97,26 @@ def test_the_parts_of_a_model_add_up(run, name, algorithm, size):
         assert sum(row[column] for row in rows.values()) == pytest.approx(total[column], abs=0.02)
 
 
+@pytest.mark.parametrize('name, rows', [
+    ('lin_w720', r'backbone +4\.95 +0\.28\n +head +0\.91 +0\.00\n'
+                 r' +sum +5\.87 +0\.28 +paper: 5\.8 M\n'),
+    ('tran1_w720', r'backbone +4\.95 +0\.28\n +head +0\.97 +0\.13\n +sum +5\.92 +0\.4[01]\n'),
+    ('tran4_ft_w720', r'sum +7\.26 +0\.71 +paper: 7 M, 0\.7 G\n'),
+    ('tran4_ft_w1440', r'sum +20\.09 +2\.60 +paper: 20 M, 2\.6 G\n'),
+])
+def test_classifiers_beside_the_paper(run, name, rows):
+    """No labels are needed: what is counted is the prediction of one image."""
+    out = run(f'configs/classification/{name}.py', '--shape', '64', '64')
+    assert 'ImageClassifier, prediction of one image, 224 x 224' in out
+    assert re.search(rows, out), out
+
+
+def test_a_classifier_of_other_classes_is_not_the_papers(run):
+    out = run('configs/classification/lin_w720.py', '--shape', '64', '64', '--cfg-options',
+              'model.head.num_classes=10')
+    assert 'paper: 5.8 M' not in out
+
+
 def test_options_reach_the_model(run):
     out = run('configs/demo/masked_finola_b.py', '--cfg-options', 'model.upsampler.depth=1',
               'model.backbone.frozen_stages=5')
@@ -107,6 +127,7 @@ def test_options_reach_the_model(run):
 @pytest.mark.parametrize('path, message', [
     ('configs/selfsup/masked_finola_bb.py', 'no config file .*near it: .*masked_finola_b.py'),
     ('configs/_base_/default_runtime.py', 'defines no model with a backbone'),
+    ('configs/selfsup/mocov2.py', 'no transform with crop_size or scale'),
 ])
 def test_one_clear_message(run, path, message):
     with pytest.raises(SystemExit, match=message):

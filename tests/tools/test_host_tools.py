@@ -5,10 +5,24 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mmengine
 import mmpretrain
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmpretrain.registry import MODELS
+from PIL import Image
 
 HOST = Path(mmpretrain.__file__).parent / '.mim' / 'tools'
 CONFIG = 'configs/demo/masked_finola_b.py'
+CLASSES = 'ant bat cat dog eel fox gnu hen ibis jay kiwi lion'.split()  # 12, as in the demo
+# As in the README
+PLAIN = """
+_base_ = ['{root}/configs/demo/cls_supervised.py']
+test_dataloader = dict(dataset=dict(_delete_=True, **_base_.test_dataloader.dataset.dataset))
+"""
 
 
 def host_tool(name, *args):
@@ -38,3 +52,55 @@ def test_analyze_logs(tmp_path):
     host_tool('analysis_tools/analyze_logs.py', 'plot_curve', log, '--keys', 'loss', '--out',
               tmp_path / 'loss.png')
     assert (tmp_path / 'loss.png').stat().st_size > 1000
+
+
+@pytest.fixture(scope='module')
+def classifier(tmp_path_factory):
+    """A folder with plain.py, an untrained classifier and an image of each class; the options."""
+    folder = tmp_path_factory.mktemp('classifier')
+    rng = np.random.default_rng(0)
+    for name in CLASSES:
+        (folder / 'val' / name).mkdir(parents=True)
+        picture = Image.fromarray(rng.integers(0, 256, (96, 96, 3), np.uint8))
+        picture.save(folder / 'val' / name / f'{name}.png')
+    (folder / 'plain.py').write_text(PLAIN.format(root=Path(__file__).parents[2]))
+    cfg = Config.fromfile(folder / 'plain.py')
+    init_default_scope(cfg.default_scope)
+    torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict()), folder / 'model.pth')
+    options = [f'test_dataloader.dataset.data_root={folder}', 'test_dataloader.num_workers=0',
+               'test_dataloader.persistent_workers=False']
+    return folder, ['--cfg-options', *options]
+
+
+def test_results_and_confusion_matrix(project_root, classifier):
+    folder, options = classifier
+    config, results = folder / 'plain.py', folder / 'results.pkl'
+    host_tool('test.py', config, folder / 'model.pth', '--work-dir', folder / 'test', '--out',
+              results, '--out-item', 'pred', *options)
+    host_tool('analysis_tools/confusion_matrix.py', config, results, '--show-path',
+              folder / 'confusion.png', '--out', folder / 'confusion.pkl', *options)
+    matrix = mmengine.load(folder / 'confusion.pkl')
+    assert matrix.shape == (12, 12) and (matrix.sum(1) == 1).all()
+    assert (folder / 'confusion.png').stat().st_size > 1000
+    host_tool('analysis_tools/analyze_results.py', config, results, '--out-dir', folder / 'shown',
+              '--topk', '12', *options)
+    assert len(list(folder.glob('shown/*/*.png'))) == 12
+
+
+def test_vis_cam(project_root, classifier):
+    folder, options = classifier
+    host_tool('visualization/vis_cam.py', folder / 'val/cat/cat.png', folder / 'plain.py',
+              folder / 'model.pth', '--target-layers', 'backbone.out.1', '--save-path',
+              folder / 'cam.png', *options)
+    with Image.open(folder / 'cam.png') as picture:
+        assert picture.size == (96, 96)
+
+
+def test_vis_tsne(project_root, classifier):
+    folder, options = classifier
+    host_tool('visualization/vis_tsne.py', folder / 'plain.py', '--checkpoint',
+              folder / 'model.pth', '--work-dir', folder / 'tsne', '--vis-stage', 'backbone',
+              '--perplexity', '3', '--n-iter', '250', *options, 'model.backbone.with_tokens=False')
+    (features,) = folder.glob('tsne/*/feat_4.npy')
+    assert np.load(features).shape == (12, 256)
+    assert features.with_suffix('.png').stat().st_size > 1000

@@ -154,6 +154,19 @@ def test_amp_and_auto_scale_lr(image_folder, tmp_path):
     assert f' lr: {2e-3 * 1e-2 * 2 / 64:.4e}' in out  # the first step of the warm-up
 
 
+@pytest.mark.parametrize('steps', [2, 32])
+def test_accumulated_batches_count_for_the_learning_rate(image_folder, tmp_path, steps):
+    """2 images in each of 2 steps are a batch of 4, in each of 32 the config's own batch of 64."""
+    accumulate = f'optim_wrapper.accumulative_counts={steps}'
+    command = ('tools/train.py', 'configs/demo/masked_finola_b.py', '--work-dir', tmp_path,
+               '--no-validate', '--cfg-options', *tiny_options(image_folder), accumulate)
+    warning = f'for batches of 64 images and this run makes batches of {2 * steps}'
+    assert (warning in tool(*command)) == (steps == 2)
+    out = tool(*command, '--auto-scale-lr')
+    assert f' lr: {2e-3 * 1e-2 * 2 * steps / 64:.4e}' in out
+    assert warning not in out
+
+
 def test_a_checkpoint_of_another_model_is_refused(trained, image_folder, tmp_path):
     wide = ['--cfg-options', *tiny_options(image_folder), 'model.upsampler.embed_dim=96']
     for command in (

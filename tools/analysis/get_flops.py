@@ -1,7 +1,8 @@
 """Parameters and multiply-adds of a config's model: tools/analysis/get_flops.py CONFIG [options].
 
 First the encoder alone, at the paper's 800 x 1333 or at --shape, beside the published figures; then
-every part of the model for one training image of the config's own size. Needs no data.
+every part of the model for one image of the config's own size: for its loss where that needs no
+labels, else for its prediction. Needs no data.
 """
 
 import argparse
@@ -27,6 +28,28 @@ PUBLISHED = {
     'w5760': (67.6, None),
 }
 PAPER_SHAPE = (800, 1333)
+
+# Encoder and classifier at 224 x 224: lin, Table 6, gives the parameters alone; tran-4, Table 7.
+# Both tables round, and the text has 5.8 M for lin of W720.
+PUBLISHED_CLASSIFIERS = {
+    ('w720', 'lin'): (5.8, None),
+    ('w1440', 'lin'): (14, None),
+    ('w2880', 'lin'): (28, None),
+    ('w720', 'tran-4'): (7, 0.7),
+    ('w1440', 'tran-4'): (20, 2.6),
+    ('w2880', 'tran-4'): (57, 9.9),
+}
+CLASSIFIER_SHAPE = (224, 224)
+
+# Decoder and head of the detectors for COCO's 80 classes, at 800 x 1333.
+PUBLISHED_DECODERS = {
+    ('w2880', '522'): (19.4, 34.6),
+    ('w1440', '522'): (18.6, 32.3),
+    ('w720', '522'): (18.2, 31.1),
+    ('w2880', '211'): (9.2, 15.7),
+    ('w1440', '211'): (8.4, 13.4),
+    ('w720', '211'): (8.0, 12.2),
+}
 
 # name of the part, parameters, multiply-adds
 Row = tuple[str, int, float]
@@ -85,17 +108,46 @@ def encoder_row(cfg: Config, shape: Sequence[int]) -> Row:
 def published(arch: str | dict, shape: Sequence[int]) -> str:
     """The paper's figures for an encoder, '' where there are none."""
     params, madds = PUBLISHED.get(arch, (None, None)) if isinstance(arch, str) else (None, None)
-    figures = [f'{params} M'] if params else []
-    if madds and tuple(shape) == PAPER_SHAPE:
-        figures.append(f'{madds} G')
-    return 'paper: ' + ', '.join(figures) if figures else ''
+    return _figures(params, madds if tuple(shape) == PAPER_SHAPE else None)
 
 
-def part_rows(cfg: Config, size: tuple[int, int]) -> Iterable[Row]:
-    """Every part of the model and their sum, for the loss of one image of ``size``."""
-    model = MODELS.build(cfg.model).eval()
-    sample = BaseDataElement(metainfo=dict(block_offset=(0, 0)))
-    madds = count_madds(model, torch.zeros(1, 3, *size), [sample], mode='loss')
+def published_classifier(model: Config, shape: Sequence[int]) -> str:
+    """The paper's figures for an encoder with a decoder for 1000 classes, '' without such."""
+    head = model.get('head') or {}
+    decoder = {
+        'finola_mm.LinearProbeHead': 'lin',
+        'finola_mm.TransformerHead': f'tran-{head.get("depth", 1)}',
+    }.get(head.get('type'))
+    if decoder is None or head.num_classes != 1000 or isinstance(model.backbone.arch, dict):
+        return ''
+    params, madds = PUBLISHED_CLASSIFIERS.get((model.backbone.arch, decoder), (None, None))
+    return _figures(params, madds if tuple(shape) == CLASSIFIER_SHAPE else None)
+
+
+def published_detector(model: Config, shape: Sequence[int]) -> str:
+    """The paper's figures for an encoder with a decoder for detection, '' without such."""
+    if model.type != 'finola_mm.MobileFormerDETR' or tuple(shape) != PAPER_SHAPE:
+        return ''
+    encoder, decoder = model.backbone.arch, model.decoder.arch
+    if not (isinstance(encoder, str) and (encoder, decoder) in PUBLISHED_DECODERS):
+        return ''
+    params, madds = PUBLISHED_DECODERS[encoder, decoder]
+    both = (round(a + b, 1) for a, b in zip(PUBLISHED[encoder], (params, madds), strict=True))
+    return f'{_figures(*both)}; decoder and head {params} M, {madds} G'
+
+
+def _figures(params: float | None, madds: float | None) -> str:
+    known = [f'{figure} {unit}' for figure, unit in ((params, 'M'), (madds, 'G')) if figure]
+    return 'paper: ' + ', '.join(known) if known else ''
+
+
+def part_rows(cfg: Config, size: tuple[int, int], mode: str) -> Iterable[Row]:
+    """Every part of the model and their sum, for one image of ``size`` in a forward ``mode``."""
+    # finola(), of which a loss is made, does not run on the meta device.
+    with torch.device('cpu' if mode == 'loss' else 'meta'):
+        model = MODELS.build(cfg.model).eval()
+        sample = BaseDataElement(metainfo=dict(block_offset=(0, 0), img_shape=size))
+        madds = count_madds(model, torch.zeros(1, 3, *size), [sample], mode=mode)
     for name, part in model.named_children():
         if name != 'data_preprocessor':
             yield name, count_parameters(part), madds.get(name, 0)
@@ -112,10 +164,11 @@ def image_size(pipeline: Iterable[dict]) -> tuple[int, int]:
 
 
 def print_table(title: str, rows: Iterable[Row], note: str = '') -> None:
+    """The rows; ``note`` stands beside the last one."""
+    lines = [f'  {name:14}{params / 1e6:12.2f}{madds / 1e9:12.2f}' for name, params, madds in rows]
     print(f'\n{title}')
     print(f'  {"":14}{"params (M)":>12}{"MAdds (G)":>12}')
-    for name, params, madds in rows:
-        print(f'  {name:14}{params / 1e6:12.2f}{madds / 1e9:12.2f}   {note}'.rstrip())
+    print('\n'.join(lines), note, sep='   ' if note else '')
 
 
 def main() -> None:
@@ -124,19 +177,23 @@ def main() -> None:
         cfg = load_config(args.config, options=args.cfg_options)
         if 'backbone' not in cfg.get('model', {}):
             raise ValueError(f'{args.config} defines no model with a backbone')
-        size = image_size(cfg.test_pipeline)
+        size = image_size(cfg.get('test_pipeline', []))
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(f'get_flops: {error}') from None
     init_default_scope(cfg.get('default_scope', 'finola_mm'))
     note = published(cfg.model.backbone.get('arch'), args.shape)
     height, width = args.shape
     print_table(f'encoder alone, {height} x {width}', [encoder_row(cfg, args.shape)], note)
-    height, width = size
-    print_table(f'{cfg.model.type}, loss of one image, {height} x {width}', part_rows(cfg, size))
+    # What reconstructs an image needs no labels for its loss. Of any other model it is a forward
+    # pass without the loss.
+    mode, what = ('loss', 'loss') if 'upsampler' in cfg.model else ('tensor', 'prediction')
+    rows = part_rows(cfg, size, mode)
+    note = published_classifier(cfg.model, size) or published_detector(cfg.model, size)
+    print_table(f'{cfg.model.type}, {what} of one image, {size[0]} x {size[1]}', rows, note)
     print(
         '\nMAdds: multiply-adds of the convolutions, linear layers and matrix products of one '
         'forward\npass, attention products included. paper: the published figures, arXiv '
-        '2305.16319, Tables 2 and 4.'
+        '2305.16319, Tables 2, 4, 6 and 7.'
     )
 
 

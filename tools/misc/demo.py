@@ -1,7 +1,7 @@
 """The demo: make the data, pre-train the small encoder, test it, draw what it completes.
 
-Three commands that a user could type; each is shown before it runs, its whole output goes to
-work_dirs/demo/demo.log.
+Before the training, images through one vector with the weights in demo/. All are commands that a
+user could type; each is shown before it runs, its whole output goes to work_dirs/demo/demo.log.
 """
 
 import json
@@ -13,6 +13,8 @@ from pathlib import Path
 
 CONFIG = 'configs/demo/masked_finola_b.py'
 OUT = Path('work_dirs/demo')
+# demo/README.md says how they were trained.
+ONE_VECTOR = 'configs/study/reconstruction.py', 'demo/finola_shapes-8a2e96ea.safetensors'
 PROGRESS = re.compile(r'Iter\(train\) \[ *(\d+)/(\d+)\].*?eta: (\S+).*?loss: (\S+)')
 
 
@@ -34,15 +36,25 @@ def run(log, *command: str) -> None:
         raise SystemExit(f'demo: {command[0]} failed; its output is in {log.name}')
 
 
+def run_test(log, config: str, checkpoint: str, out: Path) -> dict[str, float]:
+    """Test; -> the metrics. Also writes the picture into ``out``."""
+    run(log, 'tools/test.py', config, checkpoint, '--work-dir', str(out), '--out',
+        f'{out}/metrics.json', '--show-dir', str(out))
+    return json.loads((out / 'metrics.json').read_text())
+
+
 def main() -> None:
     start = time.time()
     OUT.mkdir(parents=True, exist_ok=True)
     with open(OUT / 'demo.log', 'w') as log:
         run(log, 'tools/dataset_converters/make_shapes.py', '--out', 'data/shapes')
+        whole = run_test(log, *ONE_VECTOR, OUT / 'one_vector')
+        print(f"""
+Held-out images of 64 x 64 out of one vector of 256 numbers each, by the weights in demo/
+  PSNR {whole['image/psnr']:6.2f} dB    SSIM {whole['image/ssim']:.3f}
+Picture: {OUT}/one_vector/reconstruction.png""", flush=True)
         run(log, 'tools/train.py', CONFIG, '--no-validate')
-        run(log, 'tools/test.py', CONFIG, str(OUT), '--out', f'{OUT}/metrics.json',
-            '--show-dir', str(OUT))
-    metrics = json.loads((OUT / 'metrics.json').read_text())
+        metrics = run_test(log, CONFIG, str(OUT), OUT)
     print(f"""
 Masked region of held-out images, PSNR
   mean colour of the visible block   {metrics['masked/psnr_mean_colour']:6.2f} dB

@@ -1,0 +1,136 @@
+"""How long does a detector of ours take for a batch, beside mmdet's DETR-R50?
+
+    python benchmarks/detector_latency.py [--size 800 1333] [--batches 1 8]
+
+The six published sizes (encoders W720, W1440 and W2880 under MF-Dec-211 and MF-Dec-522) and
+DETR-R50 from mmdet's own config, all with random weights, on the same random images that fill the
+batch. The time is that of `predict`: from normalised images on the device to boxes, scores and
+labels. In each turn every model runs once, in another order; a ratio is the median over the turns
+of latency over DETR's in that turn. Beside it stands the ratio of multiply-adds: where the two
+differ, the machine runs one of the two models further below its speed of multiplication.
+"""
+
+import argparse
+import logging
+import random
+import statistics
+import time
+import warnings
+from pathlib import Path
+
+import torch
+from machine import machine
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.hub import get_config
+from mmengine.registry import init_default_scope
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+import finola_mm.det  # noqa: F401
+
+CONFIGS = Path(__file__).parents[1] / 'configs' / 'det'
+PEER = 'DETR-R50'
+OURS = {
+    f'MF-{width} + {decoder}': f'detr_mf_dec{decoder}{suffix}.py'
+    for width, suffix in (('W720', '_w720'), ('W1440', '_w1440'), ('W2880', ''))
+    for decoder in ('211', '522')
+}
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--size', type=int, nargs=2, default=(800, 1333), metavar=('H', 'W'))
+    parser.add_argument('--batches', type=int, nargs='+', default=[1, 8], help='images of a batch')
+    parser.add_argument('--models', nargs='+', choices=OURS, default=list(OURS))
+    parser.add_argument('--turns', type=int, default=5, help='timed batches of each model')
+    parser.add_argument('--precision', choices=['float32', 'bfloat16'], default='float32')
+    return parser.parse_args()
+
+
+def model_config(name):
+    if name == PEER:
+        model = get_config('mmdet::detr/detr_r50_8xb2-150e_coco.py').model
+        model.backbone.init_cfg = None  # nothing is downloaded
+        return model
+    return Config.fromfile(CONFIGS / OURS[name]).model
+
+
+def make_batch(number, size, device):
+    """Random images (N, 3, H, W) as after normalisation, and what mmdet knows of them."""
+    metainfo = dict(
+        img_shape=size, ori_shape=size, pad_shape=size, batch_input_shape=size,
+        scale_factor=(1.0, 1.0))
+    images = torch.randn(number, 3, *size, device=device)
+    return images, [DetDataSample(metainfo=metainfo) for _ in range(number)]
+
+
+def count(model, size):
+    """-> parameters; multiply-adds of one image, attention products included."""
+    model.requires_grad_(False)  # the counter's module hooks trip over torch.no_grad()
+    images, samples = make_batch(1, size, get_device())
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        model(images, samples, mode='tensor')
+    return sum(p.numel() for p in model.parameters()), counter.get_total_flops() / 2
+
+
+@torch.inference_mode()
+def seconds(model, images, samples, precision):
+    # The model writes its predictions into the samples, which are made anew outside of the time.
+    samples = [sample.clone() for sample in samples]
+    device = images.device.type
+    wait()
+    start = time.perf_counter()
+    with torch.autocast(device, torch.bfloat16, enabled=precision == 'bfloat16'):
+        model(images, samples, mode='predict')
+    wait()
+    return time.perf_counter() - start
+
+
+def wait():
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def take_turns(models, number, args):
+    """-> seconds of every model in every turn."""
+    images, samples = make_batch(number, tuple(args.size), get_device())
+    times = {name: [] for name in models}
+    order = list(models)
+    for turn in range(-1, args.turns):  # one to warm up
+        random.Random(turn).shuffle(order)
+        for name in order:
+            spent = seconds(models[name], images, samples, args.precision)
+            if turn >= 0:
+                times[name].append(spent)
+    return times
+
+
+def main():
+    args = parse_args()
+    logging.disable(logging.INFO)
+    warnings.simplefilter('ignore')
+    init_default_scope('mmdet')
+    names = [PEER, *args.models]
+    torch.manual_seed(0)
+    models = {name: MODELS.build(model_config(name)).to(get_device()).eval() for name in names}
+    counts = {name: count(model, tuple(args.size)) for name, model in models.items()}
+    height, width = args.size
+    print(f'{machine()}; images of {height} x {width}, {args.precision}, {args.turns} turns')
+    for number in args.batches:
+        times = take_turns(models, number, args)
+        print(f'\nbatch {number:<17}{"params (M)":>12}{"MAdds (G)":>11}{"ms a batch":>12}'
+              f'{"range":>18}{"MAdds ratio":>13}{"time ratio":>12}')
+        for name, spent in times.items():
+            params, madds = counts[name]
+            ratio = statistics.median(a / b for a, b in zip(spent, times[PEER], strict=True))
+            span = f'{1e3 * min(spent):.0f} to {1e3 * max(spent):.0f}'
+            print(f'{name:23}{params / 1e6:12.1f}{madds / 1e9:11.1f}'
+                  f'{1e3 * statistics.median(spent):12.0f}{span:>18}'
+                  f'{madds / counts[PEER][1]:13.2f}{ratio:12.2f}', flush=True)
+
+
+if __name__ == '__main__':
+    main()

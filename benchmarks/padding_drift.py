@@ -1,0 +1,137 @@
+"""How far do the detections of a padded image drift from those of the same image alone?
+
+    python benchmarks/padding_drift.py [CONFIG] [CHECKPOINT] [--images 32]
+
+A batch pads its images to the largest. The decoder is blind to that, to rounding; the encoder's
+tokens are, where they get the mask (`masked`), and its convolutions still see the border.
+`unmasked` gives the encoder no mask, as other detectors of mmdet do. Each image is padded at the
+right and at the bottom to the given share of its sides, and compared with itself:
+
+* maps: root mean square of the difference over that of the map, at strides 8 and 16;
+* score, box: largest class score, and the four box corners in pixels, of the five queries with the
+  highest scores in each image: mean and maximum of the absolute differences;
+* class: how many of those queries change their class.
+
+Without a checkpoint the weights are random, BatchNorm's statistics are those of the images, and the
+numbers say little: what drifts are the tokens' effects, and they are learned.
+"""
+
+import argparse
+import math
+
+import torch
+from machine import machine
+from mmdet.registry import DATASETS, MODELS
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import init_default_scope
+
+from finola_mm.engine import find_checkpoint, load_config, load_weights
+from finola_mm.functional import coarser
+
+SHARES = (1.1, 1.25, 1.5, 2.0)
+BEST = 5  # queries of an image that are compared
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('config', nargs='?', default='configs/demo/det_mf_dec211.py')
+    parser.add_argument('checkpoint', nargs='?')
+    parser.add_argument('--images', type=int, default=32)
+    return parser.parse_args()
+
+
+def load_images(cfg: Config, count: int, preprocess) -> list[dict]:
+    """The first validation images, each a batch of its own."""
+    dataset = DATASETS.build({**cfg.val_dataloader.dataset, 'indices': count})
+    return [preprocess(pseudo_collate([dataset[i]])) for i in range(len(dataset))]
+
+
+def padded(batch: dict, share: float) -> torch.Tensor:
+    """The image (1, 3, H, W) in a larger batch of zeros, which is the mean colour."""
+    image = batch['inputs']
+    height, width = (round(share * side) for side in image.shape[2:])
+    larger = image.new_zeros(1, 3, height, width)
+    larger[:, :, : image.shape[2], : image.shape[3]] = image
+    return larger
+
+
+@torch.no_grad()
+def look(model, images: torch.Tensor, samples: list, masked: bool = True):
+    """Maps (strides 8, 16) of the image's own extent, class scores (Q, classes), boxes (Q, 4)."""
+    mask = model.padding(images, samples)
+    feats = model.extract_feat(images, mask if masked else None)
+    queries = model.decoder(feats, coarser(mask, 8))
+    scores, boxes = model.bbox_head(queries[-1:])
+    height, width = samples[0].img_shape[:2]
+    own = [
+        feat[0, :, : math.ceil(height / stride), : math.ceil(width / stride)]
+        for feat, stride in zip(feats, (8, 16), strict=True)
+    ]
+    scale = boxes.new_tensor([width, height, width, height])
+    return own, scores[0, 0].softmax(-1)[:, :-1], boxes[0, 0] * scale
+
+
+def drift(model, batches: list[dict], share: float, masked: bool) -> list[float]:
+    """The row of a table: maps at 8 and 16, scores mean and max, boxes mean and max, classes."""
+    maps, scores, boxes, classes = [], [], [], []
+    for batch in batches:
+        samples = batch['data_samples']
+        alone = look(model, batch['inputs'], samples)
+        other = look(model, padded(batch, share), samples, masked)
+        pairs = zip(alone[0], other[0], strict=True)
+        maps.append([float((a - b).norm() / a.norm()) for a, b in pairs])
+        best = alone[1].amax(1).topk(BEST).indices
+        scores.append((alone[1].amax(1) - other[1].amax(1))[best].abs())
+        boxes.append((corners(alone[2]) - corners(other[2]))[best].abs())
+        classes.append((alone[1].argmax(1) != other[1].argmax(1))[best])
+    fine, coarse = torch.tensor(maps).mean(0).tolist()
+    scores, boxes = torch.cat(scores), torch.cat(boxes)
+    changed = torch.cat(classes).float().mean()
+    return [fine, coarse, *(float(v) for v in (
+        scores.mean(), scores.max(), boxes.mean(), boxes.max(), changed))]
+
+
+def corners(boxes: torch.Tensor) -> torch.Tensor:
+    """Centre, width, height (Q, 4) to corners (Q, 4)."""
+    centre, half = boxes[:, :2], boxes[:, 2:] / 2
+    return torch.cat([centre - half, centre + half], 1)
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = load_config(args.config)
+    init_default_scope('mmdet')
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model).eval()
+    batches = load_images(cfg, args.images, model.data_preprocessor)
+    if args.checkpoint:
+        load_weights(model, find_checkpoint(args.checkpoint), allow_unused=False)
+    else:
+        settle(model, batches)
+    print(machine())
+    print(f'{args.config}, {args.checkpoint or "random weights"}, {len(batches)} images')
+    print('share  encoder   map 8   map 16   score (max)       box, pixels (max)   class')
+    for share in SHARES:
+        for masked in (False, True):
+            row = drift(model, batches, share, masked)
+            name = 'masked' if masked else 'unmasked'
+            print('{:5} {:>8}  {:6.4f}   {:6.4f}   {:.4f} ({:.4f})   {:8.3f} ({:.3f})    {:7.1%}'
+                  .format(share, name, *row))
+
+
+@torch.no_grad()
+def settle(model, batches: list[dict]) -> None:
+    """Give every BatchNorm the statistics of the images, as training would."""
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.train()
+        norm.momentum = None  # the average of all batches
+        norm.reset_running_stats()
+    for batch in batches:
+        model.refine(batch['inputs'], batch['data_samples'])
+    model.eval()
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,86 @@
+# COCO 2017 for detection, with DETR's augmentation (the paper names only the framework): flip; then
+# a shorter side of 480 to 800 pixels and a longer one of at most 1333, half of the time after a
+# crop of 384 to 600 pixels from a smaller size.
+#
+# data/coco/{annotations,train2017,val2017}, or the folder that FINOLA_COCO names. Before a run the
+# annotation files are looked through; tools/misc/check_coco.py also looks at every image.
+# Other classes: `metainfo=dict(classes=(...))` in both data sets, `num_classes` in the model.
+data_root = '{{$FINOLA_COCO:data/coco}}'
+
+data_remedy = (
+    'Put COCO 2017 there (annotations/, train2017/ and val2017/), link the folder, or name its '
+    'root by the environment variable FINOLA_COCO; without validation images add --no-validate.')
+
+sides = [(side, 1333) for side in range(480, 801, 32)]
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='RandomFlip', prob=0.5),
+    dict(
+        type='RandomChoice',
+        transforms=[
+            [dict(type='RandomChoiceResize', scales=sides, keep_ratio=True)],
+            [
+                dict(
+                    type='RandomChoiceResize',
+                    scales=[(400, 1333), (500, 1333), (600, 1333)],
+                    keep_ratio=True),
+                dict(
+                    type='RandomCrop',
+                    crop_type='absolute_range',
+                    crop_size=(384, 600),
+                    allow_negative_crop=True),
+                dict(type='RandomChoiceResize', scales=sides, keep_ratio=True),
+            ],
+        ]),
+    dict(type='PackDetInputs'),
+]
+
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(1333, 800), keep_ratio=True),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(
+        type='PackDetInputs',
+        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
+]
+
+# No AspectRatioBatchSampler, which pairs tall images with tall ones and wide with wide: it keeps
+# samples back between batches, so that a run could not be resumed within an epoch. Without it some
+# batches carry more padding.
+train_dataloader = dict(
+    batch_size=2,
+    num_workers=4,
+    persistent_workers=True,
+    pin_memory=True,
+    sampler=dict(type='finola_mm.SeededSampler', shuffle=True),
+    dataset=dict(
+        type='finola_mm.SeededDataset',
+        dataset=dict(
+            type='CocoDataset',
+            data_root=data_root,
+            ann_file='annotations/instances_train2017.json',
+            data_prefix=dict(img='train2017'),
+            filter_cfg=dict(filter_empty_gt=True, min_size=32),
+            pipeline=train_pipeline)))
+
+# Not wrapped in SeededDataset: mmdet's DetInferencer and its tools look for the pipeline right
+# here, and no image of an evaluation may be replaced by another, as that would be another AP.
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=4,
+    persistent_workers=True,
+    pin_memory=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='CocoDataset',
+        data_root=data_root,
+        ann_file='annotations/instances_val2017.json',
+        data_prefix=dict(img='val2017'),
+        test_mode=True,
+        pipeline=test_pipeline))
+test_dataloader = val_dataloader
+
+val_evaluator = dict(
+    type='CocoMetric', ann_file=data_root + '/annotations/instances_val2017.json', metric='bbox')
+test_evaluator = val_evaluator

@@ -1,0 +1,70 @@
+# Images with labels, 224 x 224, for classification (Table 13; what it leaves open as in MAE).
+#
+# data/imagenet/{train,val}, or the folder that FINOLA_IMAGENET names, with one folder for each
+# class, the same ones in both: the sorted names are the classes. For a list file, "path label" on
+# every line, paths relative to train/: --cfg-options
+# train_dataloader.dataset.dataset.ann_file=/path/to/list.txt
+# For another number of classes than 1000 set model.head.num_classes and
+# model.data_preprocessor.num_classes; for fewer than 5, val_evaluator.topk=1 and
+# test_evaluator.topk=1 too.
+data_root = '{{$FINOLA_IMAGENET:data/imagenet}}'
+
+data_remedy = (
+    'Put the images there, one folder for each class, link the folder, or name its root by the '
+    'environment variable FINOLA_IMAGENET; without validation images add --no-validate.')
+
+data_preprocessor = dict(
+    type='mmpretrain.ClsDataPreprocessor',
+    num_classes=1000,
+    mean=[123.675, 116.28, 103.53],
+    std=[58.395, 57.12, 57.375],
+    to_rgb=True)
+
+train_pipeline = [
+    dict(type='finola_mm.LoadRandomResizedCrop', scale=224, interpolation='bicubic'),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackInputs'),
+]
+
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='ResizeEdge', scale=256, edge='short', backend='pillow', interpolation='bicubic'),
+    dict(type='CenterCrop', crop_size=224),
+    dict(type='PackInputs'),
+]
+
+train_dataloader = dict(
+    batch_size=512,
+    num_workers=8,
+    persistent_workers=True,
+    pin_memory=True,
+    drop_last=True,
+    collate_fn=dict(type='default_collate'),
+    sampler=dict(type='finola_mm.SeededSampler', shuffle=True),
+    dataset=dict(
+        type='finola_mm.SeededDataset',
+        dataset=dict(
+            type='mmpretrain.CustomDataset',
+            data_root=data_root,
+            data_prefix='train',
+            pipeline=train_pipeline)))
+
+val_dataloader = dict(
+    batch_size=128,
+    num_workers=8,
+    persistent_workers=True,
+    pin_memory=True,
+    collate_fn=dict(type='default_collate'),
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='finola_mm.SeededDataset',
+        dataset=dict(
+            type='mmpretrain.CustomDataset',
+            data_root=data_root,
+            data_prefix='val',
+            pipeline=test_pipeline)))
+
+val_evaluator = dict(type='Accuracy', topk=(1, 5))
+
+test_dataloader = val_dataloader
+test_evaluator = val_evaluator

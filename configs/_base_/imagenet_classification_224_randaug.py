@@ -1,0 +1,27 @@
+# imagenet_classification_224.py with RandAugment(9, 0.5) and random erasing (Table 13: RandAug(9,
+# 0.5), of 0.25 for W2880). The first number is the magnitude, the second its deviation.
+_base_ = ['imagenet_classification_224.py']
+
+train_pipeline = [
+    dict(type='finola_mm.LoadRandomResizedCrop', scale=224, interpolation='bicubic'),
+    dict(type='RandomFlip', prob=0.5),
+    dict(
+        type='RandAugment',
+        policies='timm_increasing',
+        num_policies=2,
+        total_level=10,
+        magnitude_level=9,
+        magnitude_std=0.5,
+        hparams=dict(pad_val=[104, 116, 124], interpolation='bicubic')),  # BGR, the mean colour
+    dict(
+        type='RandomErasing',
+        erase_prob=0.25,
+        mode='rand',
+        min_area_ratio=0.02,
+        max_area_ratio=1 / 3,
+        fill_color=[103.53, 116.28, 123.675],
+        fill_std=[57.375, 57.12, 58.395]),
+    dict(type='PackInputs'),
+]
+
+train_dataloader = dict(dataset=dict(dataset=dict(pipeline=train_pipeline)))

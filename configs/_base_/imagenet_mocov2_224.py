@@ -1,0 +1,30 @@
+# Images without labels as two views of 224 x 224, by mmpretrain's augmentation for MoCo v2; nothing
+# is validated.
+#
+# data/imagenet/train, or below the folder that FINOLA_IMAGENET names: every image counts, as in
+# imagenet_selfsup_256.py.
+_base_ = ['mmpretrain::_base_/datasets/imagenet_bs32_mocov2.py']
+
+data_root = '{{$FINOLA_IMAGENET:data/imagenet}}'
+
+data_remedy = (
+    'Put the images there, link the folder, or name its root by the environment variable '
+    'FINOLA_IMAGENET. The layouts are in the README, "Your own data".')
+
+train_dataloader = dict(
+    _delete_=True,
+    batch_size=32,
+    num_workers=8,
+    persistent_workers=True,
+    pin_memory=True,
+    drop_last=True,
+    collate_fn=dict(type='default_collate'),
+    sampler=dict(type='finola_mm.SeededSampler', shuffle=True),
+    dataset=dict(
+        type='finola_mm.SeededDataset',
+        dataset=dict(
+            type='mmpretrain.CustomDataset',
+            data_root=data_root,
+            data_prefix='train',
+            with_label=False,
+            pipeline=_base_.train_pipeline)))

@@ -1,0 +1,6 @@
+# Linear probing with 1 % of ImageNet's labels, encoder Mobile-Former W1440; all else as in
+# lin_1pct.py.
+# Measured   not yet run on ImageNet.
+_base_ = ['lin_1pct.py']
+
+model = dict(backbone=dict(arch='w1440'), head=dict(in_channels=1440, token_channels=256))

@@ -1,0 +1,12 @@
+# Fine-tuning with 1 % of ImageNet's labels, encoder Mobile-Former W720; all else as in
+# tran1_ft_1pct.py.
+# Measured   not yet run on ImageNet.
+_base_ = ['tran1_ft_1pct.py']
+
+# No random erasing: Table 13.
+train_pipeline = [step for step in _base_.train_pipeline if step.type != 'RandomErasing']
+train_dataloader = dict(dataset=dict(dataset=dict(pipeline=train_pipeline)))
+
+model = dict(
+    backbone=dict(arch='w720'),
+    head=dict(in_channels=720, token_channels=192, embed_dim=192, num_heads=3, dropout=0.1))

@@ -1,0 +1,11 @@
+# Supervised training from scratch on generated shapes: what the same network makes of the labels
+# alone. All else as in cls_tran1.py.
+# Train      tools/train.py configs/demo/cls_supervised.py
+# Measured   not yet run in full.
+_base_ = ['cls_tran1.py']
+
+model = dict(
+    backbone=dict(frozen_stages=-1),
+    train_cfg=dict(augments=[dict(type='Mixup', alpha=0.2)]))
+
+work_dir = 'work_dirs/demo_supervised'

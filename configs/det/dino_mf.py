@@ -1,0 +1,44 @@
+# DINO on COCO with the Mobile-Former encoder W2880, fine-tuned. The paper has no such experiment.
+#
+# mmdet's own DINO (4 scales, 12 epochs) with another encoder: stage 3 (stride 8) and the final map
+# (stride 16), below them two strided convolutions. Added to its data and runtime: the exact resume
+# and the guards that all our runs have.
+# Train      torchrun --nproc_per_node 8 tools/train.py configs/det/dino_mf.py \
+#                --launcher pytorch --pretrained encoder.safetensors
+# Expected   no published figure
+# Measured   not yet run
+_base_ = ['mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py']
+
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='finola_mm.MobileFormer',
+        arch='w2880',
+        out_indices=(2, 4),
+        norm_eval=True),
+    neck=dict(in_channels=[192, 2880]))
+
+data_root = '{{$FINOLA_COCO:data/coco}}'
+data_remedy = (
+    'Put COCO 2017 there (annotations/, train2017/ and val2017/), link the folder, or name its '
+    'root by the environment variable FINOLA_COCO; without validation images add --no-validate.')
+train_dataloader = dict(
+    sampler=dict(type='finola_mm.SeededSampler'),
+    batch_sampler=None,  # mmdet's cannot start within an epoch: see _base_/coco_detection.py
+    dataset=dict(
+        _delete_=True,
+        type='finola_mm.SeededDataset',
+        dataset=dict(_base_.train_dataloader.dataset, data_root=data_root)))
+val_dataloader = dict(dataset=dict(data_root=data_root))
+test_dataloader = val_dataloader
+val_evaluator = dict(ann_file=data_root + '/annotations/instances_val2017.json')
+test_evaluator = val_evaluator
+
+train_cfg = dict(type='finola_mm.ExactEpochLoop')
+custom_hooks = [
+    dict(type='finola_mm.SeedIterationHook'),
+    dict(type='finola_mm.FiniteLossHook'),
+    dict(type='finola_mm.BadSamplesHook'),
+    dict(type='finola_mm.DataTimeHook'),
+]
+randomness = dict(seed=0)

@@ -1,0 +1,34 @@
+# RetinaNet on COCO with the Mobile-Former encoder W2880, fine-tuned. The paper has no such
+# experiment.
+#
+# The feature pyramid starts from stage 3 (stride 8) and the final map (stride 16), which
+# pre-training trained last; the three coarser levels are strided convolutions as in mmdet's own.
+# Schedule and optimizer are those of mmdet's RetinaNet with a PVT encoder.
+# Train      torchrun --nproc_per_node 8 tools/train.py configs/det/retinanet_mf.py \
+#                --launcher pytorch --pretrained encoder.safetensors
+# Expected   no published figure
+# Measured   not yet run
+_base_ = [
+    'mmdet::_base_/models/retinanet_r50_fpn.py',
+    '../_base_/coco_detection.py',
+    '../_base_/detection_runtime.py',
+]
+
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='finola_mm.MobileFormer',
+        arch='w2880',
+        out_indices=(2, 4),
+        norm_eval=True),
+    neck=dict(in_channels=[192, 2880], start_level=0))
+
+max_epochs = 12
+train_cfg = dict(type='finola_mm.ExactEpochLoop', max_epochs=max_epochs)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=500),
+    dict(type='MultiStepLR', begin=0, end=max_epochs, milestones=[8, 11], gamma=0.1),
+]
+optim_wrapper = dict(
+    type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-4, weight_decay=1e-4))
+auto_scale_lr = dict(base_batch_size=16)  # 8 GPUs x 2

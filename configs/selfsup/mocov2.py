@@ -1,0 +1,40 @@
+# MoCo v2, encoder Mobile-Former W2880: the self-supervised baseline of Table 5, on ImageNet-1K.
+#
+# Paper      arXiv 2003.04297, by mmpretrain's own algorithm and its settings for ResNet-50; the
+#            FINOLA paper gives none. The encoder's 2880 channels are averaged for the projection,
+#            its tokens act inside the encoder only.
+# Train      torchrun --nproc_per_node 8 tools/train.py configs/selfsup/mocov2.py
+#            --launcher pytorch --amp: 8 GPUs x 32 images = batch 256. Another total batch has to
+#            divide the queue's 65536, with --auto-scale-lr. Hours and memory are not yet known.
+# Test       by a probe: tools/train.py configs/classification/lin.py --pretrained work_dirs/mocov2
+# Expected   the figures of Table 5 are not in the text that we have.
+# Measured   not yet run on ImageNet.
+_base_ = ['../_base_/imagenet_mocov2_224.py', '../_base_/default_runtime.py']
+
+model = dict(
+    type='MoCo',
+    queue_len=65536,
+    feat_dim=128,
+    momentum=0.001,
+    data_preprocessor=_base_.data_preprocessor,
+    backbone=dict(type='finola_mm.MobileFormer', arch='w2880'),
+    neck=dict(type='MoCoV2Neck', in_channels=2880, hid_channels=2048, out_channels=128),
+    head=dict(type='ContrastiveHead', loss=dict(type='CrossEntropyLoss'), temperature=0.2))
+
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='SGD', lr=0.03, weight_decay=1e-4, momentum=0.9))
+
+param_scheduler = [
+    dict(
+        type='CosineAnnealingLR',
+        T_max=200,
+        by_epoch=True,
+        begin=0,
+        end=200,
+        convert_to_iter_based=True),
+]
+
+train_cfg = dict(type='finola_mm.ExactEpochLoop', max_epochs=200)
+
+auto_scale_lr = dict(base_batch_size=256)

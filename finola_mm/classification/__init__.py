@@ -1,0 +1,6 @@
+"""Classification decoders on mmpretrain's ``ClsHead``, for its ``ImageClassifier``."""
+
+from .linear_probe import LinearProbeHead
+from .transformer import TransformerHead
+
+__all__ = ['LinearProbeHead', 'TransformerHead']

@@ -1,0 +1,40 @@
+"""What the classification decoders share: they read the encoder's last map and its first token.
+
+Paper: "Image is First-order Norm+Linear Autoregressive", Appendix B, "Decoders for ImageNet
+classification". What the classifier reads is not printed; the average of the map beside the first
+token is what Mobile-Former's own classifier reads (arXiv 2108.05895), and it meets the published
+sizes.
+
+Legend: N images, the encoder's last map of C x h x w, T tokens of width d, K classes.
+"""
+
+from collections.abc import Sequence
+
+from mmpretrain.models import ClsHead
+from torch import Tensor
+
+
+class Decoder(ClsHead):
+    """A head on ``MobileFormer(with_tokens=True)``, whose (maps, tokens) mmpretrain hands on as is.
+
+    Loss, accuracy and predictions are mmpretrain's. Its keyword arguments are ``loss``, ``topk``,
+    ``cal_acc`` and ``init_cfg``.
+    """
+
+    def forward(self, feats: Sequence) -> Tensor:
+        """(maps, tokens) -> the logits (N, K)."""
+        return self.fc(self.pre_logits(feats))
+
+    def read(self, feats: Sequence) -> tuple[Tensor, Tensor]:
+        """(maps, tokens) -> the last map (N, C, h, w) and the first token (N, d).
+
+        Raises:
+            ValueError: maps alone.
+        """
+        if len(feats) != 2 or isinstance(feats[0], Tensor):
+            raise ValueError(
+                f'{type(self).__name__} reads maps and tokens, and the backbone gives '
+                f'{len(feats)} map(s) alone; set backbone.with_tokens=True'
+            )
+        maps, tokens = feats
+        return maps[-1], tokens[:, 0]

@@ -1,0 +1,101 @@
+"""Mobile-Former in DETR: an encoder, and a decoder of the same kind.
+
+Paper: arXiv 2305.16319, Section 4 ("Object detection") and Appendix; the framework is DETR's
+(arXiv 2005.12872) without its transformer encoder.
+
+Legend: N images of H x W pixels, B blocks of the decoder, Q queries of width D; mask: True =
+padding.
+"""
+
+from mmdet.models import BaseDetector
+from mmdet.structures import OptSampleList, SampleList
+from torch import Tensor
+
+from ..functional import coarser, padding_mask
+from ..layers import MobileFormerDecoder
+from ..registry import MODELS
+
+
+@MODELS.register_module()
+class MobileFormerDETR(BaseDetector):
+    """Detect objects with queries that a Mobile-Former decoder refines from coarse to fine.
+
+    Args:
+        backbone (dict): ``MobileFormer`` with ``out_indices=(2, 4)``, its maps at stride 8 and 16.
+        decoder (dict): Arguments of :class:`~finola_mm.layers.MobileFormerDecoder`: arch,
+            in_channels, num_queries, dropout.
+        bbox_head (dict): ``MobileFormerDETRHead``.
+        train_cfg (dict, optional): The head's, with the ``assigner``; by default DETR's matcher.
+        test_cfg (dict, optional): The head's; by default ``max_per_img`` is the number of queries.
+        data_preprocessor (dict, optional): mmdet's ``DetDataPreprocessor``.
+        init_cfg (dict, optional): mmengine's initialisation.
+
+    Raises:
+        ValueError: more detections an image wanted than there are queries.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        decoder: dict,
+        bbox_head: dict,
+        train_cfg: dict | None = None,
+        test_cfg: dict | None = None,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+    ):
+        super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+        self.backbone = MODELS.build(backbone)
+        self.decoder = MobileFormerDecoder(**decoder)
+        queries = self.decoder.num_queries
+        test_cfg = test_cfg or dict(max_per_img=queries)
+        if test_cfg.get('max_per_img', queries) > queries:
+            raise ValueError(
+                f'test_cfg.max_per_img={test_cfg["max_per_img"]} is more than the {queries} queries'
+                ' of the decoder (decoder.num_queries)'
+            )
+        head = dict(bbox_head, test_cfg=test_cfg, embed_dims=self.decoder.dim)
+        self.bbox_head = MODELS.build(head | dict(train_cfg=train_cfg) if train_cfg else head)
+
+    def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
+        """Images (N, 3, H, W) and their objects to the losses of every block."""
+        queries = self.refine(batch_inputs, batch_data_samples)             # (B, N, Q, D)
+        return self.bbox_head.loss(queries, batch_data_samples)
+
+    def predict(
+        self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
+    ) -> SampleList:
+        """Images (N, 3, H, W) to data samples with ``pred_instances``, by falling score.
+
+        ``rescale``: boxes in the pixels of the image file, not of the resized image.
+        """
+        queries = self.refine(batch_inputs, batch_data_samples)             # (B, N, Q, D)
+        results = self.bbox_head.predict(queries, batch_data_samples, rescale=rescale)
+        return self.add_pred_to_datasample(batch_data_samples, results)
+
+    def _forward(
+        self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None
+    ) -> tuple[Tensor, Tensor]:
+        """mmdet's mode 'tensor': class scores and boxes of every block, see the head's forward."""
+        return self.bbox_head(self.refine(batch_inputs, batch_data_samples))
+
+    def refine(self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None) -> Tensor:
+        """Images (N, 3, H, W) to the queries after every block, (B, N, Q, D)."""
+        padding = self.padding(batch_inputs, batch_data_samples)            # (N, H, W) or None
+        feats = self.extract_feat(batch_inputs, padding)                    # strides 8 and 16
+        return self.decoder(feats, coarser(padding, 8))
+
+    def extract_feat(
+        self, batch_inputs: Tensor, padding: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        """Images (N, 3, H, W) and their mask to the encoder's maps."""
+        return self.backbone(batch_inputs, padding)
+
+    @staticmethod
+    def padding(batch_inputs: Tensor, batch_data_samples: OptSampleList) -> Tensor | None:
+        """Which pixels of the batch belong to no image, (N, H, W); None where all do."""
+        if not batch_data_samples:
+            return None
+        sizes = [sample.img_shape[:2] for sample in batch_data_samples]
+        mask = padding_mask(sizes, batch_inputs.shape[2:])
+        return None if mask is None else mask.to(batch_inputs.device, non_blocking=True)

@@ -1,0 +1,62 @@
+"""What a linear classifier makes of feature vectors, by its exact optimum.
+
+Multinomial logistic regression on standardised features. Unlike a trained probe it sees every
+image once, without augmentation, and needs no schedule: a check of minutes, not the paper's
+linear probing (configs/classification/lin.py).
+
+Legend: M training and N test vectors of D numbers, K classes.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from .knn import check_features
+from .top_accuracy import top_accuracy
+
+
+def linear_accuracy(
+    bank: Tensor,
+    bank_labels: Tensor,
+    queries: Tensor,
+    labels: Tensor,
+    *,
+    penalty: float = 1e-3,
+    max_iter: int = 500,
+) -> tuple[float, float]:
+    """(top-1, top-5) in percent on queries (N, D) of classes (N,), after bank (M, D) of (M,).
+
+    The loss is the mean cross-entropy + penalty / 2 * squared weights, without the biases.
+
+    Raises:
+        ValueError: shapes or labels that do not fit, features that are not finite.
+    """
+    check_features(bank, bank_labels)
+    check_features(queries, labels)
+    std, mean = torch.std_mean(bank, dim=0, correction=0)
+    std = std.clamp(min=1e-6 * max(std.max().item(), 1e-30))  # a channel that never changes
+    num_classes = int(max(bank_labels.max(), labels.max())) + 1
+    weight, bias = fit((bank - mean) / std, bank_labels, num_classes, penalty, max_iter)
+    return top_accuracy((queries - mean) / std @ weight.T + bias, labels)
+
+
+@torch.enable_grad()
+def fit(
+    x: Tensor, y: Tensor, num_classes: int, penalty: float, max_iter: int
+) -> tuple[Tensor, Tensor]:
+    """Weight (K, D) and bias (K,) of the optimum for x (M, D), y (M,), by L-BFGS from zero."""
+    weight = x.new_zeros(num_classes, x.shape[1], requires_grad=True)
+    bias = x.new_zeros(num_classes, requires_grad=True)
+    optimizer = torch.optim.LBFGS(
+        [weight, bias], max_iter=max_iter, tolerance_grad=1e-6, tolerance_change=1e-9,
+        history_size=20, line_search_fn='strong_wolfe',
+    )
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = cross_entropy(x @ weight.T + bias, y) + penalty / 2 * weight.square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return weight.detach(), bias.detach()

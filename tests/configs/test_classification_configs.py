@@ -1,0 +1,203 @@
+"""The classification configs: sizes, settings of Table 13, what is frozen, rates by layer, MoCo."""
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import init_default_scope
+from mmpretrain.registry import MODELS, TRANSFORMS
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from tests.test_layering import run_blocked
+
+ROOT = Path(__file__).parents[2]
+SUFFIXES = ('', '_w1440', '_w720')
+NAMES = ('lin', 'tran1', 'tran1_ft', 'tran4_ft', 'supervised')
+LOW_SHOT = ('lin_1pct', 'lin_10pct', 'tran1_ft_1pct', 'tran1_ft_10pct')
+CONFIGS = [f'classification/{name}{suffix}' for name in NAMES for suffix in SUFFIXES]
+CONFIGS += [f'classification/low_shot/{name}{suffix}' for name in LOW_SHOT for suffix in SUFFIXES]
+DEMOS = [f'demo/cls_{name}' for name in ('lin', 'tran1', 'tran1_ft', 'supervised')]
+MOCO = [f'selfsup/mocov2{suffix}' for suffix in SUFFIXES]
+
+
+@cache
+def load(name):
+    """A config and its model, without values."""
+    cfg = Config.fromfile(ROOT / 'configs' / f'{name}.py')
+    init_default_scope(cfg.default_scope)
+    with torch.device('meta'):
+        return cfg, MODELS.build(cfg.model)
+
+
+def arch(name):
+    return next((suffix[1:] for suffix in SUFFIXES[1:] if name.endswith(suffix)), 'w2880')
+
+
+def test_every_config_is_known():
+    found = {
+        str(path.relative_to(ROOT / 'configs').with_suffix(''))
+        for pattern in ('classification/**/*.py', 'demo/cls_*.py', 'selfsup/mocov2*.py')
+        for path in (ROOT / 'configs').glob(pattern)
+    }
+    assert found == {*CONFIGS, *DEMOS, *MOCO}
+
+
+@pytest.mark.parametrize('name, params, madds', [
+    # M and G at 224 x 224, as counted from the paper's structure; the published figures beside it:
+    ('lin_w720', 5.87, 0.276),       # 5.8 M
+    ('lin_w1440', 13.50, 0.982),     # 14 M
+    ('lin', 28.24, 3.668),           # 28 M
+    ('tran1_w720', 5.92, 0.405),
+    ('tran1_w1440', 14.77, 1.468),
+    ('tran1', 35.43, 5.549),
+    ('tran4_ft_w720', 7.26, 0.709),  # 7 M, 0.7 G
+    ('tran4_ft_w1440', 20.09, 2.597),  # 20 M, 2.6 G
+    ('tran4_ft', 56.70, 9.888),      # 57 M, 9.9 G
+])
+def test_counts(name, params, madds):
+    cfg = load(f'classification/{name}')[0].model
+    with torch.device('meta'):
+        model = MODELS.build(cfg).eval().requires_grad_(False)
+        with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+            assert model(torch.empty(1, 3, 224, 224)).shape == (1, 1000)
+    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(params, abs=0.006)
+    assert counter.get_total_flops() / 2e9 == pytest.approx(madds, rel=0.005)
+
+
+@pytest.mark.parametrize('name', [*CONFIGS, *DEMOS])
+def test_model_and_pipelines_build_and_fit(name):
+    cfg, model = load(name)
+    assert cfg.model.backbone.arch == ('small' if 'demo' in name else arch(name))
+    classes = 12 if 'demo' in name else 1000
+    assert model.head.fc.out_features == classes == model.data_preprocessor.num_classes
+    widths = model.backbone.out[0].out_channels, model.backbone.tokens.shape[1]
+    maps, tokens = torch.empty(2, widths[0], 2, 2), torch.empty(2, 6, widths[1])
+    assert model.head(((maps.to('meta'),), tokens.to('meta'))).shape == (2, classes)
+    for transform in (*cfg.train_pipeline, *cfg.test_pipeline):
+        TRANSFORMS.build(transform)
+    for split, pipeline in (('train', cfg.train_pipeline), ('val', cfg.test_pipeline),
+                            ('test', cfg.test_pipeline)):
+        assert cfg[f'{split}_dataloader'].dataset.dataset.pipeline == pipeline
+
+
+@pytest.mark.parametrize('suffix', SUFFIXES)
+def test_linear_probing_of_table_13(suffix):
+    cfg, model = load(f'classification/lin{suffix}')
+    optimizer = cfg.optim_wrapper.optimizer
+    assert (optimizer.type, optimizer.weight_decay) == ('SGD', 0)
+    assert optimizer.lr == pytest.approx(0.1 * 4096 / 256)
+    assert cfg.train_cfg.max_epochs == 90
+    assert [t.type for t in cfg.train_pipeline] == [
+        'finola_mm.LoadRandomResizedCrop', 'RandomFlip', 'PackInputs'
+    ]
+    assert model.head.norm.affine is False
+    assert cfg.model.backbone.frozen_stages == 5
+
+
+@pytest.mark.parametrize('suffix, width, dropout, erasing', [
+    ('', 768, 0.2, [0.25]), ('_w1440', 384, 0.2, []), ('_w720', 192, 0.1, []),
+])
+@pytest.mark.parametrize('name', ['tran1', 'tran1_ft', 'tran4_ft', 'supervised'])
+def test_the_transformer_decoders_of_table_13(name, suffix, width, dropout, erasing):
+    cfg, model = load(f'classification/{name}{suffix}')
+    steps = {t.type: t for t in cfg.train_pipeline}
+    assert [t.erase_prob for t in cfg.train_pipeline if t.type == 'RandomErasing'] == erasing
+    assert (steps['RandAugment'].magnitude_level, steps['RandAugment'].magnitude_std) == (9, 0.5)
+    assert model.head.embed.out_features == width
+    assert model.head.dropout.p == dropout
+    assert len(model.head.blocks) == (4 if name == 'tran4_ft' else 1)
+    assert cfg.model.head.loss.label_smooth_val == 0.1
+    assert cfg.optim_wrapper.optimizer.weight_decay == 0.1
+    assert cfg.model.backbone.frozen_stages == (5 if name == 'tran1' else -1)
+    if name == 'tran1':
+        assert cfg.optim_wrapper.optimizer.lr == pytest.approx(5e-4 * 4096 / 256)
+        assert cfg.train_cfg.max_epochs == 200
+        assert 'train_cfg' not in cfg.model  # no mixup
+    else:
+        assert cfg.model.train_cfg.augments == [dict(type='Mixup', alpha=0.2)]
+
+
+@pytest.mark.parametrize('name', [*CONFIGS, *MOCO])
+def test_batches_and_schedules_agree(name):
+    """--auto-scale-lr scales from the batch that the learning rate is written for."""
+    cfg, _ = load(name)
+    base = {'lin': 0.1, 'tran1_ft': 5e-4, 'tran4_ft': 5e-4, 'tran1': 5e-4, 'supervised': 2.5e-4,
+            'mocov2': 0.03}
+    family = max((key for key in base if Path(name).name.startswith(key)), key=len)
+    batch = cfg.auto_scale_lr.base_batch_size
+    assert batch == 8 * cfg.train_dataloader.batch_size
+    assert cfg.optim_wrapper.optimizer.lr == pytest.approx(base[family] * batch / 256)
+    *warmup, cosine = cfg.param_scheduler
+    assert [s.end for s in warmup] == ([cosine.begin] if cosine.begin else [])
+    assert cosine.begin + cosine.T_max == cosine.end == cfg.train_cfg.max_epochs
+
+
+@pytest.mark.parametrize('name', [*DEMOS, 'demo/mocov2'])
+def test_demo_batches_agree(name):
+    cfg, _ = load(name)
+    assert cfg.auto_scale_lr.base_batch_size == cfg.train_dataloader.batch_size
+    assert cfg.param_scheduler[-1].end == cfg.train_cfg.max_iters
+
+
+@pytest.mark.parametrize('suffix', SUFFIXES)
+def test_where_fine_tuning_starts(suffix):
+    probe = f'work_dirs/tran1{suffix}'
+    assert load(f'classification/tran1_ft{suffix}')[0].load_from == probe
+    cfg, _ = load(f'classification/tran4_ft{suffix}')
+    assert cfg.load_from is None
+    assert cfg.model.init_cfg == dict(
+        type='finola_mm.Pretrained', checkpoint=probe, allow_missing=True
+    )
+    for share in (1, 10):
+        cfg, _ = load(f'classification/low_shot/tran1_ft_{share}pct{suffix}')
+        assert cfg.load_from is None  # the probe has seen all labels
+        ann_file = cfg.train_dataloader.dataset.dataset.ann_file
+        assert ann_file == f'low_shot/train_{share}pct.txt'
+
+
+def test_learning_rates_fall_by_layer():
+    """Head 1, final convolution 0.75, the twelve blocks 0.75^2 ... 0.75^13, stem and tokens."""
+    cfg, _ = load('classification/tran1_ft_w720')
+    model = MODELS.build(cfg.model)
+    groups = build_optim_wrapper(model, cfg.optim_wrapper.copy()).optimizer.param_groups
+    blocks = ['0.0', '1.0', '1.1', '2.0', '2.1', '2.2', *(f'3.{i}' for i in range(6))]
+    power = {'tokens': 14, 'stem': 14, 'out': 1}
+    power |= {f'stages.{block}': 13 - i for i, block in enumerate(blocks)}
+    seen = set()
+    for group in groups:
+        name = group['param_name']
+        place = next((p for p in power if name.startswith(f'backbone.{p}.')
+                      or name == f'backbone.{p}'), 'head')
+        seen.add(place)
+        assert group['lr'] == pytest.approx(2e-3 * 0.75 ** power.get(place, 0)), name
+        decayed = group['params'][0].ndim > 1 and name != 'backbone.tokens'
+        assert group['weight_decay'] == (0.1 if decayed else 0), name
+    assert seen == {*power, 'head'}
+    assert len(groups) == len(list(model.parameters()))
+
+
+@pytest.mark.parametrize('name', [*MOCO, 'demo/mocov2'])
+def test_mocov2_is_mmpretrains_with_our_encoder(name):
+    cfg, model = load(name)
+    assert model.neck.mlp[0].in_features == model.backbone.out[0].out_channels
+    theirs = Config.fromfile(ROOT / 'configs/selfsup/mocov2.py')._cfg_dict
+    assert [t.type for t in cfg.train_pipeline] == [t.type for t in theirs.train_pipeline]
+    assert cfg.train_dataloader.dataset.dataset.pipeline == cfg.train_pipeline
+    assert cfg.model.queue_len % cfg.auto_scale_lr.base_batch_size == 0
+    for transform in cfg.train_pipeline:
+        TRANSFORMS.build(transform)
+
+
+def test_classification_builds_without_mmdet(project_root):
+    run_blocked("""
+import finola_mm.classification
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmpretrain.registry import MODELS
+init_default_scope('mmpretrain')
+MODELS.build(Config.fromfile('configs/classification/tran1_ft_w720.py').model)
+""", 'mmdet', 'mmcv._ext', 'mmcv.ops')

@@ -1,0 +1,269 @@
+"""Every mistake in a COCO file ends in its own message; a right file, and the shapes', in none."""
+
+import json
+
+import pytest
+from mmengine.config import Config
+from PIL import Image
+
+from finola_mm.engine import AnnotationError, check_data
+from finola_mm.engine.annotation_check import (
+    check_image,
+    find_problems,
+    read_annotations,
+    sample_images,
+)
+
+CLASSES = ('cup', 'dog', 'kite')
+
+
+def right() -> dict:
+    """40 images of 100 x 80, five objects each; ids as in COCO, with gaps."""
+    images = [dict(id=10 + 3 * i, file_name=f'{i}.jpg', width=100, height=80) for i in range(40)]
+    annotations = [
+        dict(id=i, image_id=images[i % 40]['id'], category_id=(1, 2, 5)[i % 3], iscrowd=0,
+             bbox=[1.0 + i / 10, 2.0, 30.0, 40.5], area=900.0, segmentation=[[1, 2, 3, 4, 5, 6]])
+        for i in range(200)
+    ]
+    categories = [dict(id=i, name=name) for i, name in zip((1, 2, 5), CLASSES, strict=True)]
+    return dict(images=images, annotations=annotations, categories=categories)
+
+
+def texts(content, classes=CLASSES, fatal=True):
+    return [p.text for p in find_problems(content, classes) if p.fatal == fatal]
+
+
+def test_a_right_file_has_no_problem():
+    assert list(find_problems(right(), CLASSES)) == []
+
+
+def change(records, field, function):
+    """A function that changes one field of the records of a content."""
+    def apply(content):
+        for record in content[records]:
+            record[field] = function(record[field])
+    return apply
+
+
+def set_first(records, number=1, **fields):
+    def apply(content):
+        for record in content[records][:number]:
+            record.update(fields)
+    return apply
+
+
+MISTAKES = {
+    'duplicate image': (set_first('images', 2, id=10), '2 images have the id 10'),
+    'duplicate annotation': (set_first('annotations', 2, id=7), '3 annotations have the id 7'),
+    'duplicate category': (set_first('categories', 2, id=2), '2 categories have the id 2'),
+    'two categories of a name': (set_first('categories', 2, name='cup'), "have the name 'cup'"),
+    'two records of a file': (set_first('images', 2, file_name='1.jpg'), "file_name '1.jpg'"),
+    'categories off by one': (
+        change('annotations', 'category_id', lambda i: i - 1), 'fit with 1 added: mend'),
+    'categories off by one, up': (
+        change('annotations', 'category_id', lambda i: i + 1), 'fit with 1 subtracted: mend'),
+    'categories as text': (change('annotations', 'category_id', str), 'fit as numbers'),
+    'images off by one': (change('annotations', 'image_id', lambda i: i - 1), 'fit with 1 added'),
+    'images as text': (change('images', 'id', str), 'fit as text: mend every image_id'),
+    'unknown category': (
+        set_first('annotations', category_id=77), '1 of 200 annotations have a category_id .*77'),
+    'unknown image': (set_first('annotations', image_id=11), 'Remove them, or add their images'),
+    'corners': (
+        change('annotations', 'bbox', lambda b: [b[0] + 40, 30, b[0] + 60, 79]), 'as x1, y1, x2'),
+    'fractions': (change('annotations', 'bbox', lambda b: [0.1, 0.2, 0.3, 0.4]), 'fractions'),
+    'outside': (
+        set_first('annotations', 3, bbox=[101, 2, 30, 40]),
+        r'3 of 200 boxes have no area .*annotation 0: \[101.0, 2.0, 30.0, 40.0\] .* of 100 x 80'),
+    'over the edge': (
+        set_first('annotations', 3, bbox=[90, 2, 30, 40]), '3 of 200 boxes reach beyond'),
+    'no area': (set_first('annotations', 3, area=0), 'no area'),
+    'thin': (set_first('annotations', 3, bbox=[1, 1, 0.5, 9]), 'below 1 pixel'),
+    'three numbers': (set_first('annotations', bbox=[1, 2, 3]), r'annotation 0 has the bbox \[1, '),
+    'no number': (set_first('annotations', bbox=[1, 2, 3, float('nan')]), 'four finite numbers'),
+    'text': (set_first('annotations', bbox='1 2 3 4'), 'four finite numbers'),
+}
+
+
+@pytest.mark.parametrize('mistake', MISTAKES)
+def test_each_mistake_is_named(mistake):
+    make, seen = MISTAKES[mistake]
+    content = right()
+    make(content)
+    found = texts(content)
+    with pytest.raises(AnnotationError, match=seen):
+        raise AnnotationError('\n'.join(found))
+
+
+@pytest.mark.parametrize(
+    ('classes', 'seen'),
+    [
+        (('cup', 'dog', 'kite', 'cat'), "1 of the 4 classes .*not in the file: 'cat'.*'kite'"),
+        (('Cup', 'Dog', 'Kite'), '3 of the 3 classes'),
+        (('dog', 'cup', 'kite'), 'another order'),
+        ('cup', 'not a tuple'),
+    ],
+)
+def test_classes(classes, seen):
+    with pytest.raises(AnnotationError, match=seen):
+        raise AnnotationError('\n'.join(texts(right(), classes)))
+
+
+def test_what_is_tolerated_is_said():
+    content = right()
+    set_first('annotations', 2, bbox=[1, 1, 0.5, 9])(content)  # 1 % of them
+    assert not texts(content)
+    (said,) = texts(content, fatal=False)
+    assert said.startswith('2 of 200 boxes have no area')
+    assert not texts(right(), CLASSES[:2])
+    (said,) = texts(right(), CLASSES[:2], fatal=False)
+    assert said.startswith('1 categories are no classes of the config') and "'kite'" in said
+
+
+def test_edges_may_be_rounded():
+    content = right()
+    change('annotations', 'bbox', lambda b: [-0.4, -0.4, 101.2, 81.2])(content)
+    assert list(find_problems(content, CLASSES)) == []
+
+
+def test_no_annotations_at_all():
+    content = right()
+    content['annotations'] = []
+    assert texts(content) == ['there is no object of any class among 0 annotations']
+
+
+# ------------------------------------------------------------------------------------- files
+@pytest.mark.parametrize(
+    ('text', 'seen'),
+    [
+        (json.dumps(right())[:5000], 'is no JSON: .*near .*cut off'),
+        ('', 'is no JSON'),
+        (b'\xff\xfe\x00', 'UTF-8'),
+        ('[1, 2]', 'it holds a list'),
+        ('{"images": [], "annotations": []}', r"it holds \['annotations', 'images'\]"),
+        (json.dumps(dict(right(), images=[dict(id=1, file_name='a.jpg', width=1)])),
+         r'images\[0\] has no height'),
+        (json.dumps(dict(right(), annotations=[dict(id=1)])), 'no image_id, category_id, bbox'),
+    ],
+)
+def test_what_is_no_annotation_file(tmp_path, text, seen):
+    file = tmp_path / 'a.json'
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(AnnotationError, match=seen):
+        read_annotations(file)
+
+
+def test_only_polygons_are_left_out(tmp_path):
+    """Also where they are nested, spaced, last, empty, or only quoted in a name."""
+    content = right()
+    rle = dict(counts=[1, 2], size=[80, 100])
+    for i, value in enumerate(([[1.5e-3, 2]], [[1], [2, 3]], [], rle)):
+        content['annotations'][i]['segmentation'] = value
+    content['images'][0]['file_name'] = '"segmentation": [[1, 2]], "x.jpg'
+    file = tmp_path / 'a.json'
+    for indent in (None, 2):
+        file.write_text(json.dumps(content, indent=indent))
+        read = read_annotations(file)
+        for record in (*content['annotations'], *read['annotations']):
+            record.pop('segmentation', None)
+        assert read == content
+
+
+@pytest.fixture
+def coco(tmp_path):
+    """The right file with its images, as data/coco lies on disk."""
+    content = right()
+    for split in ('train', 'val'):
+        (tmp_path / f'{split}2017').mkdir()
+        for image in content['images']:
+            Image.new('RGB', (100, 80)).save(tmp_path / f'{split}2017' / image['file_name'])
+        file = tmp_path / 'annotations' / f'instances_{split}2017.json'
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps(content))
+    return tmp_path
+
+
+def test_image_files(coco):
+    images, folder = right()['images'], coco / 'train2017'
+    assert not list(sample_images(images, folder))
+    (folder / '0.jpg').unlink()
+    (folder / '4.jpg').write_text('no image')
+    Image.new('RGB', (50, 40)).save(folder / '8.jpg')
+    turned = Image.Exif()
+    turned[274] = 6
+    Image.new('RGB', (100, 80)).save(folder / '12.jpg', exif=turned)
+    (problem,) = sample_images(images, folder)
+    assert problem.fatal and problem.text.startswith('4 of 40 images')
+    told = [check_image(image, folder) for image in images[:13:4]]
+    for text, seen in zip(told, ('is missing', 'cannot be read', 'is 50 x 40, and',
+                                 'is 80 x 100, turned by its EXIF orientation'), strict=True):
+        assert seen in text
+    assert not next(sample_images(images, folder, tolerated=0.1)).fatal
+    assert not list(sample_images(images[1:4], folder))
+
+
+def config(root, **inner) -> Config:
+    def loader(split):
+        return dict(dataset=dict(type='finola_mm.SeededDataset', dataset=dict(
+            type='CocoDataset', data_root=str(root), data_prefix=dict(img=f'{split}2017'),
+            ann_file=f'annotations/instances_{split}2017.json', metainfo=dict(classes=CLASSES),
+            test_mode=split == 'val', **inner)))
+    return Config(dict(
+        default_scope='mmdet', model=dict(bbox_head=dict(num_classes=3)),
+        train_dataloader=loader('train'), val_dataloader=loader('val'),
+        val_evaluator=dict(ann_file=f'{root}/annotations/instances_val2017.json')))
+
+
+def test_a_config_with_right_data_passes(coco):
+    check_data(config(coco))
+
+
+@pytest.mark.parametrize(
+    ('option', 'value', 'seen'),
+    [
+        ('train_dataloader.dataset.dataset.metainfo', None, 'the train data .*77 of the 80 class'),
+        ('model.bbox_head.num_classes', 80, 'num_classes=80 .* 3 classes: set'),
+        ('model.bbox_head', [dict(num_classes=3), dict(num_classes=4)], 'num_classes=4'),
+        ('val_evaluator.ann_file', 'other.json', 'the val data .*another file, other.json'),
+    ],
+)
+def test_a_config_that_does_not_fit(coco, option, value, seen):
+    cfg = config(coco)
+    cfg.merge_from_dict({option: value})
+    with pytest.raises(AnnotationError, match=f'(?s){seen}'):
+        check_data(cfg)
+
+
+def test_no_image_of_an_evaluation_may_be_missing(coco):
+    cfg = config(coco)
+    for split in ('train', 'val'):
+        content = right()
+        content['images'] += [dict(content['images'][0], id=1000 + i, file_name=f'0{i}.jpg')
+                              for i in range(160)]
+        for i in range(160):
+            Image.new('RGB', (100, 80)).save(coco / f'{split}2017' / f'0{i}.jpg')
+        file = coco / 'annotations' / f'instances_{split}2017.json'
+        file.write_text(json.dumps(content))
+        (coco / f'{split}2017' / '2.jpg').unlink()  # one of the 100 that are looked at
+    check_data(cfg, ['train'])
+    with pytest.raises(AnnotationError, match='1 of 100 images'):
+        check_data(cfg, ['val'])
+
+
+def test_a_server_keeps_the_annotations(coco):
+    cfg = config(coco)
+    file = coco / 'annotations' / 'instances_val2017.json'
+    file.write_text(json.dumps(dict(right(), annotations=[])))
+    with pytest.raises(AnnotationError, match='no object of any class'):
+        check_data(cfg, ['val'])
+    cfg.val_evaluator.format_only = True
+    check_data(cfg, ['val'])
+
+
+def test_one_process_reads_for_all(coco, monkeypatch):
+    cfg = config(coco)
+    (coco / 'annotations' / 'instances_train2017.json').write_text('{')
+    monkeypatch.setenv('RANK', '1')
+    check_data(cfg)
+    monkeypatch.setenv('RANK', '0')
+    with pytest.raises(AnnotationError):
+        check_data(cfg)

@@ -1,0 +1,82 @@
+"""tools/misc/check_coco.py on a small folder that is right, then wrong in several ways."""
+
+import importlib.util
+import json
+
+import pytest
+from PIL import Image
+
+
+@pytest.fixture
+def check(project_root, capsys):
+    """Run the tool; -> (exit status, what it printed)."""
+    spec = importlib.util.spec_from_file_location('check_coco', 'tools/misc/check_coco.py')
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+
+    def run(*args):
+        with pytest.raises(SystemExit) as stop:
+            tool.main([str(arg) for arg in args])
+        code = stop.value.code
+        return code, capsys.readouterr().out
+    return run
+
+
+@pytest.fixture
+def coco(tmp_path):
+    """(annotation file, image folder): four images, a cup in three of them, one a crowd."""
+    folder = tmp_path / 'val2017'
+    folder.mkdir()
+    for i in range(4):
+        Image.effect_noise((60, 40), 50).save(folder / f'{i}.jpg')
+    content = dict(
+        images=[dict(id=i, file_name=f'{i}.jpg', width=60, height=40) for i in range(4)],
+        annotations=[dict(id=i, image_id=i, category_id=3, bbox=[1, 1, 9, 9], area=81,
+                          iscrowd=int(i == 2)) for i in range(3)],
+        categories=[dict(id=3, name='cup')])
+    file = tmp_path / 'annotations' / 'instances_val2017.json'
+    file.parent.mkdir()
+    file.write_text(json.dumps(content))
+    return file, folder
+
+
+def test_all_is_well(check, coco):
+    code, said = check(*coco, '--decode')
+    assert code == 0
+    assert '4 images, 1 of them without objects; 3 objects, 1 of them crowds' in said
+    assert 'nothing is wrong' in said
+    assert "metainfo=dict(classes=('cup',))" in said
+
+
+def test_every_image_is_looked_at(check, coco):
+    file, folder = coco
+    (folder / '1.jpg').unlink()
+    (folder / '3.jpg').write_bytes((folder / '3.jpg').read_bytes()[:-300])
+    code, said = check(*coco)
+    assert code == 1 and '1.jpg is missing' in said and '3.jpg' not in said
+    code, said = check(*coco, '--decode', '--show', 1)
+    assert code == 1 and 'and 1 more images' in said
+    assert '3.jpg cannot be decoded (image file is truncated' in check(*coco, '--decode')[1]
+
+
+def test_what_is_wrong_in_the_file(check, coco):
+    file, _ = coco
+    file.write_text(file.read_text().replace('"category_id": 3', '"category_id": 2'))
+    code, said = check(*coco)
+    assert code == 1 and 'WRONG: 3 of 3 annotations have a category_id' in said
+    file.write_text('{')
+    assert check(*coco)[0].startswith('check_coco: ') and 'no JSON' in check(*coco)[0]
+
+
+def test_a_config(check, coco):
+    file, _ = coco
+    root = f'val_dataloader.dataset.data_root={file.parent.parent}'
+    code, said = check('configs/det/dino_mf.py', '--splits', 'val', '--cfg-options', root)
+    assert code == 1 and '79 of the 80 classes' in said
+    code = check('configs/selfsup/masked_finola_b.py')[0]
+    assert 'names no local COCO file for train, val' in code
+
+
+@pytest.mark.parametrize('args', [['a.json'], ['a.py', 'folder']])
+def test_half_a_question(check, args):
+    assert check(*args)[0] == 2

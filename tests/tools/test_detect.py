@@ -1,0 +1,124 @@
+"""Drawing what a detector finds and where its queries look; mmdet's inferencer on our configs."""
+
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+import torch
+from mmdet.apis import DetInferencer
+from mmengine.config import Config
+from mmengine.hub import get_config
+from PIL import Image
+
+from tests.tools import small_detector
+
+
+@pytest.fixture
+def tool(project_root):
+    """name -> the script tools/visualization/name.py as a module."""
+    def load(name):
+        spec = importlib.util.spec_from_file_location(name, f'tools/visualization/{name}.py')
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+    return load
+
+
+@pytest.fixture
+def setting(project_root, tmp_path):
+    """(checkpoint, folder of two images, --cfg-options)"""
+    checkpoint = small_detector.write_checkpoint(tmp_path / 'small.pth')
+    scenes = small_detector.write_scenes(tmp_path / 'coco')
+    for i in (2, 3):
+        (scenes / 'val2017' / f'{i}.jpg').unlink()
+    options = ['--cfg-options', *small_detector.MODEL, *small_detector.data_options(scenes)]
+    return checkpoint, scenes / 'val2017', options
+
+
+def test_detect(tool, setting, tmp_path):
+    checkpoint, folder, options = setting
+    out = tmp_path / 'out'
+    arguments = [small_detector.CONFIG, str(checkpoint), str(folder), '--out', str(out), *options]
+    tool('detect').main(arguments)
+    for name in ('0', '1'):
+        found = json.loads((out / 'preds' / f'{name}.json').read_text())
+        assert len(found['bboxes']) == len(found['scores']) == 8
+        boxes = np.array(found['bboxes'])
+        assert (boxes >= 0).all() and (boxes[:, ::2] <= 80).all() and (boxes[:, 1::2] <= 60).all()
+        assert Image.open(out / 'vis' / f'{name}.jpg').size == (80, 60)
+    with pytest.raises(SystemExit, match='not empty'):
+        tool('detect').main(arguments)
+
+
+def test_detect_refuses(tool, setting, tmp_path):
+    checkpoint, folder, options = setting
+    detect = tool('detect').main
+    out = ['--out', str(tmp_path / 'out'), *options]
+    with pytest.raises(SystemExit, match='no image or folder'):
+        detect([small_detector.CONFIG, str(checkpoint), 'nowhere', *out])
+    with pytest.raises(SystemExit, match='more than once, such as 0.jpg'):
+        detect([small_detector.CONFIG, str(checkpoint), str(folder), f'{folder}/0.jpg', *out])
+    with pytest.raises(SystemExit, match='no checkpoint'):
+        detect([small_detector.CONFIG, 'none.pth', str(folder), *out])
+
+
+@pytest.mark.parametrize('by', ['file', 'name'])
+def test_the_host_inferencer(project_root, tmp_path, by):
+    """As mmdet's users call it. A name in MMEngine's sense: it holds wherever one stands."""
+    config = small_detector.CONFIG
+    checkpoint = small_detector.write_checkpoint(tmp_path / 'demo.pth', ())
+    folder = small_detector.write_scenes(tmp_path / 'coco') / 'val2017'
+    model = config if by == 'file' else get_config(config.replace('configs/', 'finola_mm::'))
+    inferencer = DetInferencer(model, str(checkpoint), show_progress=False)
+    (found,) = inferencer(str(folder / '0.jpg'))['predictions']
+    assert len(found['scores']) == 25
+    (box, *_) = found['bboxes']
+    assert 0 <= box[0] <= box[2] <= 80 and 0 <= box[1] <= box[3] <= 60
+
+
+def test_attention(tool, setting, tmp_path, monkeypatch):
+    """Weights are averages of softmaxes over the map, and those of Mobile->Former's own layer."""
+    checkpoint, folder, options = setting
+    attention = tool('attention')
+    out = tmp_path / 'attention.png'
+    maps = []
+    watch = attention.watch
+    monkeypatch.setattr(attention, 'watch', lambda block: maps.append(watch(block)) or maps[-1])
+    attention.main([small_detector.CONFIG, str(checkpoint), str(folder / '0.jpg'), '--out',
+                    str(out), '--queries', '4', '--stride', '8', *options])
+    ((seen,),) = maps
+    assert seen.shape[:2] == (1, 8)
+    torch.testing.assert_close(seen.sum((2, 3)), torch.ones(1, 8))
+    picture = Image.open(out)
+    width, height = seen.shape[3] * 8, seen.shape[2] * 8        # of a cell, rounded up
+    assert picture.width // 3 in range(width - 7, width + 1)
+    assert picture.height // 2 in range(height - 7, height + 1)
+    with pytest.raises(SystemExit):
+        attention.main([small_detector.CONFIG, 'x.pth', 'no.jpg', '--out', str(out)])
+
+
+def test_attention_is_what_the_layer_reads(tool, setting):
+    """What the fused attention reads is what these weights would have it read."""
+    checkpoint, folder, _ = setting
+    attention = tool('attention')
+    cfg = Config.fromfile(small_detector.CONFIG)
+    cfg.model.decoder.update(arch=(1, 1, 1), dim=32, heads=1, hidden=32, num_queries=8)
+    cfg.model.test_cfg.max_per_img = 8
+    model = attention.load_model(cfg, str(checkpoint))
+    batch = attention.load_image(model, cfg, str(folder / '0.jpg'))
+    block, read = model.decoder.scales[1][0], []
+    layer = block.to_former.attention
+
+    def record(layer, args, kwargs, output):
+        if not kwargs['need_weights']:
+            read.append((args, output))
+
+    layer.register_forward_hook(record, with_kwargs=True)
+    seen = attention.watch(block)
+    with torch.no_grad():
+        model(**batch, mode='tensor')
+        (args, (output, _)), (weights,) = read[0], seen
+        values = torch.nn.functional.linear(
+            args[2], layer.in_proj_weight[64:], layer.in_proj_bias[64:])     # (1, HW, 32)
+        torch.testing.assert_close(layer.out_proj(weights.flatten(2) @ values), output)

@@ -1,0 +1,127 @@
+"""ONNX files of an encoder and a detector against PyTorch; what cannot be exported says so."""
+
+import importlib.util
+import json
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from mmdet.structures import DetDataSample
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+
+from tests.tools import small_detector
+
+
+@pytest.fixture
+def export(project_root):
+    """tools/deployment/export_onnx.py as a module."""
+    spec = importlib.util.spec_from_file_location('export', 'tools/deployment/export_onnx.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def checkpoint(project_root, tmp_path):
+    return small_detector.write_checkpoint(tmp_path / 'small.pth')
+
+
+@pytest.fixture
+def detector(checkpoint):
+    """The same detector in PyTorch."""
+    cfg = Config.fromfile(small_detector.CONFIG)
+    cfg.model.decoder.update(arch=(1, 1, 1), dim=32, heads=4, hidden=32, num_queries=8)
+    cfg.model.test_cfg.max_per_img = 8
+    init_default_scope('mmdet')
+    model = MODELS.build(cfg.model)
+    model.load_state_dict(torch.load(checkpoint, weights_only=True)['state_dict'])
+    return model.eval()
+
+
+def run(file, images):
+    session = onnxruntime.InferenceSession(str(file), providers=['CPUExecutionProvider'])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(None, {'images': images}), strict=True))
+
+
+def random_images(*shape):
+    return np.random.default_rng(0).uniform(0, 255, shape).astype(np.float32)
+
+
+def normalised(model, images):
+    mean, std = model.data_preprocessor.mean, model.data_preprocessor.std
+    return (torch.from_numpy(images) - mean) / std
+
+
+def test_encoder_of_any_size(export, checkpoint, detector, tmp_path):
+    out = tmp_path / 'encoder.onnx'
+    export.main([small_detector.CONFIG, str(checkpoint), str(out), '--part', 'encoder',
+                 '--batch', '2', '--cfg-options', *small_detector.MODEL])
+    onnx.checker.check_model(str(out))
+    assert [p for p in tmp_path.iterdir() if 'part' in p.name] == []
+    for height, width in ((33, 70), (128, 97)):
+        images = random_images(2, 3, height, width)
+        found = run(out, images)
+        assert list(found) == ['stage3', 'out']
+        with torch.no_grad():
+            maps = detector.backbone(normalised(detector, images))
+        for a, b in zip(found.values(), maps, strict=True):
+            torch.testing.assert_close(torch.from_numpy(a), b, rtol=1e-4, atol=1e-5)
+
+
+def test_detector(export, checkpoint, detector, tmp_path):
+    """What the file gives, sorted by score, is what mmdet's post-processing gives."""
+    out = tmp_path / 'detector.onnx'
+    export.main([small_detector.CONFIG, str(checkpoint), str(out), '--batch', '1', '--size', '61',
+                 '83', '--cfg-options', *small_detector.MODEL])
+    props = {p.key: p.value for p in onnx.load(str(out)).metadata_props}
+    assert json.loads(props['classes'])[:2] == ['ball', 'cat']
+    images = random_images(1, 3, 61, 83)
+    found = {name: torch.from_numpy(value[0]) for name, value in run(out, images).items()}
+    meta = dict(img_shape=(61, 83), ori_shape=(61, 83), scale_factor=(1.0, 1.0),
+                batch_input_shape=(61, 83), img_path='x')
+    sample = DetDataSample(metainfo=meta)
+    with torch.no_grad():
+        (result,) = detector(normalised(detector, images), [sample], mode='predict')
+    wanted = result.pred_instances
+    order = found['scores'].argsort(descending=True)
+    torch.testing.assert_close(found['scores'][order], wanted.scores)
+    # Queries of nearly the same score may change places.
+    distance = torch.cdist(found['boxes'], wanted.bboxes)
+    assert distance.amin(0).max() < 1e-2 and distance.amin(1).max() < 1e-2
+    assert sorted(found['labels'].tolist()) == sorted(wanted.labels.tolist())
+
+
+def test_what_cannot_be_exported(export, checkpoint, tmp_path):
+    out = str(tmp_path / 'x.onnx')
+    with pytest.raises(SystemExit, match='only finola_mm.MobileFormerDETR .* RetinaNet; its enc'):
+        export.main(['configs/det/retinanet_mf.py', str(checkpoint), out, '--part', 'detector'])
+    with pytest.raises(SystemExit, match='no checkpoint'):
+        export.main([small_detector.CONFIG, 'none.pth', out])
+    for wrong in (['x.onnx', '--size', '20', '64'], ['x.pb'], ['x.onnx', '--batch', '0']):
+        with pytest.raises(SystemExit):
+            export.main([small_detector.CONFIG, str(checkpoint), *wrong])
+    (tmp_path / 'x.onnx').write_text('mine')
+    with pytest.raises(SystemExit):
+        export.main([small_detector.CONFIG, str(checkpoint), out])
+    assert (tmp_path / 'x.onnx').read_text() == 'mine'
+
+
+def test_a_wrong_graph_is_not_written(export, checkpoint, tmp_path, monkeypatch):
+    """The comparison sees it, and leaves no file."""
+    class Program:
+        class model:
+            metadata_props = {}
+
+        def save(self, path, external_data):
+            path.write_bytes(b'graph')
+
+    monkeypatch.setattr(export, 'export', lambda *_: Program())
+    monkeypatch.setattr(export, 'largest_difference', lambda *_: 0.1)
+    with pytest.raises(SystemExit, match='off by 1.0e-01'):
+        export.main([small_detector.CONFIG, str(checkpoint), str(tmp_path / 'x.onnx'),
+                     '--cfg-options', *small_detector.MODEL])
+    assert not list(tmp_path.glob('*onnx*'))

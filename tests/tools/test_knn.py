@@ -1,0 +1,118 @@
+"""The tool on plain coloured images, whose features are computed here without its pipeline."""
+
+import json
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from PIL import Image
+
+import finola_mm.selfsup  # noqa: F401
+from finola_mm import MobileFormer
+from finola_mm.functional import knn_accuracy, linear_accuracy
+from finola_mm.registry import MODELS
+
+SIZE = 64
+NAMES = ('blue', 'green', 'red')
+
+
+def colour(label, i, split):
+    """A dark shade of each class's colour: hard enough for an untrained encoder to err."""
+    shade = [60 + 17 * i + 5 * (split == 'val')] * 3
+    shade[2 - label] += 4 + 9 * i
+    return tuple(shade)
+
+
+@pytest.fixture(scope='module')
+def images(tmp_path_factory):
+    root = tmp_path_factory.mktemp('shades')
+    for split, count in (('train', 5), ('val', 4)):
+        for label, name in enumerate(NAMES):
+            (root / split / name).mkdir(parents=True)
+            for i in range(count):
+                picture = Image.new('RGB', (70, SIZE), colour(label, i, split))
+                picture.save(root / split / name / f'{i}.png')
+    return root
+
+
+@pytest.fixture
+def run(project_root, run_analysis, images, tmp_path):
+    """(arguments) -> (accuracies, what was printed), and the model whose file is model.pth."""
+    cfg = Config.fromfile('configs/demo/masked_finola_b.py')
+    init_default_scope(cfg.default_scope)
+    for split in ('train', 'val'):
+        loader = cfg[f'{split}_dataloader']
+        loader.update(batch_size=4, num_workers=0, persistent_workers=False)
+        loader.dataset.dataset.data_root = str(images)
+    for transform in cfg.val_dataloader.dataset.dataset.pipeline:
+        transform.update({key: SIZE for key in {'scale', 'crop_size'} & set(transform)})
+    cfg.model.upsampler.depth = 1
+    cfg.dump(tmp_path / 'config.py')
+    torch.manual_seed(3)
+    model = MODELS.build(cfg.model)
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'model.pth')
+
+    def call(*args, file='model.pth'):
+        out = tmp_path / 'out.json'
+        printed = run_analysis('knn', tmp_path / 'config.py', tmp_path / file, '--out', out, *args)
+        return json.loads(out.read_text()), printed
+    call.model = model
+    return call
+
+
+def features(encoder, split, count):
+    """(features, labels) of the first ``count`` images of each class."""
+    labels = torch.arange(3).repeat_interleave(count)
+    shades = [colour(label, i, split) for label in range(3) for i in range(count)]
+    mean, std = torch.tensor([123.675, 116.28, 103.53]), torch.tensor([58.395, 57.12, 57.375])
+    plain = ((torch.tensor(shades) - mean) / std)[:, :, None, None].expand(-1, -1, SIZE, SIZE)
+    with torch.no_grad():
+        (last,) = encoder.eval()(plain)
+    return last.mean((2, 3)), labels
+
+
+def test_against_features_computed_here(run):
+    found, printed = run('--k', '1', '4', '15', '--linear', '--random', '--temperature', '0.2')
+    torch.manual_seed(0)
+    for name, encoder in (('model.pth', run.model.backbone), ('random', MobileFormer('small'))):
+        known, asked = features(encoder, 'train', 5), features(encoder, 'val', 4)
+        expected = knn_accuracy(*known, *asked, ks=(1, 4, 15), temperature=0.2)
+        for k, accuracy in expected.items():
+            assert found[name][f'k = {k}'] == pytest.approx(accuracy)
+        assert found[name]['linear'] == pytest.approx(linear_accuracy(*known, *asked))
+    assert '| encoder | k = 1 | k = 4 | k = 15 | linear |' in printed
+    assert found['random'] != found['model.pth']
+
+
+def test_a_part_of_the_bank(run):
+    """Every class gives two of its five images."""
+    found, _ = run('--images', '6')
+    assert list(found['model.pth']) == ['k = 1']  # the bank is too small for 10
+    known, asked = features(run.model.backbone, 'train', 5), features(run.model.backbone, 'val', 4)
+    index = [0, 2, 5, 7, 10, 12]
+    expected = knn_accuracy(known[0][index], known[1][index], *asked, ks=(1,))
+    assert found['model.pth']['k = 1'] == pytest.approx(expected[1])
+
+
+def test_an_encoder_alone(run, tmp_path):
+    torch.save(run.model.backbone.state_dict(), tmp_path / 'encoder.pth')
+    alone, whole = run('--k', '3', file='encoder.pth')[0], run('--k', '3')[0]
+    assert alone['encoder.pth'] == whole['model.pth']
+
+
+@pytest.mark.parametrize('args, message', [
+    (['--k', '16'], 'k = 16 neighbours of a bank of 15; use 1 to 15'),
+    (['--images', '0'], '--images 0: expected 1 or more'),
+    (['--cfg-options', 'val_dataloader.dataset.dataset.data_prefix=val/red'],
+     'the validation images have no labels'),
+])
+def test_one_message(run, args, message):
+    with pytest.raises(SystemExit, match=f'^knn: .*{message}'):
+        run(*args)
+
+
+def test_another_encoder(run, tmp_path):
+    torch.save(MobileFormer('w720').state_dict(), tmp_path / 'other.pth')
+    with pytest.raises(SystemExit, match='^knn: .*does not fit this MobileFormer'):
+        run('--k', '3', file='other.pth')

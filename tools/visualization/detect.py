@@ -1,0 +1,98 @@
+"""Detect objects in images of your own, and draw them.
+
+    python tools/visualization/detect.py CONFIG CHECKPOINT PICTURES... --out DIR
+
+PICTURES are files and folders, of which every image counts. DIR/vis gets a drawing of each,
+DIR/preds a JSON file with its boxes (x1, y1, x2, y2 in pixels), scores and labels; only objects
+from --score on are drawn, the files have all. Any detector of mmdet works: this is its
+DetInferencer, with weights read without running code in the file, and complaints where one is
+missing, and with the class names of the config.
+"""
+
+import argparse
+from collections import Counter
+from pathlib import Path
+
+from mmdet.apis import DetInferencer
+from mmengine.config import DictAction
+from mmengine.registry import DATASETS, init_default_scope
+
+from finola_mm.engine import find_checkpoint, load_config, load_weights
+from finola_mm.selfsup.inference import find_images
+
+
+class CheckedInferencer(DetInferencer):
+    """mmdet's, with our strict way to read weights; ``checkpoint`` is a file."""
+
+    def __init__(self, cfg, checkpoint: str):
+        self.checkpoint = checkpoint
+        super().__init__(model=cfg, scope=cfg.get('default_scope', 'mmdet'))
+
+    def _load_weights_to_model(self, model, checkpoint, cfg):
+        load_weights(model, self.checkpoint, allow_unused=False)
+        data = dict(cfg.test_dataloader.dataset, lazy_init=True)
+        model.dataset_meta = dict(DATASETS.build(data).metainfo)
+        # A palette of other classes would leave some of these without a colour.
+        if len(model.dataset_meta.get('palette', ())) < len(model.dataset_meta['classes']):
+            model.dataset_meta['palette'] = 'random'
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Detect objects in images and draw them')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file, or a work directory for its last one')
+    parser.add_argument('images', nargs='+', metavar='PICTURES', help='image files and folders')
+    parser.add_argument('--out', required=True, help='folder to make')
+    parser.add_argument(
+        '--score', type=float, default=0.3, help='least score to be drawn; default: %(default)s')
+    parser.add_argument('--batch-size', type=int, default=1, help='default: %(default)s')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction,
+        help='settings to change, key=value; nested: a.b=1; lists: a="[1,2]"')
+    args = parser.parse_args(argv)
+    if not 0 <= args.score <= 1:
+        parser.error(f'--score must lie between 0 and 1, got {args.score}')
+    if args.batch_size < 1:
+        parser.error(f'--batch-size must be at least 1, got {args.batch_size}')
+    return args
+
+
+def check_names(files: list[Path], out: str) -> None:
+    """Refuse what would overwrite a drawing: the host names them by the image's name alone."""
+    if Path(out).exists() and any(Path(out).iterdir()):
+        raise ValueError(f'--out {out} is not empty; choose another folder')
+    for kind, names in (('drawing', [f.name for f in files]), ('JSON', [f.stem for f in files])):
+        twice = [name for name, number in Counter(names).items() if number > 1]
+        if twice:
+            raise ValueError(
+                f'{len(twice)} names occur more than once, such as {twice[0]}, and each {kind} '
+                'has the name of its image: detect in one folder at a time')
+
+
+def detect(args: argparse.Namespace) -> None:
+    cfg = load_config(args.config, options=args.cfg_options)
+    files = find_images(args.images)
+    check_names(files, args.out)
+    checkpoint = find_checkpoint(args.checkpoint)
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    inferencer = CheckedInferencer(cfg, checkpoint)
+    inferencer(
+        [str(file) for file in files],
+        batch_size=args.batch_size,
+        out_dir=args.out,
+        pred_score_thr=args.score,
+        no_save_pred=False,
+    )
+    print(f'{args.out}: vis and preds of {len(files)} images')
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    try:
+        detect(args)
+    except (FileNotFoundError, ValueError) as error:
+        raise SystemExit(f'detect: {error}') from None
+
+
+if __name__ == '__main__':
+    main()
