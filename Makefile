@@ -38,4 +38,3 @@ bench: setup
 
 study: setup
 	@$(RUN) studies/study.py reconstruction $(ARGS)
-	@$(RUN) studies/report.py

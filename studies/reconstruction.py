@@ -38,7 +38,7 @@ VARIANTS = {
     'q repeated': {'model.neck.step': 'repeat'},
     'q repeated, as many parameters': {'model.neck.step': 'repeat_matched'},
 }
-# Codes of as many numbers, fitted to the same images: tools/analysis/latent_baselines.py
+# Codes of as many numbers, fitted to the same files: tools/analysis/latent_baselines.py
 LATENTS = (64, 128, 256, 512)
 BASELINES = [
     f'{method}, {k} numbers'

@@ -1,6 +1,6 @@
 """Write the tables of docs/results.md from what the studies measured.
 
-    python studies/report.py             rewrite them: the last step of make study
+    python studies/report.py             rewrite them; studies/study.py does so after every run
     python studies/report.py --check     only say whether they are up to date
 
 A table stands between the two marks of its study in docs/results.md; nothing else is touched.
@@ -49,7 +49,7 @@ def cell(rows: dict, variant: str, data: str, steps: int) -> str:
         return NOT_RUN
     values = [float(row['psnr']) for row in found]
     ssim = statistics.mean(float(row['ssim']) for row in found)
-    each = f' ({", ".join(f"{v:.2f}" for v in values)})' if len(values) > 1 else ''
+    each = f' ({", ".join(f"{v:.2f}" for v in values)})' if len({*values}) > 1 else ''
     return f'{statistics.mean(values):.2f}{each} / {ssim:.3f}'
 
 
@@ -68,15 +68,21 @@ def per_photograph(rows: dict) -> Iterator[str]:
     yield '\n**Each photograph, left out of the training** (PSNR in dB)\n'
     yield f'| photograph | steps | {" | ".join(variants)} |\n|---|---|{"---|" * len(variants)}'
     for data, _, seed, steps in reconstruction.LENGTHS:
-        if data == 'photographs':
-            scores = [folders(rows.get((data, variant, seed, steps))) for variant in variants]
-            for name in next(filter(None, scores), {}):
-                cells = ' | '.join(score.get(name, NOT_RUN) for score in scores)
+        found = [rows.get((data, variant, seed, steps)) for variant in variants]
+        scored = next((row for row in found if row and row['folders']), None)
+        if data == 'photographs' and scored:
+            for name in folders(scored):
+                cells = ' | '.join(photograph_cell(row, name) for row in found)
                 yield f'| {name} | {steps} | {cells} |'
 
 
-def folders(row: dict | None) -> dict[str, str]:
-    return dict(pair.split('=') for pair in row['folders'].split()) if row else {}
+def photograph_cell(row: dict | None, name: str) -> str:
+    return NOT_RUN if row is None else row['note'] or folders(row)[name]
+
+
+def folders(row: dict) -> dict[str, str]:
+    """Folder -> PSNR in dB, of a row with scores."""
+    return dict(pair.split('=') for pair in row['folders'].split())
 
 
 def between_marks(text: str, name: str, body: str) -> str:

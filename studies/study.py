@@ -5,8 +5,8 @@
     python studies/study.py reconstruction --minutes 60 --part 1/2      an hour, every second run
 
 A run that is interrupted goes on from its last checkpoint; one whose rows are in the CSV is not run
-again (delete its rows to have it so). A loss that is not finite is a result: the row says so.
-studies/report.py writes the tables of docs/results.md from the CSV.
+again: delete its rows, and it starts anew. A loss that is not finite is a result: the row says so.
+After every run studies/report.py writes the tables of docs/results.md from the CSV.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -29,8 +30,9 @@ STUDIES = ('reconstruction',)
 # Written beside what the study itself measures.
 RECORD = ('note', 'minutes', 'date', 'commit', 'machine')
 NOT_FINITE = 'loss not finite'
-# One thread: the same sums on any number of cores, and --part for the others.
-ENVIRONMENT = {'OMP_NUM_THREADS': '1', **os.environ}
+# One thread of the CPU: the same sums whatever the machine has, and --part for its other cores.
+ENVIRONMENT = {**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
+FINISHED = 'finished'  # a file in a work directory whose commands have all ended
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def read_log(work_dir: Path, score: str) -> dict:
     lines = [json.loads(line) for log in logs for line in log.read_text().splitlines()]
     lines = [line for line in lines if score in line]
     if not lines:
-        raise ValueError(f'the logs in {work_dir} hold no {score}; remove the folder to run anew')
+        raise ValueError(f'the logs in {work_dir} hold no {score}; the same command runs it anew')
     return lines[-1]
 
 
@@ -119,8 +121,8 @@ def columns(study: ModuleType) -> tuple[str, ...]:
 def place() -> dict:
     """Which code on which machine."""
     def first_line(*command):
-        run = subprocess.run(command, capture_output=True, text=True, check=True, env=ENVIRONMENT)
-        return run.stdout.strip()
+        run = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
+        return run.stdout.strip() or 'unknown'
 
     return dict(
         commit=first_line('git', 'describe', '--always', '--dirty'),
@@ -136,6 +138,8 @@ def carry_out(run: Run, work_dir: Path) -> list[dict]:
         ChildProcessError: a command failed; the message names its log.
     """
     start = time.time()
+    if (work_dir / FINISHED).exists():  # of rows that were deleted, or of scores that lack
+        shutil.rmtree(work_dir)
     work_dir.mkdir(parents=True, exist_ok=True)
     note, scores = '', [{}]
     with open(work_dir / 'output.log', 'a') as log:
@@ -146,6 +150,7 @@ def carry_out(run: Run, work_dir: Path) -> list[dict]:
                 note = NOT_FINITE
             elif code:
                 raise ChildProcessError(f'{" ".join(command)} failed; see {log.name}')
+    (work_dir / FINISHED).touch()
     if not note:
         scores = run.scores(work_dir)
     common = dict(
@@ -204,6 +209,7 @@ def main() -> None:
         except (ChildProcessError, ValueError) as error:
             raise SystemExit(f'\nstudy: {error}') from None
         append_rows(study, rows)
+        subprocess.check_call([sys.executable, 'studies/report.py'])
         print(', '.join(row['note'] or row['psnr'] for row in rows), flush=True)
     print(f'all of this part has run: {study.CSV}')
 

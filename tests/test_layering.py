@@ -26,7 +26,7 @@ FLOORS = {
         {'functional', 'layers', *FLOOR_2} | SIDEWAYS,
         {'torch', 'mmengine', 'mmcv', 'mmpretrain'},
     ),
-    'det': ({'functional', 'layers'} | SIDEWAYS, {'torch', 'mmdet'}),
+    'det': ({'functional', 'layers', 'engine'} | SIDEWAYS, {'torch', 'mmdet'}),
     'classification': ({'functional', 'layers'} | SIDEWAYS, {'torch', 'mmpretrain'}),
 }
 LIBRARY = set(sys.stdlib_module_names)

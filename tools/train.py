@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 
 from finola_mm.datasets import BadDataError
 from finola_mm.engine import (
+    AnnotationError,
     CheckpointError,
     NonFiniteLossError,
     check_batch,
@@ -33,7 +34,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--pretrained',
         metavar='FILE',
-        help='start from the encoder in this file, or in the last checkpoint of a work directory',
+        help='start from the encoder in this file, or in the last checkpoint of a work directory; '
+        '"none" trains on a frozen encoder of random weights (a file of that name: ./none)',
     )
     parser.add_argument(
         '--amp',
@@ -81,9 +83,10 @@ def apply(args: argparse.Namespace, cfg: Config) -> None:
     if args.auto_scale_lr:
         if 'auto_scale_lr' not in cfg:
             raise ValueError(f'{args.config} sets no auto_scale_lr.base_batch_size to scale from')
+        if not cfg.auto_scale_lr.get('enable'):  # else it is the config of such a run
+            # MMEngine counts the images of a step on all processes, not the steps of an update.
+            cfg.auto_scale_lr.base_batch_size /= cfg.optim_wrapper.get('accumulative_counts', 1)
         cfg.auto_scale_lr.enable = True
-        # MMEngine counts the images of a step on all processes, not the steps of an update.
-        cfg.auto_scale_lr.base_batch_size /= cfg.optim_wrapper.get('accumulative_counts', 1)
     if args.amp:
         cuda = get_device() == 'cuda'
         bfloat16 = not cuda or torch.cuda.is_bf16_supported(including_emulation=False)
@@ -119,6 +122,8 @@ def initialise(args: argparse.Namespace, cfg: Config) -> None:
             f'--pretrained {args.pretrained} and load_from={cfg.load_from} both set the encoder; '
             'leave one out (--cfg-options load_from=None)'
         )
+    if args.pretrained == 'none':
+        return
     if args.pretrained:
         if 'backbone' not in cfg.model:
             raise ValueError(f'the model of {args.config} has no backbone for --pretrained')
@@ -127,13 +132,31 @@ def initialise(args: argparse.Namespace, cfg: Config) -> None:
         # The runner would load what fits, and train on with the rest as it is.
         add_initialiser(cfg.model, cfg.load_from)
         cfg.load_from = None
+    elif is_frozen_at_random(cfg.model):
+        raise ValueError(
+            f'{args.config} freezes the encoder (model.backbone.frozen_stages='
+            f'{cfg.model.backbone.frozen_stages}) and nothing gives it weights: add --pretrained '
+            'FILE, or --pretrained none to keep the random ones on purpose'
+        )
+
+
+def is_frozen_at_random(model: ConfigDict) -> bool:
+    """Whether stages of the encoder are frozen and no initialiser reads their weights."""
+    backbone = model.get('backbone') or {}
+    types = [str(init.get('type')) for part in (model, backbone) for init in initialisers(part)]
+    loaded = any(name.rpartition('.')[2] == 'Pretrained' for name in types)
+    return backbone.get('frozen_stages', -1) > -1 and not loaded
+
+
+def initialisers(module: ConfigDict) -> list[ConfigDict]:
+    """A module's ``init_cfg``, one or several, as a list."""
+    found = module.get('init_cfg') or []
+    return list(found) if isinstance(found, (list, tuple)) else [found]
 
 
 def add_initialiser(module: ConfigDict, path: str) -> None:
-    others = module.get('init_cfg') or []
-    others = others if isinstance(others, (list, tuple)) else [others]
     last = dict(type='finola_mm.Pretrained', checkpoint=local_checkpoint(path))
-    module.init_cfg = [*others, last]
+    module.init_cfg = [*initialisers(module), last]
 
 
 def main() -> None:
@@ -153,7 +176,7 @@ def main() -> None:
         raise SystemExit(f'train: {error}') from None
     try:
         runner.train()
-    except (BadDataError, CheckpointError, NonFiniteLossError) as error:
+    except (AnnotationError, BadDataError, CheckpointError, NonFiniteLossError) as error:
         raise SystemExit(f'train: {error}') from None
 
 

@@ -3,7 +3,7 @@
 # The same code as configs/det/detr_mf_dec211.py on images of 160 x 120 pixels with 12 classes, with
 # 25 queries of width 128.
 # Train      tools/train.py configs/demo/det_mf_dec211.py --pretrained work_dirs/demo (the encoder
-#            of masked_finola_b.py in this folder). Without it the encoder is frozen as drawn.
+#            of masked_finola_b.py in this folder). --pretrained none: frozen as drawn.
 # Measured   a pass through all the code, not a detector yet: with an encoder of 250 steps frozen
 #            AP 0.001 and AP50 0.006 after 10 epochs; 14 more from epoch 8, AP 0.006 and AP50 0.019
 #            (one seed). This schedule in one piece: not yet run. Class and box losses still fall;

@@ -1,6 +1,6 @@
 # DETR with the Mobile-Former decoder MF-Dec-522 on COCO; encoder Mobile-Former W2880, frozen.
 #
-# Paper      arXiv 2305.16319, Section 4 and Appendix: decoder probing. Sizes: encoder 25.0 M,
+# Paper      arXiv 2305.16319, Section 5.1 and Appendix: decoder probing. Sizes: encoder 25.0 M,
 #            decoder and head 19.4 M; 77.5 + 34.6 G multiply-adds at 800 x 1333.
 # Train      torchrun --nproc_per_node 8 tools/train.py configs/det/detr_mf_dec522.py
 #            --launcher pytorch --pretrained ENCODER: 8 GPUs x 2 images; ENCODER is the work

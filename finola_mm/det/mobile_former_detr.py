@@ -1,6 +1,6 @@
 """Mobile-Former in DETR: an encoder, and a decoder of the same kind.
 
-Paper: arXiv 2305.16319, Section 4 ("Object detection") and Appendix; the framework is DETR's
+Paper: arXiv 2305.16319, Section 5 and Appendix; the framework is DETR's
 (arXiv 2005.12872) without its transformer encoder.
 
 Legend: N images of H x W pixels, B blocks of the decoder, Q queries of width D; mask: True =

@@ -1,6 +1,6 @@
 """Classes and boxes of the queries: mmdet's DETR head, made safe for runs of weeks.
 
-Paper: arXiv 2305.16319, Section 4: losses, matching and post-processing are DETR's, so they are
+Paper: arXiv 2305.16319, Section 5: losses, matching and post-processing are DETR's, so they are
 mmdet's. The layers too: a linear classifier and a box MLP 256-256-256-4, shared by all blocks.
 Changed is what a long run on any data stumbles over:
 
@@ -16,6 +16,7 @@ from mmdet.models import DETRHead
 from mmdet.structures import SampleList
 from torch import Tensor
 
+from ..engine import AnnotationError
 from ..registry import MODELS
 
 
@@ -60,7 +61,7 @@ class MobileFormerDETRHead(DETRHead):
         """Queries (B, N, Q, D) to the three losses of every block, ``d{block}.`` but for the last.
 
         Raises:
-            ValueError: annotations that are no numbers, or of a class that the head has not.
+            AnnotationError: annotations that are no numbers, or of a class that the head has not.
         """
         for sample in batch_data_samples:
             self._check_annotations(sample)
@@ -69,9 +70,10 @@ class MobileFormerDETRHead(DETRHead):
     def _check_annotations(self, sample) -> None:
         boxes, labels = sample.gt_instances.bboxes, sample.gt_instances.labels
         if not boxes.isfinite().all():
-            raise ValueError(f'{_name(sample)}: a box of the annotations is not finite: {boxes}')
+            raise AnnotationError(
+                f'{_name(sample)}: a box of the annotations is not finite: {boxes}')
         if len(labels) and not (0 <= labels.min() and labels.max() < self.num_classes):
-            raise ValueError(
+            raise AnnotationError(
                 f'{_name(sample)}: labels {sorted(set(labels.tolist()))} for a head of num_classes='
                 f'{self.num_classes}; set bbox_head.num_classes to the number of classes of the '
                 'data set (its metainfo.classes)'

@@ -12,6 +12,7 @@ from .data_time_hook import DataTimeHook
 from .exact_resume import ExactEpochLoop, SeedIterationHook
 from .features import encode, image_loader, spread
 from .finite_loss_hook import FiniteLossHook, NonFiniteLossError
+from .images import find_images
 from .knn_hook import KNNHook
 from .labelled_data import LabelledData, NoLabelsError, labelled_data
 from .reconstruction_hook import ReconstructionHook, draw_reconstructions
@@ -42,6 +43,7 @@ __all__ = [
     'encode',
     'encoder_part',
     'find_checkpoint',
+    'find_images',
     'find_tensors',
     'image_loader',
     'labelled_data',

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mmengine.fileio import list_dir_or_file
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 
@@ -18,6 +19,7 @@ from .annotation_check import (
     sample_images,
 )
 
+NAMED = 3  # classes that a message names
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif')  # as mmpretrain reads
 
 
@@ -28,14 +30,16 @@ class MissingDataError(FileNotFoundError):
 def check_data(cfg, splits=('train', 'val', 'test')) -> None:
     """Look whether the data of ``cfg``'s data loaders is in place, and fit for its model.
 
-    Checks annotation files, image folders, and that a folder holds at least one image; in COCO
-    files everything that would end in wrong labels or an AP of 0. Remote storage (a path with
-    ``://``) and data sets without ``data_root`` are left to the host. The config's ``data_remedy``
-    tells the user what to do.
+    Checks annotation files, image folders, and that a folder holds at least one image; class
+    folders, which have to be the same ones in all ``splits`` and as many as the model has classes;
+    in COCO files everything that would end in wrong labels or an AP of 0. Remote storage (a path
+    with ``://``) and data sets without ``data_root`` are left to the host. The config's
+    ``data_remedy`` tells the user what to do.
 
     Raises:
         MissingDataError: a file or folder is not there.
         AnnotationError: an annotation file does not fit; the message has all that is fatal.
+        ValueError: class folders are lacking, differ, or are not of the model's number.
     """
     remedy = cfg.get('data_remedy', '')
     for split in splits:
@@ -46,6 +50,7 @@ def check_data(cfg, splits=('train', 'val', 'test')) -> None:
         if _is_first_process():
             for data in find_coco(cfg, split):
                 _check_coco(cfg, split, data)
+    _check_classes(cfg, [root for split in splits for root in _class_roots(cfg, split)])
 
 
 def _datasets(node) -> Iterator[dict]:
@@ -106,6 +111,63 @@ def _has_image(folder: Path) -> bool:
     )
 
 
+def _dataset_class(dataset: dict, cfg) -> Any:
+    name, scope = dataset.get('type', ''), cfg.get('default_scope')
+    return DATASETS.get(name if '.' in name or not scope else f'{scope}.{name}')
+
+
+# ------------------------------------------------------------------------------ class folders
+def _class_roots(cfg, split: str) -> Iterator[Path]:
+    """Where the data sets of a split have their class folders, if they label by folders.
+
+    Those are mmpretrain's CustomDataset and its children without a list; by ``split`` ImageNet
+    may find a list of its own.
+    """
+    for data in _datasets((cfg.get(f'{split}_dataloader') or {}).get('dataset')):
+        listed = data.get('ann_file') or data.get('split') or '://' in data['data_root']
+        if listed or data.get('with_label') is False:
+            continue
+        if hasattr(_dataset_class(data, cfg), '_find_samples'):
+            prefix = data.get('data_prefix', '')
+            prefix = prefix.get('img_path', '') if isinstance(prefix, dict) else prefix
+            yield Path(data['data_root'], prefix)
+
+
+def _check_classes(cfg, roots: list[Path]) -> None:
+    """A label is the place of its folder among the sorted ones: one more shifts all behind it."""
+    folders = [set(list_dir_or_file(str(root), list_file=False)) for root in roots]
+    for root, names in zip(roots, folders, strict=True):
+        if not names:
+            raise ValueError(
+                f'{root} has no class folders: the labels are read from them, so every class wants '
+                'a folder of its own'
+            )
+        if names != folders[0]:
+            raise ValueError(
+                f'the class folders differ; only in {roots[0]}: {_names(folders[0] - names)}; only '
+                f'in {root}: {_names(names - folders[0])}. Their order gives the labels: every '
+                'split wants the same ones, an empty folder for a class without images'
+            )
+    if folders:
+        _check_number(cfg.get('model', {}), roots[0], len(folders[0]))
+
+
+def _names(names: set[str]) -> str:
+    more = f' and {len(names) - NAMED} more' if len(names) > NAMED else ''
+    return ', '.join(sorted(names)[:NAMED]) + more or 'none'
+
+
+def _check_number(model: dict, root: Path, number: int) -> None:
+    for part in ('head', 'data_preprocessor'):
+        expected = (model.get(part) or {}).get('num_classes')
+        if expected not in (None, number):
+            raise ValueError(
+                f'{root} has {number} class folders and the model num_classes={expected} in its '
+                f'{part}: --cfg-options model.head.num_classes={number} '
+                f'model.data_preprocessor.num_classes={number}'
+            )
+
+
 # -------------------------------------------------------------------------------------- COCO
 def _is_first_process() -> bool:
     """Of a parallel run: one reads the files for all, the others wait for it as they start."""
@@ -113,15 +175,18 @@ def _is_first_process() -> bool:
 
 
 def _is_coco(dataset: dict, cfg) -> bool:
-    """Whether this is mmdet's CocoDataset or a child of it, with a local annotation file."""
+    """Whether mmdet's CocoDataset reads a local annotation file here, or a child that reads alike.
+
+    Those of LVIS and Objects365 order their classes otherwise, panoptic files are of another form.
+    """
     file = dataset.get('ann_file') or ''
-    local = '://' not in dataset['data_root'] and '://' not in file
-    return local and file.endswith('.json') and hasattr(_dataset_class(dataset, cfg), 'COCOAPI')
-
-
-def _dataset_class(dataset: dict, cfg) -> Any:
-    name, scope = dataset.get('type', ''), cfg.get('default_scope')
-    return DATASETS.get(name if '.' in name or not scope else f'{scope}.{name}')
+    if '://' in dataset['data_root'] or '://' in file or not file.endswith('.json'):
+        return False
+    found = _dataset_class(dataset, cfg)
+    for parent in getattr(found, '__mro__', ()):
+        if parent.__module__ == 'mmdet.datasets.coco':  # not imported here: mmdet may be missing
+            return (found.load_data_list, found.COCOAPI) == (parent.load_data_list, parent.COCOAPI)
+    return False
 
 
 class CocoData(NamedTuple):
@@ -149,14 +214,15 @@ def find_coco(cfg, split: str) -> Iterator[CocoData]:
 
 def _check_coco(cfg, split: str, data: CocoData) -> None:
     evaluator = cfg.get(f'{split}_evaluator') or {}
-    if isinstance(evaluator, dict) and evaluator.get('format_only'):
+    metrics = evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]
+    if metrics and all(metric.get('format_only') for metric in metrics):
         return  # predictions for a server, which keeps the annotations
     content = read_annotations(data.file)
     # An image that lacks here is replaced by another in training and cannot be in an evaluation.
     tolerated = 0 if data.test_mode else TOLERATED
     problems = [
         *_model_problems(cfg, data.classes),
-        *_evaluator_problems(evaluator, data.file),
+        *_evaluator_problems(metrics, data.file),
         *find_problems(content, data.classes),
         *sample_images(content['images'], data.folder, tolerated=tolerated),
     ]
@@ -177,8 +243,8 @@ def _model_problems(cfg, classes) -> Iterator[Problem]:
                                 f'{len(classes)} classes: set model.bbox_head.num_classes')
 
 
-def _evaluator_problems(evaluator, file: Path) -> Iterator[Problem]:
-    for metric in evaluator if isinstance(evaluator, list) else [evaluator]:
+def _evaluator_problems(metrics, file: Path) -> Iterator[Problem]:
+    for metric in metrics:
         used = metric.get('ann_file')
         if used and Path(used).resolve() != file.resolve():
             yield Problem(True, f'the evaluator compares with another file, {used}: name the same '

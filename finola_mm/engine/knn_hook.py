@@ -28,8 +28,8 @@ class KNNHook(Hook):
 
     The run goes on as if nothing had been: modes, statistics and random streams are those of
     before. Every process encodes its share of the images and keeps its share of the bank,
-    4 bytes x channels an image in the machine's memory. Without labels nothing is done, and the
-    log says why.
+    4 bytes x channels an image in the machine's memory. Without labels, or with fewer images than
+    neighbours, nothing is done, and the log says why.
 
     Args:
         interval (int): Epochs or iterations between two evaluations. Defaults to 1.
@@ -58,6 +58,8 @@ class KNNHook(Hook):
         k: int = 20,
         temperature: float = 0.07,
     ):
+        if k < 1:
+            raise ValueError(f'KNNHook: k is {k}; expected 1 neighbour or more')
         self.interval = interval
         self.by_epoch = by_epoch
         self.datasets = dict(bank=bank, queries=queries)
@@ -68,13 +70,13 @@ class KNNHook(Hook):
 
     def before_train(self, runner) -> None:
         try:
-            self.data = labelled_data(runner.cfg, **self.datasets)
+            data = labelled_data(runner.cfg, **self.datasets)
+            self.known = spread(len(data.bank), self.bank_images)
+            if self.k > len(self.known):
+                raise NoLabelsError(f'k is {self.k}, and the bank has {len(self.known)} images')
+            self.data = data
         except NoLabelsError as error:
             runner.logger.info(f'No kNN accuracy in this run: {error}')
-            return
-        self.known = spread(len(self.data.bank), self.bank_images)
-        if not 1 <= self.k <= len(self.known):
-            raise ValueError(f'KNNHook: k is {self.k}, and the bank has {len(self.known)} images')
 
     def after_train_epoch(self, runner) -> None:
         due = self.every_n_epochs(runner, self.interval) or self.is_last_train_epoch(runner)

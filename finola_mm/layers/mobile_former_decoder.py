@@ -1,6 +1,6 @@
 """Mobile-Former decoders for detection, MF-Dec-522 and MF-Dec-211.
 
-Paper: arXiv 2305.16319, Section 4 and Appendix: 100 queries of width 256 pass three scales, from
+Paper: arXiv 2305.16319, Section 5 and Appendix: 100 queries of width 256 pass three scales, from
 stride 32 to 8, by nine blocks or four. The table of the structure is lost; what stands here is
 worked out from the text and meets all 12 published sizes (tools/analysis/get_flops.py). Positions
 of the map are DETR's sines at every scale, and carry no parameters.

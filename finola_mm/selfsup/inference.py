@@ -11,28 +11,9 @@ from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 from ..datasets import SampleKey, seeded
-from ..engine import IMAGE_SUFFIXES, find_checkpoint, load_weights
+from ..engine import find_checkpoint, load_weights
+from ..engine import find_images as find_images  # the tools take it from here
 from ..registry import MODELS
-
-
-def find_images(paths: Sequence[str]) -> list[Path]:
-    """Files as given, folders with all images below them, in order of name.
-
-    Raises:
-        FileNotFoundError: a path that does not exist, or no image in any.
-    """
-    files = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            below = (p for p in sorted(path.rglob('*')) if p.suffix.lower() in IMAGE_SUFFIXES)
-            files.extend(below)
-        elif path.is_file():
-            files.append(path)
-        else:
-            raise FileNotFoundError(f'no image or folder {path}')
-    if not files:
-        raise FileNotFoundError(f'no image ({", ".join(IMAGE_SUFFIXES)}) in {", ".join(paths)}')
-    return files
 
 
 def load_model(cfg: Config, checkpoint: str) -> nn.Module:

@@ -144,6 +144,27 @@ def test_low_shot_trains_on_the_list_alone(labelled_folder, pretrained, tmp_path
                  'train_dataloader.sampler.type=finola_mm.SeededSampler')
 
 
+def test_a_frozen_encoder_without_weights(labelled_folder, tmp_path):
+    command = ['train', 'configs/demo/cls_lin.py', '--work-dir', tmp_path, '--no-validate']
+    small = ['--cfg-options', *options(labelled_folder)]
+    with pytest.raises(SystemExit, match='train: configs/demo/cls_lin.py freezes the encoder'):
+        run_tool(*command, *small)
+    assert not list(tmp_path.iterdir())
+    run_tool(*command, '--pretrained', 'none', *small)
+    (log,) = tmp_path.glob('*/*.log')
+    assert 'Iter(train) [3/3]' in log.read_text() and 'Loaded' not in log.read_text()
+
+
+def test_classes_that_do_not_fit(labelled_folder, probes, tmp_path):
+    """6 class folders, and a model for the demo's 12."""
+    small = [option for option in options(labelled_folder) if 'num_classes' not in option]
+    for name, args in (('train', ['--pretrained', 'none']), ('test', [probes / 'cls_lin'])):
+        with pytest.raises(SystemExit, match=rf'{name}: .* has 6 class folders .*num_classes=12 '
+                                             'in its head: --cfg-options model.head.num_classes=6'):
+            run_tool(name, 'configs/demo/cls_lin.py', *args, '--work-dir', tmp_path,
+                     '--cfg-options', *small)
+
+
 def test_fine_tuning_without_a_probe(labelled_folder, tmp_path):
     with pytest.raises(SystemExit, match=r'train: no checkpoint .*no_probe'):
         run_tool('train', 'configs/demo/cls_tran1_ft.py', '--work-dir', tmp_path, '--cfg-options',

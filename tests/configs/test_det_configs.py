@@ -12,6 +12,7 @@ import torch
 from mmdet.registry import DATASETS, HOOKS, MODELS, TASK_UTILS, TRANSFORMS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from mmengine.runner import get_priority
 
 import finola_mm.det  # noqa: F401
 
@@ -108,6 +109,18 @@ def test_pipelines_and_hooks_build(path):
     for hook in cfg.custom_hooks:
         HOOKS.build(hook)
     assert dict(type='NumClassCheckHook') in cfg.custom_hooks
+
+
+@pytest.mark.parametrize('path', CONFIGS)
+def test_running_statistics_are_shared_before_they_are_saved(path):
+    """Or each process would evaluate another model, and none but the first its checkpoint."""
+    cfg, model = load(path)
+    assert any(isinstance(m, torch.nn.BatchNorm2d) for m in model.decoder.modules())
+    init_default_scope('mmdet')
+    sync = [HOOKS.build(hook) for hook in cfg.custom_hooks if hook.type == 'SyncBuffersHook']
+    assert len(sync) == 1
+    saves = HOOKS.build(dict(cfg.default_hooks.checkpoint))
+    assert get_priority(sync[0].priority) < get_priority(saves.priority)
 
 
 def test_the_demo_s_classes():

@@ -257,6 +257,25 @@ def test_a_server_keeps_the_annotations(coco):
         check_data(cfg, ['val'])
     cfg.val_evaluator.format_only = True
     check_data(cfg, ['val'])
+    cfg.val_evaluator = [cfg.val_evaluator, dict(cfg.val_evaluator, outfile_prefix='other')]
+    check_data(cfg, ['val'])
+    cfg.val_evaluator[1]['format_only'] = False  # one that compares
+    with pytest.raises(AnnotationError, match='no object of any class'):
+        check_data(cfg, ['val'])
+
+
+@pytest.mark.parametrize('name', [
+    'CocoDataset', 'V3DetDataset', 'LVISV1Dataset', 'Objects365V1Dataset', 'CocoPanopticDataset'])
+def test_only_what_reads_files_as_coco_does(coco, name):
+    """LVIS and Objects365 order classes otherwise, panoptic annotations hold segments."""
+    cfg = config(coco)
+    cfg.train_dataloader.dataset.dataset.type = name
+    (coco / 'annotations' / 'instances_train2017.json').write_text('{')
+    if name in ('CocoDataset', 'V3DetDataset'):
+        with pytest.raises(AnnotationError, match='no JSON'):
+            check_data(cfg, ['train'])
+    else:
+        check_data(cfg, ['train'])
 
 
 def test_one_process_reads_for_all(coco, monkeypatch):

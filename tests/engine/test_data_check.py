@@ -1,5 +1,6 @@
 import pytest
 from mmengine.config import Config
+from mmpretrain.registry import DATASETS
 
 from finola_mm.engine import MissingDataError, check_data
 
@@ -7,7 +8,8 @@ CONFIG = 'configs/selfsup/masked_finola_b.py'
 
 
 def config(root, **inner) -> Config:
-    dataset = dict(type='x', dataset=dict(data_root=str(root), data_prefix='train', **inner))
+    inner = dict(dict(type='mmpretrain.CustomDataset', data_prefix='train'), **inner)
+    dataset = dict(type='x', dataset=dict(data_root=str(root), **inner))
     return Config(dict(train_dataloader=dict(dataset=dataset), data_remedy='Put it there.'))
 
 
@@ -57,3 +59,75 @@ def test_a_list_of_another_form_is_shown(image_folder, tmp_path):
 
 def test_remote_data_is_left_to_the_host():
     check_data(config('s3://bucket/imagenet'))
+
+
+def classes(root, number=None, **folders) -> Config:
+    """A config of three splits whose class folders are given by name, an image in each."""
+    loaders = {}
+    for split, names in folders.items():
+        for name in names:
+            (root / split / name).mkdir(parents=True)
+            (root / split / name / '0.jpg').touch()
+        data = dict(type='CustomDataset', data_root=str(root), data_prefix=split)
+        loaders[f'{split}_dataloader'] = dict(dataset=dict(type='x', dataset=data))
+    model = dict(head=dict(num_classes=number), data_preprocessor=dict(num_classes=number))
+    return Config(dict(default_scope='mmpretrain', model=model if number else {}, **loaders))
+
+
+def test_the_same_class_folders_everywhere(tmp_path):
+    check_data(classes(tmp_path, 3, train='cab', val='abc', test='bca'))
+
+
+@pytest.mark.parametrize('split', ['val', 'test'])
+def test_other_class_folders_would_shift_the_labels(tmp_path, split):
+    cfg = classes(tmp_path, 3, **{'train': 'abc', split: 'bcde'})
+    with pytest.raises(ValueError, match=rf'only in {tmp_path}/train: a; only in '
+                                         rf'{tmp_path}/{split}: d, e\. Their order gives'):
+        check_data(cfg)
+    check_data(cfg, ['train'])
+    data = cfg[f'{split}_dataloader'].dataset.dataset
+    (tmp_path / 'list.txt').write_text('b/0.jpg 1\n')
+    data.ann_file = str(tmp_path / 'list.txt')  # then no folder makes a label
+    check_data(cfg)
+
+
+def test_a_class_that_only_the_training_has(tmp_path):
+    folders = dict(train=[f'{i}' for i in range(6)], val='5')
+    with pytest.raises(ValueError, match='train: 0, 1, 2 and 2 more; only in .*val: none'):
+        check_data(classes(tmp_path, **folders))
+
+
+def test_class_folders_are_those_that_the_data_set_finds(tmp_path):
+    """Folders with a dot in front and empty ones count, files do not."""
+    cfg = classes(tmp_path, 4, train=['a', 'b', '.hidden', 'empty'])
+    (tmp_path / 'train' / 'empty' / '0.jpg').unlink()
+    (tmp_path / 'train' / 'notes.txt').touch()
+    dataset = DATASETS.build(cfg.train_dataloader.dataset.dataset)
+    assert dataset.CLASSES == ('.hidden', 'a', 'b', 'empty')
+    check_data(cfg)
+
+
+@pytest.mark.parametrize('split', ['train', 'test'])
+def test_the_number_of_classes(tmp_path, split):
+    cfg = classes(tmp_path, 1000, **{split: 'abc'})
+    remedy = 'model.head.num_classes=3 model.data_preprocessor.num_classes=3'
+    with pytest.raises(ValueError, match=f'{split} has 3 class folders and the model '
+                                         f'num_classes=1000 in its head: --cfg-options {remedy}'):
+        check_data(cfg, [split])
+    cfg.model.head.num_classes = 3
+    with pytest.raises(ValueError, match=f'1000 in its data_preprocessor: .*{remedy}'):
+        check_data(cfg, [split])
+    cfg.model.data_preprocessor.num_classes = 3
+    check_data(cfg, [split])
+
+
+def test_images_without_class_folders(tmp_path):
+    cfg = classes(tmp_path, train='', val='')
+    for split in ('train', 'val'):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / '0.jpg').touch()
+    with pytest.raises(ValueError, match='train has no class folders'):
+        check_data(cfg)
+    for split in ('train', 'val'):  # as in pre-training
+        cfg[f'{split}_dataloader'].dataset.dataset.with_label = False
+    check_data(cfg)

@@ -59,6 +59,7 @@ def toy(studies, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'toy', toy)
     monkeypatch.setattr(studies.study, 'STUDIES', ('toy',))
     monkeypatch.setattr(studies.study, 'place', lambda: dict(commit='abc', machine='a CPU'))
+    monkeypatch.setattr(studies.study.subprocess, 'check_call', lambda command: None)  # the report
     monkeypatch.setattr(studies.study, 'Path', lambda *parts: tmp_path.joinpath(*parts))
 
     def run(*arguments):
@@ -97,6 +98,26 @@ def test_a_loss_that_is_not_finite_is_a_result(toy):
     assert [(r['psnr'], r['note']) for r in toy.rows()] == [
         ('1.5000', ''), ('', 'loss not finite'), ('3.5000', '')]
     assert toy.run() == []
+
+
+def test_a_run_whose_rows_are_deleted_starts_anew(toy, tmp_path):
+    """What its work directory held does not become the new result."""
+    toy.run()
+    left_over = next(tmp_path.glob('**/one')) / 'left_over'
+    left_over.touch()
+    lines = (tmp_path / 'toy.csv').read_text().splitlines(keepends=True)
+    (tmp_path / 'toy.csv').write_text(''.join([lines[0], *lines[2:]]))
+    assert toy.run() == ['one']
+    assert not left_over.exists() and len(toy.rows()) == 3
+
+
+def test_a_run_without_its_score_starts_anew(toy, studies, monkeypatch):
+    """As when it was killed between its last checkpoint and its validation."""
+    with monkeypatch.context() as patch:
+        patch.setattr(studies.study, 'read_log', lambda work_dir, score: {}['none'])
+        with pytest.raises(KeyError):
+            toy.run('--only', 'one')
+    assert toy.run('--only', 'one') == ['one'] and len(toy.rows()) == 1
 
 
 def test_two_processes_share_the_list(toy):

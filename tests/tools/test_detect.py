@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -96,6 +97,20 @@ def test_attention(tool, setting, tmp_path, monkeypatch):
     assert picture.height // 2 in range(height - 7, height + 1)
     with pytest.raises(SystemExit):
         attention.main([small_detector.CONFIG, 'x.pth', 'no.jpg', '--out', str(out)])
+
+
+def test_attention_is_drawn_where_the_map_has_it(tool, monkeypatch):
+    """A position of stride 32 has 32 pixels, though the last ones reach beyond the image."""
+    attention = tool('attention')
+    weights = torch.zeros(1, 1, 2, 3)
+    weights[0, 0, 0, 1] = 1                                     # its centre: between 15, 16; 47, 48
+    monkeypatch.setattr(attention, 'watch', lambda block: [weights])
+    model = Mock(return_value=(torch.zeros(1, 1, 1, 3), torch.full((1, 1, 1, 4), 0.5)))
+    model.decoder.scales = [[None]]
+    ((_, _, _, found),) = attention.look(model, dict(inputs=torch.zeros(1, 3, 40, 70)), 32, 1)
+    assert found.shape == (40, 70)
+    rows, columns = np.nonzero(found == found.max())
+    assert set(rows) == set(range(16)) and set(columns) == {47, 48}
 
 
 def test_attention_is_what_the_layer_reads(tool, setting):

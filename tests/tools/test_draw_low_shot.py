@@ -100,6 +100,16 @@ def test_labels_and_paths_are_mmpretrains(tool, src):
         assert labels[drawn[i]['img_path']] == drawn[i]['gt_label']
 
 
+def test_a_linked_folder_keeps_its_name_and_place(tool, src, tmp_path, monkeypatch):
+    root = tmp_path / 'linked'
+    root.mkdir()
+    (root / 'train').symlink_to(src.rename(src.with_name('ILSVRC2012_img_train')))
+    monkeypatch.chdir(root)
+    tool.main(['train', '10'])
+    assert len(lines(root / 'low_shot' / 'train_10pct.txt')) == 17
+    assert not (src.parent / 'low_shot').exists()
+
+
 def test_a_list_is_never_overwritten(tool, src, capsys):
     tool.main([str(src), '10'])
     path = src.parent / 'low_shot' / 'train_10pct.txt'

@@ -9,6 +9,7 @@ import onnxruntime
 import pytest
 import torch
 from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
@@ -56,14 +57,16 @@ def normalised(model, images):
     return (torch.from_numpy(images) - mean) / std
 
 
-def test_encoder_of_any_size(export, checkpoint, detector, tmp_path):
+def test_encoder_of_any_batch_and_size(export, checkpoint, detector, tmp_path):
     out = tmp_path / 'encoder.onnx'
-    export.main([small_detector.CONFIG, str(checkpoint), str(out), '--part', 'encoder',
-                 '--batch', '2', '--cfg-options', *small_detector.MODEL])
+    encoder = tmp_path / 'encoder.pth'  # without the detector around it
+    torch.save(detector.backbone.state_dict(), encoder)
+    export.main([small_detector.CONFIG, str(encoder), str(out), '--part', 'encoder',
+                 '--cfg-options', *small_detector.MODEL])
     onnx.checker.check_model(str(out))
     assert [p for p in tmp_path.iterdir() if 'part' in p.name] == []
-    for height, width in ((33, 70), (128, 97)):
-        images = random_images(2, 3, height, width)
+    for shape in ((3, 3, 33, 70), (1, 3, 128, 97)):  # none as it was traced
+        images = random_images(*shape)
         found = run(out, images)
         assert list(found) == ['stage3', 'out']
         with torch.no_grad():
@@ -93,6 +96,24 @@ def test_detector(export, checkpoint, detector, tmp_path):
     distance = torch.cdist(found['boxes'], wanted.bboxes)
     assert distance.amin(0).max() < 1e-2 and distance.amin(1).max() < 1e-2
     assert sorted(found['labels'].tolist()) == sorted(wanted.labels.tolist())
+
+
+def test_detector_of_any_batch_and_size(export, checkpoint, detector, tmp_path):
+    out = tmp_path / 'detector.onnx'
+    export.main([small_detector.CONFIG, str(checkpoint), str(out), '--cfg-options',
+                 *small_detector.MODEL])
+    for shape in ((3, 3, 64, 224), (1, 3, 128, 32)):  # none as it was traced
+        images = random_images(*shape)
+        found = {name: torch.from_numpy(value) for name, value in run(out, images).items()}
+        with torch.no_grad():
+            logits, boxes = detector(normalised(detector, images), mode='tensor')
+        scores, labels = logits[-1].softmax(2)[..., :-1].max(2)
+        torch.testing.assert_close(found['scores'], scores, rtol=1e-4, atol=1e-5)
+        assert torch.equal(found['labels'], labels)
+        height, width = shape[2:]
+        corners = bbox_cxcywh_to_xyxy(boxes[-1]) * torch.tensor([width, height, width, height])
+        corners = corners.clamp(min=0).minimum(torch.tensor([width, height, width, height]))
+        torch.testing.assert_close(found['boxes'], corners, rtol=1e-4, atol=1e-2)
 
 
 def test_what_cannot_be_exported(export, checkpoint, tmp_path):

@@ -1,5 +1,6 @@
 """The command lines from training to the picture, on a handful of images."""
 
+import copy
 import json
 import runpy
 import subprocess
@@ -103,8 +104,9 @@ def settle(project_root, tmp_path, monkeypatch):
     """Arguments and settings of a config -> the config as tools/train.py makes it."""
     def settle(*args, **settings):
         monkeypatch.setattr(sys, 'argv', ['tools/train.py', 'a_config.py', *map(str, args)])
-        train = runpy.run_path('tools/train.py')
-        cfg = Config(dict(model=dict(backbone=dict()), work_dir=str(tmp_path / 'run'), **settings))
+        train = runpy.run_path(project_root / 'tools/train.py')
+        start = dict(model=dict(backbone=dict()), work_dir=str(tmp_path / 'run'))
+        cfg = Config(copy.deepcopy({**start, **settings}))
         train['apply'](train['parse_args'](), cfg)
         return cfg
     return settle
@@ -143,6 +145,45 @@ def test_where_a_run_starts(settle, tmp_path):
         assert cfg.custom_hooks == [dict(type='finola_mm.StrictResumeHook', path=a)]
     assert settle('--resume', b).load_from == settle(resume=True, load_from=b).load_from == b
     assert settle(load_from=b).resume is False
+
+
+FROZEN = dict(backbone=dict(frozen_stages=5))
+
+
+@pytest.mark.parametrize('name', ['Pretrained', 'finola_mm.Pretrained'])
+def test_a_frozen_encoder_needs_weights(settle, tmp_path, name):
+    weights = tmp_path / 'a.pth'
+    weights.touch()
+    remedy = r'frozen_stages=5\) and nothing gives it weights: add --pretrained FILE, or .* none'
+    for args in ([], ['--resume']):  # there is nothing to resume yet
+        with pytest.raises(ValueError, match=remedy):
+            settle(*args, model=FROZEN)
+    with pytest.raises(ValueError, match=r'frozen_stages=0\) and nothing'):
+        settle(model=dict(backbone=dict(frozen_stages=0, init_cfg=dict(type='Kaiming'))))
+    assert 'init_cfg' not in settle('--pretrained', 'none', model=FROZEN).model.backbone
+    settle('--pretrained', weights, model=FROZEN)
+    settle('--resume', weights, model=FROZEN)
+    settle(model=FROZEN, load_from=str(weights))
+    init = dict(type=name, checkpoint=str(weights))
+    settle(model=dict(backbone=dict(frozen_stages=5, init_cfg=[dict(type='Kaiming'), init])))
+    settle(model=dict(init_cfg=init, **FROZEN))
+
+
+def test_a_file_of_the_name_none(settle, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match='no checkpoint ./none'):
+        settle('--pretrained', './none', model=FROZEN)
+    (tmp_path / 'none').touch()
+    (init,) = settle('--pretrained', './none', model=FROZEN).model.backbone.init_cfg
+    assert init.checkpoint == './none'
+
+
+def test_the_config_of_a_run_with_a_scaled_rate_is_not_scaled_again(settle):
+    """1024 images for the rate, 4 steps for each update: 256 for the images of one step."""
+    written = dict(optim_wrapper=dict(accumulative_counts=4))
+    first = settle('--auto-scale-lr', auto_scale_lr=dict(base_batch_size=1024), **written)
+    again = settle('--auto-scale-lr', auto_scale_lr=first.auto_scale_lr, **written)
+    assert first.auto_scale_lr == again.auto_scale_lr == dict(base_batch_size=256, enable=True)
 
 
 def test_amp_and_auto_scale_lr(image_folder, tmp_path):

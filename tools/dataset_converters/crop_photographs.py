@@ -10,8 +10,8 @@ makes, in a few seconds,
 
 A fold's val/ holds whole photographs that its train/ has nothing of; the two pictures of the stereo
 pair are in one fold. The three val/ together hold every photograph once. Left out are the wheel's
-drawings, scans and texts. The same arguments give the same bytes. A finished folder is left as it
-is, and one that holds anything else is never touched.
+drawings, scans and texts, and what is smaller than 300 pixels. The same arguments give the same
+bytes. A finished folder is left as it is, and one that holds anything else is never touched.
 """
 
 import argparse

@@ -14,6 +14,7 @@ changed; where it is another one than would be drawn, that is an error.
 """
 
 import argparse
+import os
 import random
 import sys
 from pathlib import Path
@@ -109,11 +110,12 @@ def report(path: Path, classes: dict[str, list[str]], taken: list[list[str]], ne
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    out = args.out or args.src.resolve().parent / 'low_shot'
+    src = Path(os.path.abspath(args.src))  # not resolved: the lists belong beside a link
+    out = args.out or src.parent / 'low_shot'
     try:
-        classes = find_classes(args.src)
+        classes = find_classes(src)
         for percent in args.percent:
-            path = out / f'{args.src.resolve().name}_{percent:g}pct.txt'
+            path = out / f'{src.name}_{percent:g}pct.txt'
             taken = draw(classes, percent, args.seed)
             print(report(path, classes, taken, write_list(path, taken)))
     except (OSError, ValueError) as error:

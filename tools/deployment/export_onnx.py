@@ -6,8 +6,9 @@
 Input `images`: float32 (N, 3, H, W), RGB from 0 to 255; the normalisation is part of the graph. All
 images of a batch have one size: there is no padding.
 
-* The encoder, of any config: its maps under the names stage1 to stage4 and out, and its tokens
-  where the config wants them. Batch and size stay free (from 32 pixels on).
+* The encoder, of any config, from the checkpoint of a whole model or of an encoder: its maps under
+  the names stage1 to stage4 and out, and its tokens where the config wants them. Batch and size
+  stay free (from 32 pixels on).
 * The detector, of configs with MobileFormerDETR: `boxes` (N, Q, 4), x1, y1, x2, y2 in pixels of
   the image that went in, `scores` (N, Q) and `labels` (N, Q), one of each query, in no order; the
   class names are in the file's metadata. Free sizes are multiples of 32; --size takes any.
@@ -117,8 +118,13 @@ def build(cfg: Config, args: argparse.Namespace) -> nn.Module:
         raise ValueError(f'the model of {args.config} has no finola_mm.MobileFormer as backbone')
     init_default_scope(cfg.default_scope)
     model = MODELS.build(cfg.model)
-    load_weights(model, find_checkpoint(args.checkpoint), allow_unused=False)
-    module = Detector(model) if part == 'detector' else Encoder(model)
+    file = find_checkpoint(args.checkpoint)
+    if part == 'detector':
+        load_weights(model, file, allow_unused=False)
+        module = Detector(model)
+    else:  # the file of a whole model, or of an encoder alone
+        load_weights(model.backbone, file)
+        module = Encoder(model)
     return module.eval().requires_grad_(False)
 
 

@@ -17,8 +17,7 @@ from mmdet.apis import DetInferencer
 from mmengine.config import DictAction
 from mmengine.registry import DATASETS, init_default_scope
 
-from finola_mm.engine import find_checkpoint, load_config, load_weights
-from finola_mm.selfsup.inference import find_images
+from finola_mm.engine import find_checkpoint, find_images, load_config, load_weights
 
 
 class CheckedInferencer(DetInferencer):

@@ -7,7 +7,8 @@
 _base_ = ['../lin.py']
 
 data_remedy = (
-    'Draw the list: python tools/dataset_converters/draw_low_shot.py data/imagenet/train 1')
+    'Draw the list: python tools/dataset_converters/draw_low_shot.py '
+    f'{_base_.data_root}/train 1')
 
 train_dataloader = dict(
     batch_size=32, dataset=dict(dataset=dict(ann_file='low_shot/train_1pct.txt')))

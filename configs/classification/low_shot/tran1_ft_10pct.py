@@ -9,7 +9,8 @@
 _base_ = ['../tran1_ft.py']
 
 data_remedy = (
-    'Draw the list: python tools/dataset_converters/draw_low_shot.py data/imagenet/train 10')
+    'Draw the list: python tools/dataset_converters/draw_low_shot.py '
+    f'{_base_.data_root}/train 10')
 
 load_from = None
 

@@ -10,7 +10,8 @@
 _base_ = ['../tran1_ft.py']
 
 data_remedy = (
-    'Draw the list: python tools/dataset_converters/draw_low_shot.py data/imagenet/train 1')
+    'Draw the list: python tools/dataset_converters/draw_low_shot.py '
+    f'{_base_.data_root}/train 1')
 
 load_from = None
 
