@@ -38,18 +38,19 @@ def comparisons(rows: dict) -> Iterator[str]:
 
 
 def cell(rows: dict, variant: str, data: str, steps: int) -> str:
-    """All seeds of this length: one value, or the mean of several and each of them."""
+    """The seeds of this length that have run: one value, or their mean and each of them."""
     places = (*reconstruction.LENGTHS, reconstruction.LONGEST)
     seeds = [seed for d, _, seed, s in places if (d, s) == (data, steps)]
     keys = [(data, variant, seed, steps) for seed in seeds]
     found = [rows[key] for key in keys if key in rows]
     if notes := {row['note'] for row in found if row['note']}:
         return ', '.join(notes)
-    if len(found) < len(seeds):
+    if not found:
         return NOT_RUN
     values = [float(row['psnr']) for row in found]
     ssim = statistics.mean(float(row['ssim']) for row in found)
     each = f' ({", ".join(f"{v:.2f}" for v in values)})' if len({*values}) > 1 else ''
+    each += f' (one seed of {len(seeds)})' if len(found) < len(seeds) else ''
     return f'{statistics.mean(values):.2f}{each} / {ssim:.3f}'
 
 

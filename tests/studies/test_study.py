@@ -197,8 +197,9 @@ def test_the_scores_are_those_of_the_last_validation(studies, tmp_path):
 
 def test_a_cell_says_what_has_run(studies):
     cell = studies.report.cell
+    assert cell({}, 'C = 64', 'shapes', 250) == 'not yet run'
     rows = {('shapes', 'C = 64', 1, 250): dict(psnr='20', ssim='0.5', note='')}
-    assert cell(rows, 'C = 64', 'shapes', 250) == 'not yet run'  # one seed of two
+    assert cell(rows, 'C = 64', 'shapes', 250) == '20.00 (one seed of 2) / 0.500'
     rows['shapes', 'C = 64', 2, 250] = dict(psnr='21', ssim='0.7', note='')
     assert cell(rows, 'C = 64', 'shapes', 250) == '20.50 (20.00, 21.00) / 0.600'
     rows['shapes', 'C = 64', 2, 250] = dict(psnr='', ssim='', note='loss not finite')
