@@ -50,13 +50,13 @@ def double_size(x: Tensor, size: tuple[int, int], padding: Tensor | None = None)
     the batch is padded. ``padding`` (N, h, w): weights of padded neighbours go to the others, which
     at the border of the image is what the border of a batch does.
     """
-    rows, columns = size
-    x = _doubled(clear(x, padding)).narrow(2, 0, rows).narrow(3, 0, columns)  # exports to ONNX
+    x = _doubled(clear(x, padding), size)
     if padding is None:
         return x
-    share = _doubled((~padding)[:, None].to(x.dtype))[:, :, :rows, :columns]  # 0 far in the padding
+    share = _doubled((~padding)[:, None].to(x.dtype), size)  # 0 far in the padding
     return x / share.clamp(min=1 / 16)  # at a position of the image at least 9/16
 
 
-def _doubled(x: Tensor) -> Tensor:
-    return F.interpolate(x, scale_factor=2, mode='bilinear', align_corners=False)
+def _doubled(x: Tensor, size: tuple[int, int]) -> Tensor:
+    x = F.interpolate(x, scale_factor=2, mode='bilinear', align_corners=False)
+    return x.narrow(2, 0, size[0]).narrow(3, 0, size[1])  # a slice fixes the size in an ONNX export
