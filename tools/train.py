@@ -79,6 +79,8 @@ def apply(args: argparse.Namespace, cfg: Config) -> None:
     else:
         initialise(args, cfg)
     if args.compile:
+        if 'upsampler' not in cfg.model:
+            raise ValueError(f'--compile is for pre-training; {args.config} has no upsampler')
         add_hook(cfg, type='finola_mm.CompileHook')
     if args.auto_scale_lr:
         if 'auto_scale_lr' not in cfg:

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from ..datasets import SampleKey, seeded
 from ..engine import find_checkpoint, load_weights
-from ..engine import find_images as find_images  # the tools take it from here
 from ..registry import MODELS
 
 

@@ -5,9 +5,9 @@ import shutil
 import pytest
 import torch
 
-from finola_mm.engine import load_config
+from finola_mm.engine import find_images, load_config
 from finola_mm.registry import MODELS
-from finola_mm.selfsup.inference import find_images, load_batch, load_inputs, load_model
+from finola_mm.selfsup.inference import load_batch, load_inputs, load_model
 
 CONFIG = 'configs/demo/masked_finola_b.py'
 

@@ -112,6 +112,13 @@ def settle(project_root, tmp_path, monkeypatch):
     return settle
 
 
+def test_compile_wants_an_upsampler(settle):
+    with pytest.raises(ValueError, match='--compile is for pre-training; a_config.py has no'):
+        settle('--compile')
+    model = dict(backbone=dict(), upsampler=dict())
+    assert settle('--compile', model=model).custom_hooks == [dict(type='finola_mm.CompileHook')]
+
+
 @pytest.mark.parametrize(
     ('args', 'settings'),
     [

@@ -31,9 +31,9 @@ from mmengine.config import Config, DictAction
 from mmengine.utils import track_iter_progress
 from torch import Tensor, nn
 
-from finola_mm.engine import load_config
+from finola_mm.engine import find_images, load_config
 from finola_mm.evaluation import psnr
-from finola_mm.selfsup.inference import find_images, load_inputs, load_model
+from finola_mm.selfsup.inference import load_inputs, load_model
 
 matplotlib.use('Agg')
 

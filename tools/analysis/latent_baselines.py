@@ -30,8 +30,8 @@ from mmengine.registry import init_default_scope
 from mmengine.utils import track_iter_progress
 from torch import Tensor, nn
 
+from finola_mm.engine import find_images
 from finola_mm.evaluation import psnr, ssim
-from finola_mm.selfsup.inference import find_images
 
 METHODS = ('pca', 'dct', 'autoencoder')
 EXACT = 5000  # images or pixels up to which PCA is exact; above it is randomised, 4 iterations

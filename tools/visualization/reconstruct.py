@@ -12,8 +12,8 @@ from pathlib import Path
 from mmengine.config import DictAction
 from PIL import Image
 
-from finola_mm.engine import draw_reconstructions, load_config
-from finola_mm.selfsup.inference import find_images, load_batch, load_model
+from finola_mm.engine import draw_reconstructions, find_images, load_config
+from finola_mm.selfsup.inference import load_batch, load_model
 
 
 def parse_args() -> argparse.Namespace:
