@@ -37,4 +37,4 @@ bench: setup
 	@for script in benchmarks/*.py; do echo "== $$script"; $(RUN) $$script || exit 1; done
 
 study: setup
-	@$(RUN) studies/study.py reconstruction $(ARGS)
+	@$(RUN) studies/study.py $(ARGS)

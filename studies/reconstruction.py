@@ -12,6 +12,7 @@ from study import Run, numbered, read_log, train
 
 CONFIG = 'configs/study/reconstruction.py'
 CSV = 'studies/reconstruction.csv'
+SCORE = 'psnr'
 COLUMNS = ('data', 'variant', 'seed', 'steps', 'psnr', 'ssim', 'folders')
 
 

@@ -1,8 +1,8 @@
 """Run what a study lists, one small run after the other, and append what comes out to its CSV.
 
-    python studies/study.py reconstruction            go on where it stopped: make study
-    python studies/study.py reconstruction --list     what has run and what has not
-    python studies/study.py reconstruction --minutes 60 --part 1/2      an hour, every second run
+    python studies/study.py                           go on where it stopped: make study
+    python studies/study.py pretraining --list        what has run and what has not
+    python studies/study.py --minutes 60 --part 1/2   an hour, every second run
 
 A run that is interrupted goes on from its last checkpoint; one whose rows are in the CSV is not run
 again: delete its rows, and it starts anew. A loss that is not finite is a result: the row says so.
@@ -11,6 +11,7 @@ After every run studies/report.py writes the tables of docs/results.md from the 
 
 import argparse
 import csv
+import fcntl
 import functools
 import importlib
 import io
@@ -26,13 +27,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-STUDIES = ('reconstruction',)
+STUDIES = ('reconstruction', 'pretraining')
 # Written beside what the study itself measures.
 RECORD = ('note', 'minutes', 'date', 'commit', 'machine')
 NOT_FINITE = 'loss not finite'
+NOT_RUN = 'not yet run'
 # One thread of the CPU: the same sums whatever the machine has, and --part for its other cores.
 ENVIRONMENT = {**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
-FINISHED = 'finished'  # a file in a work directory whose commands have all ended
+# Files in a work directory: all commands have ended; with _K the K-th has, after so many minutes.
+FINISHED = 'finished'
 
 
 @dataclass(frozen=True)
@@ -54,10 +57,10 @@ class Run:
         return re.sub(r'[^a-z0-9]+', '-', ' '.join(map(str, self.keys.values())).lower()).strip('-')
 
 
-def train(config: str, options: dict, work_dir: Path) -> list[list[str]]:
+def train(config: str, options: dict, work_dir: Path, *switches: str) -> list[list[str]]:
     """The command that trains, or goes on; ``scores`` then reads its log."""
     settings = [f'{name}={value}'.replace(' ', '') for name, value in options.items()]
-    return [['tools/train.py', config, '--work-dir', str(work_dir), '--resume', 'auto',
+    return [['tools/train.py', config, '--work-dir', str(work_dir), '--resume', 'auto', *switches,
              '--cfg-options', *settings]]
 
 
@@ -101,14 +104,13 @@ def read_rows(study: ModuleType) -> list[dict]:
 
 
 def append_rows(study: ModuleType, rows: list[dict]) -> None:
-    """In one write, so that two processes can share the file."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns(study), lineterminator='\n', restval='')
-    if not Path(study.CSV).exists():
-        writer.writeheader()
-    writer.writerows(rows)
+    """Whole, though other processes append to the same file."""
     with open(study.CSV, 'a', newline='') as file:
-        file.write(text.getvalue())
+        fcntl.flock(file, fcntl.LOCK_EX)
+        writer = csv.DictWriter(file, columns(study), lineterminator='\n', restval='')
+        if not os.fstat(file.fileno()).st_size:
+            writer.writeheader()
+        writer.writerows(rows)
         file.flush()
         os.fsync(file.fileno())
 
@@ -120,13 +122,16 @@ def columns(study: ModuleType) -> tuple[str, ...]:
 @functools.cache
 def place() -> dict:
     """Which code on which machine."""
-    def first_line(*command):
-        run = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
-        return run.stdout.strip() or 'unknown'
+    def output(*command):
+        return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT).stdout
 
+    # What the study itself writes does not make the code another.
+    code = ('--', '.', ':!studies/*.csv', ':!docs/results.md')
+    changed = output('git', 'status', '--porcelain', '--untracked-files=no', *code)
+    commit = output('git', 'describe', '--always').strip() or 'unknown'
     return dict(
-        commit=first_line('git', 'describe', '--always', '--dirty'),
-        machine=first_line(sys.executable, 'benchmarks/machine.py'),
+        commit=f'{commit}-dirty' if changed else commit,
+        machine=output(sys.executable, 'benchmarks/machine.py').strip() or 'unknown',
     )
 
 
@@ -137,19 +142,26 @@ def carry_out(run: Run, work_dir: Path) -> list[dict]:
     Raises:
         ChildProcessError: a command failed; the message names its log.
     """
-    start = time.time()
     if (work_dir / FINISHED).exists():  # of rows that were deleted, or of scores that lack
         shutil.rmtree(work_dir)
     work_dir.mkdir(parents=True, exist_ok=True)
-    note, scores = '', [{}]
+    note, scores, minutes = '', [{}], []
     with open(work_dir / 'output.log', 'a') as log:
-        for command in run.commands(work_dir):
+        for k, command in enumerate(run.commands(work_dir), 1):
+            marker = work_dir / f'{FINISHED}_{k}'
+            if marker.exists():
+                minutes.append(float(marker.read_text()))
+                continue
+            start = time.time()
             python = [sys.executable, *command]
             code = subprocess.call(python, stdout=log, stderr=log, env=ENVIRONMENT)
             if code and any(work_dir.glob('**/nonfinite_loss*.json')):
                 note = NOT_FINITE
-            elif code:
+                break
+            if code:
                 raise ChildProcessError(f'{" ".join(command)} failed; see {log.name}')
+            minutes.append((time.time() - start) / 60)
+            marker.write_text(str(minutes[-1]))
     (work_dir / FINISHED).touch()
     if not note:
         scores = run.scores(work_dir)
@@ -157,7 +169,7 @@ def carry_out(run: Run, work_dir: Path) -> list[dict]:
         run.keys,
         run=run.name,
         note=note,
-        minutes=f'{(time.time() - start) / 60:.1f}',
+        minutes=f'{sum(minutes):.1f}',
         date=time.strftime('%Y-%m-%d'),
         **place(),
     )
@@ -165,8 +177,9 @@ def carry_out(run: Run, work_dir: Path) -> list[dict]:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Run a study, or go on with it')
-    parser.add_argument('study', choices=STUDIES)
+    parser = argparse.ArgumentParser(description='Run the studies, or go on with them')
+    parser.add_argument('studies', nargs='*', metavar='STUDY',
+                        help=f'of {", ".join(STUDIES)}; default: all')
     parser.add_argument('--list', action='store_true', help='only say what has run')
     parser.add_argument('--minutes', type=float, default=float('inf'),
                         help='start nothing new after so long')
@@ -174,6 +187,9 @@ def parse_args() -> argparse.Namespace:
                         help='the I-th of N processes that share the list')
     parser.add_argument('--only', default='', metavar='TEXT', help='runs with this in their name')
     args = parser.parse_args()
+    for name in args.studies:
+        if name not in STUDIES:
+            parser.error(f'there is no study {name}; expected one of {", ".join(STUDIES)}')
     part = re.fullmatch(r'([1-9]\d*)/([1-9]\d*)', args.part)
     if not part or int(part[1]) > int(part[2]):
         parser.error(f'--part {args.part}: expected I/N with I from 1 to N, such as 1/2')
@@ -183,34 +199,39 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    start = time.time()
-    study = importlib.import_module(args.study)
-    runs = [run for run in study.runs() if args.only in run.name]
+    args.end = time.time() + 60 * args.minutes
     try:
-        done = {row['run'] for row in read_rows(study)}
-    except ValueError as error:
-        raise SystemExit(f'study: {error}') from None
-    if args.list:
-        for run in runs:
-            print(f'{"done" if run.name in done else "not yet run":12} {run.name}')
-        return
-    for command in study.PREPARE:
-        subprocess.check_call([sys.executable, *command])
+        for name in args.studies or STUDIES:
+            study = importlib.import_module(name)
+            list_runs(study, args) if args.list else go_on(study, args)
+    except (ChildProcessError, ValueError) as error:
+        raise SystemExit(f'\nstudy: {error}') from None
+
+
+def list_runs(study: ModuleType, args: argparse.Namespace) -> None:
+    done = {row['run'] for row in read_rows(study)}
+    for run in study.runs():
+        if args.only in run.name:
+            print(f'{"done" if run.name in done else NOT_RUN:12} {run.name}')
+
+
+def go_on(study: ModuleType, args: argparse.Namespace) -> None:
+    """Carry out what this process has to do of a study, until the time is over."""
+    done = {row['run'] for row in read_rows(study)}
+    runs = [run for run in study.runs() if args.only in run.name]
     i, n = args.part
-    for k, run in enumerate(runs, 1):
-        if run.name in done or k % n != i % n:
-            continue
-        if time.time() - start > 60 * args.minutes:
+    mine = {k: run for k, run in enumerate(runs, 1) if run.name not in done and k % n == i % n}
+    for command in study.PREPARE if mine else ():
+        subprocess.check_call([sys.executable, *command])
+    for k, run in mine.items():
+        if time.time() > args.end:
             print(f'{args.minutes:g} minutes are over; the same command goes on')
             return
         print(f'{k}/{len(runs)} {run.name} ... ', end='', flush=True)
-        try:
-            rows = carry_out(run, Path('work_dirs/study', args.study, run.name))
-        except (ChildProcessError, ValueError) as error:
-            raise SystemExit(f'\nstudy: {error}') from None
+        rows = carry_out(run, Path('work_dirs/study', study.__name__, run.name))
         append_rows(study, rows)
         subprocess.check_call([sys.executable, 'studies/report.py'])
-        print(', '.join(row['note'] or row['psnr'] for row in rows), flush=True)
+        print(', '.join(row['note'] or row[study.SCORE] for row in rows), flush=True)
     print(f'all of this part has run: {study.CSV}')
 
 

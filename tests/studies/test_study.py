@@ -5,9 +5,12 @@ import importlib
 import json
 import sys
 import types
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from mmengine.config import DictAction
+from PIL import Image
 
 from finola_mm.engine import load_config
 
@@ -29,7 +32,8 @@ log.write_text('\\n'.join(map(json.dumps, lines)))
 def studies(project_root, monkeypatch):
     """The folder's modules as its scripts see each other."""
     monkeypatch.syspath_prepend(str(project_root / 'studies'))
-    names = ('study', 'reconstruction', 'report')
+    names = ('study', 'reconstruction', 'reconstruction_tables', 'pretraining',
+             'pretraining_tables', 'report')
     yield types.SimpleNamespace(**{name: importlib.import_module(name) for name in names})
     for name in names:
         sys.modules.pop(name)
@@ -42,6 +46,7 @@ def toy(studies, tmp_path, monkeypatch):
     script.write_text(SCRIPT)
     toy = types.ModuleType('toy')
     toy.CSV, toy.COLUMNS, toy.PREPARE = str(tmp_path / 'toy.csv'), ('variant', 'psnr'), []
+    toy.SCORE = 'psnr'
     toy.results = {'one': '1.5', 'two': '2.5', 'three': '3.5'}
     toy.started = []
 
@@ -120,6 +125,31 @@ def test_a_run_without_its_score_starts_anew(toy, studies, monkeypatch):
     assert toy.run('--only', 'one') == ['one'] and len(toy.rows()) == 1
 
 
+def test_a_command_that_has_ended_is_not_run_again(toy, studies, tmp_path):
+    """Three commands of one run; the second fails once, and the minutes of all are summed."""
+    script = tmp_path / 'note.py'
+    script.write_text('import pathlib, sys\n'
+                      'with open(sys.argv[1], "a") as f: f.write(sys.argv[2])\n'
+                      'sys.exit(sys.argv[2] == "b" and not pathlib.Path(sys.argv[3]).exists())')
+    noted, mended = tmp_path / 'noted', tmp_path / 'mended'
+    command = [str(script), str(noted)]
+    toy.runs = lambda: [studies.study.Run(
+        dict(variant='four'), lambda w: [[*command, x, str(mended)] for x in 'abc'],
+        lambda w: [dict(psnr='1')])]
+    with pytest.raises(SystemExit, match='note.py .* b .* failed'):
+        toy.run()
+    mended.touch()
+    toy.run()
+    assert noted.read_text() == 'abbc' and len(toy.rows()) == 1
+
+
+def test_two_processes_that_begin_the_file_write_one_head(toy, studies):
+    row = dict(run='one', variant='one', psnr='1')
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda _: studies.study.append_rows(toy, [row]), range(50)))
+    assert [r['psnr'] for r in toy.rows()] == ['1'] * 50
+
+
 def test_two_processes_share_the_list(toy):
     assert toy.run('--part', '2/2') == ['two']
     assert toy.run('--part', '1/2') == ['one', 'three']
@@ -161,26 +191,99 @@ def test_the_place_is_this_code_and_this_machine(studies):
 
 
 # ------------------------------------------------------------------------- the committed study
-def test_every_run_has_its_own_name_and_settings_that_exist(studies):
-    runs = list(studies.reconstruction.runs())
+@pytest.mark.parametrize('name', ['reconstruction', 'pretraining'])
+def test_every_run_has_its_own_name(studies, name):
+    runs = list(getattr(studies, name).runs())
     assert len({run.name for run in runs}) == len(runs)
+
+
+def test_every_variant_has_settings_that_exist_and_a_table(studies):
     for variant, options in studies.reconstruction.VARIANTS.items():
         load_config(studies.reconstruction.CONFIG, options=dict(options))
         assert variant in sum(studies.reconstruction.TABLES.values(), [])
 
 
+def parsed(switch):
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    return parser.parse_args(switch).cfg_options
+
+
 def test_options_reach_the_config_as_the_command_line_gives_them(studies, tmp_path):
     run = next(r for r in studies.reconstruction.runs() if 'corner' in r.keys['variant'])
     (command,) = run.commands(tmp_path)
-    at = command.index('--cfg-options') + 1
-    parser = argparse.ArgumentParser()
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
-    options = parser.parse_args(command[at - 1 :]).cfg_options
+    options = parsed(command[command.index('--cfg-options') :])
     cfg = load_config(studies.reconstruction.CONFIG, options=options)
     assert tuple(cfg.model.neck.origin) == (0, 0)
     assert cfg.train_cfg.max_iters == cfg.param_scheduler[1].end == run.keys['steps']
     assert cfg.train_dataloader.dataset.dataset.data_root == 'data/shapes/imagenet'
     assert cfg.randomness.seed == run.keys['seed']
+
+
+def test_every_command_of_a_pretraining_is_one_of_the_tools(studies, tmp_path):
+    """Its script and config exist, its settings change what is there, the schedules end together;
+    every probe starts from the encoder or from the probe before it."""
+    for run in studies.pretraining.runs():
+        if run.keys['seed'] != 1:
+            continue
+        made = []
+        for script, config, *rest in run.commands(tmp_path):
+            assert Path(script).is_file() and Path(config).is_file()
+            if script != 'tools/train.py':
+                assert rest[0] in [f'{made[0]}/iter_1000.pth', f'{made[0]}/iter_50.pth']
+                continue
+            made.append(rest[rest.index('--work-dir') + 1])
+            options = parsed(rest[rest.index('--cfg-options'):])
+            cfg = load_config(config, options=options)
+            steps = cfg.train_cfg.max_iters
+            ends = [steps if k == 'end' else steps - 30 for k in ('end', 'T_max')]
+            assert [cfg.param_scheduler[1].end, cfg.param_scheduler[1].T_max] == ends
+            assert len(cfg.param_scheduler) == 2
+            assert steps % cfg.default_hooks.checkpoint.interval == 0
+            if len(made) > 1:
+                start = rest[rest.index('--pretrained') + 1] if '--pretrained' in rest else None
+                assert (start or cfg.load_from) in made[:-1]
+                assert not (start and cfg.get('load_from'))
+        assert [Path(path).name for path in made[1:]] == list(studies.pretraining.PROTOCOLS)[2:]
+
+
+def test_few_labels_are_a_tenth_of_the_list(studies, tmp_path):
+    """Nothing that saw all labels comes before: the decoder starts anew."""
+    commands = next(studies.pretraining.runs()).commands(tmp_path)
+    assert 'load_from=None' in commands[-1] and '--pretrained' in commands[-1]
+    listed = f'train_dataloader.dataset.dataset.ann_file={studies.pretraining.LOW_SHOT}'
+    assert listed in commands[-1]
+
+
+def test_the_rows_of_a_pretraining_are_read_from_its_files(studies, tmp_path):
+    for name, top1 in (('lin', 1.0), ('tran1', 2.0), ('tran1_ft', 3.0), ('tran1_ft_10pct', 4.0)):
+        log = tmp_path / name / 'now/vis_data/scalars.json'
+        log.parent.mkdir(parents=True)
+        log.write_text(json.dumps({'accuracy/top1': top1, 'step': 9}) + '\n')
+    found = {'iter_1000.pth': {'k = 20': [5, 50], 'linear': [6.125, 60]}}
+    (tmp_path / 'features_1000.json').write_text(json.dumps(found))
+    run = next(r for r in studies.pretraining.runs() if r.keys['steps'] == 1000)
+    rows = run.scores(tmp_path)
+    assert {row['protocol']: row['top1'] for row in rows} == {
+        'kNN': '5.00', 'linear': '6.12', 'lin': '1.00', 'tran1': '2.00', 'tran1_ft': '3.00',
+        'tran1_ft_10pct': '4.00'}
+    assert {row['after'] for row in rows} == {1000}
+
+
+def test_the_curve_is_drawn_from_the_long_seed(studies, tmp_path, monkeypatch):
+    picture = tmp_path / 'curve.png'
+    monkeypatch.setattr(studies.pretraining_tables, 'PICTURE', picture)
+    row = dict(method='FINOLA', seed='1', steps='1000', protocol='kNN', after='1000', top1='9.5',
+               note='')
+    studies.pretraining_tables.draw([row])
+    assert not picture.exists()
+    long = [{**row, 'seed': '0', 'steps': '6000', 'after': str(k)} for k in (750, 1500)]
+    studies.pretraining_tables.draw([row, *long])
+    with Image.open(picture) as image:
+        assert image.width > 500
+    text = '\n'.join(studies.pretraining_tables.tables([row, *long]))
+    assert '| FINOLA | 9.5 | 9.5 | not yet run |' in text
+    assert '| FINOLA | 9.5 (one seed of 2) | not yet run |' in text
 
 
 def test_the_scores_are_those_of_the_last_validation(studies, tmp_path):
@@ -196,7 +299,7 @@ def test_the_scores_are_those_of_the_last_validation(studies, tmp_path):
 
 
 def test_a_cell_says_what_has_run(studies):
-    cell = studies.report.cell
+    cell = studies.reconstruction_tables.cell
     assert cell({}, 'C = 64', 'shapes', 250) == 'not yet run'
     rows = {('shapes', 'C = 64', 1, 250): dict(psnr='20', ssim='0.5', note='')}
     assert cell(rows, 'C = 64', 'shapes', 250) == '20.00 (one seed of 2) / 0.500'

@@ -1,0 +1,29 @@
+# Masked FINOLA-B at 96 x 96 (a visible block of 48 x 48, 3 x 3 positions of 6 x 6), for
+# studies/pretraining.py: all methods of the comparison see images of this size, in batches of 64.
+#
+# As configs/demo/masked_finola_b.py otherwise; one checkpoint for each point of the curve.
+# Train      make study
+# Measured   docs/results.md
+_base_ = ['../demo/masked_finola_b.py']
+
+meta_keys = _base_.meta_keys
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='RandomResizedCrop', scale=96, crop_ratio_range=(0.2, 1.0)),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='finola_mm.RandomBlock', patch_size=16),
+    dict(type='PackInputs', meta_keys=meta_keys),
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='ResizeEdge', scale=96, edge='short', backend='pillow', interpolation='bicubic'),
+    dict(type='CenterCrop', crop_size=96),
+    dict(type='finola_mm.RandomBlock', patch_size=16),
+    dict(type='PackInputs', meta_keys=meta_keys),
+]
+loader = dict(num_workers=0, persistent_workers=False)
+train_dataloader = dict(dataset=dict(dataset=dict(pipeline=train_pipeline)), **loader)
+val_dataloader = dict(dataset=dict(dataset=dict(pipeline=test_pipeline)), **loader)
+test_dataloader = val_dataloader
+
+work_dir = 'work_dirs/study/masked_finola_b'

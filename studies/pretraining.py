@@ -1,0 +1,137 @@
+"""What does each pre-training leave in the same small encoder, judged with labels?
+
+Five ways to train MobileFormer('small') on the shapes, 96 x 96 pixels, batches of 64, and none.
+What a frozen encoder gives to its nearest neighbours and to linear probing, what a tran-1 decoder
+makes of it frozen and fine-tuned, and with a tenth of the labels. Accuracy on held-out shapes; the
+paper's order in probing is masked-B > masked-E > vanilla (arXiv 2305.16319, Table 7 and Fig. 9).
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from study import Run, read_log, train
+
+CSV = 'studies/pretraining.csv'
+SCORE = 'top1'  # accuracy in percent
+COLUMNS = ('method', 'seed', 'steps', 'protocol', 'after', 'top1')
+
+MEASURE = 'configs/study/finola.py'  # whole images of 96 x 96, for every method's features
+METHODS = {
+    'random': 'configs/study/finola.py',
+    'supervised': 'configs/demo/cls_supervised.py',
+    'MoCo v2': 'configs/study/mocov2.py',
+    'FINOLA': 'configs/study/finola.py',
+    'masked FINOLA-E': 'configs/study/masked_finola_e.py',
+    'masked FINOLA-B': 'configs/study/masked_finola_b.py',
+}
+# A random encoder "trains" without a learning rate: BatchNorm takes the statistics of these
+# batches, without which its features are of no use to anyone.
+STILL = {'optim_wrapper.optimizer.lr': 0, 'optim_wrapper.optimizer.weight_decay': 0}
+STILL_STEPS = 50
+
+PROTOCOLS = {
+    'kNN': 'k = 20, frozen',
+    'linear': 'logistic regression on the pooled map, frozen',
+    'lin': "the paper's linear probing, frozen",
+    'tran1': 'a tran-1 decoder, frozen',
+    'tran1_ft': 'the same, then fine-tuned',
+    'tran1_ft_10pct': 'fine-tuned on a tenth of the labels',
+}
+PROBE_STEPS = 300
+LOW_SHOT = 'low_shot/train_10pct.txt'
+
+# (seed, steps): two short seeds, a long one with a point of its curve at every eighth.
+LENGTHS = [(0, 6000), (1, 1000), (2, 1000)]
+POINTS = {6000: range(750, 6001, 750), 1000: range(1000, 1001)}
+DATA = 'data/shapes/imagenet'
+PREPARE = [
+    ['tools/dataset_converters/make_shapes.py', '--out', 'data/shapes'],
+    ['tools/dataset_converters/draw_low_shot.py', f'{DATA}/train', '10'],
+]
+
+
+def runs() -> Iterator[Run]:
+    """Every run, in the order in which they are wanted."""
+    for seed, steps in LENGTHS:
+        for method in reversed(METHODS):
+            yield judged(method, seed, steps)
+
+
+def judged(method: str, seed: int, steps: int) -> Run:
+    """Pre-training, the curve of its features, then the probes on its last state."""
+    return Run(
+        dict(method=method, seed=seed, steps=steps),
+        lambda work_dir: [
+            *pretrain(method, seed, steps, work_dir / 'pretraining'),
+            *[features(work_dir, point) for point in points(method, steps)],
+            *probes(seed, work_dir),
+        ],
+        lambda work_dir: [
+            *curve(work_dir, points(method, steps)),
+            *accuracies(work_dir, points(method, steps)[-1]),
+        ],
+    )
+
+
+def points(method: str, steps: int) -> range:
+    """The steps after which the features are judged; the last of them is the end."""
+    return range(STILL_STEPS, STILL_STEPS + 1) if method == 'random' else POINTS[steps]
+
+
+def pretrain(method: str, seed: int, steps: int, work_dir: Path) -> list[list[str]]:
+    every = points(method, steps)
+    options = {
+        'train_cfg.max_iters': every[-1],
+        'param_scheduler.1.T_max': every[-1] - 30,
+        'param_scheduler.1.end': every[-1],
+        'default_hooks.checkpoint.interval': every[0],
+        'default_hooks.checkpoint.max_keep_ckpts': -1,
+        'train_dataloader.num_workers': 0,
+        'train_dataloader.persistent_workers': False,
+        'randomness.seed': seed,
+        **(STILL if method == 'random' else {}),
+    }
+    return train(METHODS[method], options, work_dir, '--no-validate')
+
+
+def features(work_dir: Path, after: int) -> list[str]:
+    return [
+        'tools/analysis/knn.py', MEASURE, str(work_dir / 'pretraining' / f'iter_{after}.pth'),
+        '--k', '20', '--linear', '--out', str(work_dir / f'features_{after}.json'),
+    ]
+
+
+def probes(seed: int, work_dir: Path) -> list[list[str]]:
+    encoder = ['--pretrained', str(work_dir / 'pretraining')]
+    options = {
+        'train_cfg.max_iters': PROBE_STEPS,
+        'train_cfg.val_interval': PROBE_STEPS,
+        'param_scheduler.1.T_max': PROBE_STEPS - 30,
+        'param_scheduler.1.end': PROBE_STEPS,
+        'default_hooks.checkpoint.interval': PROBE_STEPS,
+        'randomness.seed': seed,
+        **{f'{split}_dataloader.{name}': value for split in ('train', 'val')
+           for name, value in (('num_workers', 0), ('persistent_workers', False))},
+    }
+    few = {**options, 'load_from': None, 'train_dataloader.dataset.dataset.ann_file': LOW_SHOT}
+    fine = {**options, 'load_from': work_dir / 'tran1'}
+    return [
+        *train('configs/demo/cls_lin.py', options, work_dir / 'lin', *encoder),
+        *train('configs/demo/cls_tran1.py', options, work_dir / 'tran1', *encoder),
+        *train('configs/demo/cls_tran1_ft.py', fine, work_dir / 'tran1_ft'),
+        *train('configs/demo/cls_tran1_ft.py', few, work_dir / 'tran1_ft_10pct', *encoder),
+    ]
+
+
+def curve(work_dir: Path, points: range) -> Iterator[dict]:
+    for after in points:
+        (found,) = json.loads((work_dir / f'features_{after}.json').read_text()).values()
+        for protocol, name in (('kNN', 'k = 20'), ('linear', 'linear')):
+            yield dict(protocol=protocol, after=after, top1=f'{found[name][0]:.2f}')
+
+
+def accuracies(work_dir: Path, after: int) -> Iterator[dict]:
+    for protocol in ('lin', 'tran1', 'tran1_ft', 'tran1_ft_10pct'):
+        log = read_log(work_dir / protocol, 'accuracy/top1')
+        yield dict(protocol=protocol, after=after, top1=f'{log["accuracy/top1"]:.2f}')
