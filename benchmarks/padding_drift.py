@@ -2,9 +2,9 @@
 
     python benchmarks/padding_drift.py [CONFIG] [CHECKPOINT] [--images 32]
 
-A batch pads its images to the largest. The decoder is blind to that, to rounding; the encoder's
-tokens are, where they get the mask (`masked`), and its convolutions still see the border.
-`unmasked` gives the encoder no mask, as other detectors of mmdet do. Each image is padded at the
+A batch pads its images to the largest. The decoder is blind to that, to rounding, and so is the
+encoder where it gets the mask (`masked`), as in our configs. `unmasked` gives the encoder no mask,
+as other detectors of mmdet do. Each image is padded at the
 right and at the bottom to the given share of its sides, and compared with itself:
 
 * maps: root mean square of the difference over that of the map, at strides 8 and 16;

@@ -17,7 +17,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..functional import coarser
+from ..functional import clear, coarser
 from ..layers import BneckLite, MobileFormerBlock, pointwise, recompute
 from ..registry import MODELS
 
@@ -202,14 +202,16 @@ class MobileFormer(BaseModule):
     ) -> tuple[Tensor, ...] | tuple[tuple[Tensor, ...], Tensor]:
         """Images (N, 3, H, W) to the maps of ``out_indices``; with tokens, (maps, (N, T, d)).
 
-        padding (N, H, W): pixels that are not of an image, which the tokens then do not read. The
-        convolutions still do, at the border.
+        padding (N, H, W): pixels that are not of an image. Nothing reads them: in eval mode, and
+        with ``norm_eval`` or frozen, an image gives the same whatever it shares a batch with. In
+        training BatchNorm's statistics are of all positions.
         """
         lite, *stages = self.stages
         tokens = self.tokens.expand(x.shape[0], -1, -1)     # (N, T, d)
-        x, padding = self.stem(x), coarser(padding)     # (N, C0, H/2, W/2)
+        x = self.stem(clear(x, padding))                # (N, C0, H/2, W/2)
+        padding = coarser(padding)
         for block in lite:
-            x = self._run(block, x)
+            x = self._run(block, x, padding)
         maps = [x]                                      # (N, C1, H/2, W/2)
         for stage in stages:
             for block in stage:

@@ -5,7 +5,7 @@ from .curvature import gaussian_curvature
 from .knn import check_features, knn_accuracy, nearest, vote_accuracy
 from .linear_probe import linear_accuracy
 from .norm_linear import at_least_float32, channel_norm, norm_linear_step
-from .padding import clear, coarser, double_size, padding_mask
+from .padding import average_pool, clear, coarser, double_size, padding_mask
 from .patches import image_to_patches, patches_to_image, take
 from .sine_positions import sine_positions
 from .top_accuracy import top_accuracy
@@ -14,6 +14,7 @@ from .visible_block import as_offsets, block_mask, crop_block, masked_positions
 from .wave_speeds import mean_free_condition, wave_speeds
 
 __all__ = [
+    'average_pool',
     'as_offsets',
     'at_least_float32',
     'block_mask',

@@ -43,6 +43,16 @@ def clear(x: Tensor, padding: Tensor | None) -> Tensor:
     return x if padding is None else x.masked_fill(padding[:, None], 0)
 
 
+def average_pool(x: Tensor, stride: int, padding: Tensor | None = None) -> Tensor:
+    """x (N, C, H, W) averaged over blocks of ``stride`` x ``stride``, each over those of its
+    positions that lie in the image: (N, C, ceil(H/stride), ceil(W/stride))."""
+    x = F.avg_pool2d(clear(x, padding), stride, ceil_mode=True)
+    if padding is None:
+        return x
+    share = F.avg_pool2d((~padding)[:, None].to(x.dtype), stride, ceil_mode=True)
+    return x / share.clamp(min=stride**-2)  # 0 where all is padding
+
+
 def double_size(x: Tensor, size: tuple[int, int], padding: Tensor | None = None) -> Tensor:
     """Bilinear upsampling, (N, C, h, w) -> (N, C, *size), by a factor of 2 and cut to ``size``.
 

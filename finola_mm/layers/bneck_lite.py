@@ -1,10 +1,11 @@
 """Lite bottleneck, "bneck-lite" in the tables: a block without tokens (MicroNet, arXiv 2108.05894).
 
-Legend: N images, C channels, H x W positions.
+Legend: N images, C channels, H x W positions; mask: True = padding.
 """
 
 from torch import Tensor, nn
 
+from ..functional import clear
 from .conv_bn import depthwise, pointwise
 
 
@@ -24,7 +25,8 @@ class BneckLite(nn.Module):
         self.project = pointwise(exp, out)
         self.residual = inp == out
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, inp, H, W) to (N, out, H, W)."""
-        y = self.project(self.act(self.filter(x)))
+    def forward(self, x: Tensor, padding: Tensor | None = None) -> Tensor:
+        """(N, inp, H, W), whose ``padding`` (N, H, W) is not read, to (N, out, H, W)."""
+        y = self.filter(clear(x, padding))              # (N, exp, H, W)
+        y = self.project(self.act(y))                   # (N, out, H, W)
         return x + y if self.residual else y

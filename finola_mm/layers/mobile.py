@@ -4,11 +4,13 @@ A MobileNet bottleneck with dynamic ReLU. The strided form expands twice: once w
 the table's factor, and once behind it, by 4; the second expansion is not in the paper's table and
 is forced by the published counts.
 
-Legend: N images, C channels, H x W positions, T tokens of width d.
+Legend: N images, C channels, H x W positions, T tokens of width d; mask: True = padding, which is 0
+before each filter, as what lies beyond the border of an image alone.
 """
 
 from torch import Tensor, nn
 
+from ..functional import clear, coarser
 from .conv_bn import depthwise, pointwise
 from .dynamic_relu import DynamicReLU
 
@@ -34,10 +36,13 @@ class Mobile(nn.Module):
         self.project = pointwise(exp, out)
         self.residual = inp == out
 
-    def forward(self, x: Tensor, tokens: Tensor, mix: Tensor | None = None) -> Tensor:
-        """(N, inp, H, W) to (N, out, H, W); ``mix`` as in :class:`DynamicReLU`."""
+    def forward(
+        self, x: Tensor, tokens: Tensor, mix: Tensor | None = None, padding: Tensor | None = None
+    ) -> Tensor:
+        """(N, inp, H, W) and its mask (N, H, W) to (N, out, H, W); ``mix`` as in
+        :class:`DynamicReLU`."""
         y = self.act1(self.expand(x), tokens, mix)   # (N, exp, H, W)
-        y = self.act2(self.filter(y), tokens, mix)
+        y = self.act2(self.filter(clear(y, padding)), tokens, mix)
         y = self.project(y)                          # (N, out, H, W)
         return x + y if self.residual else y
 
@@ -64,9 +69,13 @@ class MobileDown(nn.Module):
         self.act2 = DynamicReLU(expansion * out, token_dim)
         self.project2 = pointwise(expansion * out, out)
 
-    def forward(self, x: Tensor, tokens: Tensor, mix: Tensor | None = None) -> Tensor:
-        """(N, inp, H, W) to (N, out, ceil(H/2), ceil(W/2)); ``mix`` at the new resolution."""
-        x = self.act1(self.filter1(x), tokens, mix)  # (N, exp, H/2, W/2)
-        x = self.project1(x)                         # (N, out, H/2, W/2)
-        y = self.act2(self.filter2(x), tokens, mix)  # (N, 4 out, H/2, W/2)
-        return x + self.project2(y)                  # (N, out, H/2, W/2)
+    def forward(
+        self, x: Tensor, tokens: Tensor, mix: Tensor | None = None, padding: Tensor | None = None
+    ) -> Tensor:
+        """(N, inp, H, W) and its mask (N, H, W) to (N, out, ceil(H/2), ceil(W/2)); ``mix`` at the
+        new resolution."""
+        x = self.filter1(clear(x, padding))           # (N, exp, H/2, W/2)
+        x = self.project1(self.act1(x, tokens, mix))  # (N, out, H/2, W/2)
+        y = self.filter2(clear(x, coarser(padding)))  # (N, 4 out, H/2, W/2)
+        y = self.project2(self.act2(y, tokens, mix))  # (N, out, H/2, W/2)
+        return x + y

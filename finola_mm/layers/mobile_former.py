@@ -49,17 +49,17 @@ class MobileFormerBlock(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """(N, inp, H, W), (N, T, d) to (N, out, ceil(H/stride), ceil(W/stride)), (N, T, d).
 
-        The tokens do not read the positions where the mask ``padding`` (N, H, W) is True.
+        Nothing reads the positions where the mask ``padding`` (N, H, W) is True.
         """
-        mix = self.mixture(x, tokens)
+        mix = self.mixture(x, tokens, padding)
         tokens = self.to_former(x, tokens, padding)
         tokens = self.former(tokens)
-        x = self.mobile(x, tokens, mix)
+        x = self.mobile(x, tokens, mix, padding)
         x = x + self.to_mobile(x, tokens)
         return x, tokens
 
-    def mixture(self, x: Tensor, tokens: Tensor) -> Tensor | None:
+    def mixture(self, x: Tensor, tokens: Tensor, padding: Tensor | None) -> Tensor | None:
         """What the dynamic ReLUs mix the tokens with: None in the plain form."""
         if not self.spatial:
             return None
-        return self.to_former.mixture(x, tokens, stride=self.mobile.stride)
+        return self.to_former.mixture(x, tokens, padding, stride=self.mobile.stride)

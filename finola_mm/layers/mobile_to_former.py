@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..functional import average_pool
+
 
 class MobileToFormer(nn.Module):
     """Gated cross attention from the tokens to the map, residual, LayerNorm.
@@ -57,16 +59,18 @@ class MobileToFormer(nn.Module):
             reads.append(torch.bmm(weights, kv.transpose(1, 2)))        # (N, T, C/h)
         return torch.cat(reads, dim=2)
 
-    def mixture(self, x: Tensor, tokens: Tensor, *, stride: int = 1) -> Tensor:
+    def mixture(
+        self, x: Tensor, tokens: Tensor, padding: Tensor | None = None, *, stride: int = 1
+    ) -> Tensor:
         """Each position's weights over the tokens, (N, T, ceil(H/stride), ceil(W/stride)).
 
-        They are the softmax over the tokens of the logits averaged over the heads (and over the
-        ``stride`` x ``stride`` positions that become one). The average over the heads of q_h k_h
-        is the product over all channels divided by h.
+        They are the softmax over the tokens of the logits averaged over the heads (and over those
+        of the ``stride`` x ``stride`` positions that become one which are no ``padding``). The
+        average over the heads of q_h k_h is the product over all channels divided by h.
         """
         query = self.query(tokens) * (self.scale / self.heads)
         logits = torch.bmm(query, x.flatten(2).to(query.dtype))         # (N, T, HW)
         logits = logits.unflatten(2, x.shape[2:])                       # (N, T, H, W)
         if stride > 1:
-            logits = F.avg_pool2d(logits, stride, ceil_mode=True)
+            logits = average_pool(logits, stride, padding)
         return logits.softmax(dim=1)
