@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from study import Run, read_log, train
+from study import Run, Step, read_log, train
 
 CSV = 'studies/pretraining.csv'
 SCORE = 'top1'  # accuracy in percent
@@ -60,16 +60,13 @@ def runs() -> Iterator[Run]:
 
 def judged(method: str, seed: int, steps: int) -> Run:
     """Pre-training, the curve of its features, then the probes on its last state."""
+    every = points(method, steps)
     return Run(
         dict(method=method, seed=seed, steps=steps),
         lambda work_dir: [
-            *pretrain(method, seed, steps, work_dir / 'pretraining'),
-            *[features(work_dir, point) for point in points(method, steps)],
-            *probes(seed, work_dir),
-        ],
-        lambda work_dir: [
-            *curve(work_dir, points(method, steps)),
-            *accuracies(work_dir, points(method, steps)[-1]),
+            pretrain(method, seed, every, work_dir / 'pretraining'),
+            *(features(work_dir, after) for after in every),
+            *probes(seed, every[-1], work_dir),
         ],
     )
 
@@ -79,8 +76,7 @@ def points(method: str, steps: int) -> range:
     return range(STILL_STEPS, STILL_STEPS + 1) if method == 'random' else POINTS[steps]
 
 
-def pretrain(method: str, seed: int, steps: int, work_dir: Path) -> list[list[str]]:
-    every = points(method, steps)
+def pretrain(method: str, seed: int, every: range, out: Path) -> Step:
     options = {
         'train_cfg.max_iters': every[-1],
         'param_scheduler.1.T_max': every[-1] - 30,
@@ -92,18 +88,26 @@ def pretrain(method: str, seed: int, steps: int, work_dir: Path) -> list[list[st
         'randomness.seed': seed,
         **(STILL if method == 'random' else {}),
     }
-    return train(METHODS[method], options, work_dir, '--no-validate')
+    return train(METHODS[method], options, out, '--no-validate')
 
 
-def features(work_dir: Path, after: int) -> list[str]:
-    return [
-        'tools/analysis/knn.py', MEASURE, str(work_dir / 'pretraining' / f'iter_{after}.pth'),
-        '--k', '20', '--linear', '--out', str(work_dir / f'features_{after}.json'),
-    ]
+def features(work_dir: Path, after: int) -> Step:
+    """kNN and linear accuracy of the encoder after so many steps."""
+    out = work_dir / f'features_{after}.json'
+    checkpoint = str(work_dir / 'pretraining' / f'iter_{after}.pth')
+    command = ['tools/analysis/knn.py', MEASURE, checkpoint, '--k', '20', '--linear', '--out',
+               str(out)]
+
+    def scores(out: Path) -> list[dict]:
+        (found,) = json.loads(out.read_text()).values()
+        return [dict(protocol=protocol, after=after, top1=f'{found[name][0]:.2f}')
+                for protocol, name in (('kNN', 'k = 20'), ('linear', 'linear'))]
+
+    return Step(command, out, scores)
 
 
-def probes(seed: int, work_dir: Path) -> list[list[str]]:
-    encoder = ['--pretrained', str(work_dir / 'pretraining')]
+def probes(seed: int, after: int, work_dir: Path) -> list[Step]:
+    """The protocols that train; a fine-tuning starts from the probe before it."""
     options = {
         'train_cfg.max_iters': PROBE_STEPS,
         'train_cfg.val_interval': PROBE_STEPS,
@@ -116,22 +120,18 @@ def probes(seed: int, work_dir: Path) -> list[list[str]]:
     }
     few = {**options, 'load_from': None, 'train_dataloader.dataset.dataset.ann_file': LOW_SHOT}
     fine = {**options, 'load_from': work_dir / 'tran1'}
+    encoder = ['--pretrained', str(work_dir / 'pretraining')]
+
+    def scores(out: Path) -> list[dict]:
+        top1 = read_log(out, 'accuracy/top1')['accuracy/top1']
+        return [dict(protocol=out.name, after=after, top1=f'{top1:.2f}')]
+
     return [
-        *train('configs/demo/cls_lin.py', options, work_dir / 'lin', *encoder),
-        *train('configs/demo/cls_tran1.py', options, work_dir / 'tran1', *encoder),
-        *train('configs/demo/cls_tran1_ft.py', fine, work_dir / 'tran1_ft'),
-        *train('configs/demo/cls_tran1_ft.py', few, work_dir / 'tran1_ft_10pct', *encoder),
+        train(f'configs/demo/cls_{config}.py', settings, work_dir / name, *start, scores=scores)
+        for name, config, settings, start in (
+            ('lin', 'lin', options, encoder),
+            ('tran1', 'tran1', options, encoder),
+            ('tran1_ft', 'tran1_ft', fine, []),
+            ('tran1_ft_10pct', 'tran1_ft', few, encoder),
+        )
     ]
-
-
-def curve(work_dir: Path, points: range) -> Iterator[dict]:
-    for after in points:
-        (found,) = json.loads((work_dir / f'features_{after}.json').read_text()).values()
-        for protocol, name in (('kNN', 'k = 20'), ('linear', 'linear')):
-            yield dict(protocol=protocol, after=after, top1=f'{found[name][0]:.2f}')
-
-
-def accuracies(work_dir: Path, after: int) -> Iterator[dict]:
-    for protocol in ('lin', 'tran1', 'tran1_ft', 'tran1_ft_10pct'):
-        log = read_log(work_dir / protocol, 'accuracy/top1')
-        yield dict(protocol=protocol, after=after, top1=f'{log["accuracy/top1"]:.2f}')

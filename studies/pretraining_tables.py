@@ -16,6 +16,8 @@ def tables(rows: list[dict]) -> Iterator[str]:
         (row['method'], int(row['seed']), int(row['steps']), row['protocol'], int(row['after'])):
         row['top1'] for row in rows if not row['note']
     }
+    broken = {(row['method'], int(row['seed']), int(row['steps'])): row['note']
+              for row in rows if row['note']}
     for steps in POINTS:
         seeds = [seed for seed, length in LENGTHS if length == steps]
         yield f'\n**After {steps} steps** (top-1 in percent, {named(seeds)})\n'
@@ -24,18 +26,20 @@ def tables(rows: list[dict]) -> Iterator[str]:
             end = points(method, steps)[-1]
             keys = [[(method, seed, steps, protocol, end) for seed in seeds]
                     for protocol in PROTOCOLS]
-            yield f'| {method} | {" | ".join(cell(found, key) for key in keys)} |'
+            yield f'| {method} | {" | ".join(cell(found, broken, key) for key in keys)} |'
     for protocol in CURVE:
-        yield from curve(found, protocol)
+        yield from curve(found, broken, protocol)
 
 
 def named(seeds: list[int]) -> str:
     return f'seed {seeds[0]}' if len(seeds) == 1 else f'mean of the seeds {seeds}, and each'
 
 
-def cell(found: dict, keys: list[tuple]) -> str:
+def cell(found: dict, broken: dict, keys: list[tuple]) -> str:
     """The seeds that have run: one value, or their mean and each of them."""
     values = [float(found[key]) for key in keys if key in found]
+    if notes := {broken[key[:3]] for key in keys if key not in found and key[:3] in broken}:
+        return ', '.join(notes)
     if not values:
         return NOT_RUN
     each = f' ({", ".join(f"{v:.1f}" for v in values)})' if len(values) > 1 else ''
@@ -43,14 +47,15 @@ def cell(found: dict, keys: list[tuple]) -> str:
     return f'{statistics.mean(values):.1f}{each}'
 
 
-def curve(found: dict, protocol: str) -> Iterator[str]:
+def curve(found: dict, broken: dict, protocol: str) -> Iterator[str]:
     """The long seed, from point to point."""
     (seed, steps), *_ = LENGTHS
     yield f'\n**{protocol} while training, seed {seed}** (top-1 in percent)\n'
     yield f'| after | {" | ".join(map(str, POINTS[steps]))} |\n|---|{"---|" * len(POINTS[steps])}'
     for method in METHODS:
         if method != 'random':
-            values = [found.get((method, seed, steps, protocol, k), NOT_RUN)
+            lacking = broken.get((method, seed, steps), NOT_RUN)
+            values = [found.get((method, seed, steps, protocol, k), lacking)
                       for k in POINTS[steps]]
             yield f'| {method} | {" | ".join(values)} |'
 

@@ -8,7 +8,7 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from study import Run, numbered, read_log, train
+from study import Run, Step, numbered, read_log, train
 
 CONFIG = 'configs/study/reconstruction.py'
 CSV = 'studies/reconstruction.csv'
@@ -90,8 +90,7 @@ def trained(variant: str, data: str, folder: str, seed: int, steps: int) -> Run:
     options = {**VARIANTS[variant], **length(steps), **data_root(folder), 'randomness.seed': seed}
     return Run(
         dict(data=data, seed=seed, steps=steps, variant=variant),
-        lambda work_dir: train(CONFIG, options, work_dir),
-        trained_scores,
+        lambda work_dir: [train(CONFIG, options, work_dir / 'training', scores=trained_scores)],
     )
 
 
@@ -99,8 +98,7 @@ def fitted(data: str, folder: str, seed: int, steps: int) -> Run:
     """The baselines, all in one run. Steps and seed are the autoencoder's."""
     return Run(
         dict(data=data, seed=seed, steps=steps, variant='baselines'),
-        lambda work_dir: [baselines(folder, work_dir, seed, steps)],
-        baseline_scores,
+        lambda work_dir: [baselines(folder, work_dir / 'baselines.csv', seed, steps)],
     )
 
 
@@ -118,24 +116,25 @@ def data_root(folder: str) -> dict:
     return {f'{loader}.dataset.dataset.data_root': folder for loader in loaders}
 
 
-def trained_scores(work_dir: Path) -> list[dict]:
+def trained_scores(out: Path) -> list[dict]:
     """The scores of the last validation, from the log."""
-    log = read_log(work_dir, 'image/psnr')
+    log = read_log(out, 'image/psnr')
     of_folder = {name: value for name, value in log.items() if name.startswith('image/psnr/')}
     folders = ' '.join(f'{Path(name).name}={value:.2f}' for name, value in of_folder.items())
     return [dict(numbered(psnr=log['image/psnr'], ssim=log['image/ssim']), folders=folders)]
 
 
-def baselines(folder: str, work_dir: Path, seed: int, steps: int) -> list[str]:
-    return [
+def baselines(folder: str, out: Path, seed: int, steps: int) -> Step:
+    command = [
         'tools/analysis/latent_baselines.py', '--train', f'{folder}/train', '--val',
         f'{folder}/val', '--latent', *map(str, LATENTS), '--size', '64', '--steps', str(steps),
-        '--batch-size', '16', '--seed', str(seed), '--out', str(work_dir / 'baselines.csv'),
+        '--batch-size', '16', '--seed', str(seed), '--out', str(out),
     ]
+    return Step(command, out, baseline_scores)
 
 
-def baseline_scores(work_dir: Path) -> list[dict]:
-    with open(work_dir / 'baselines.csv', newline='') as file:
+def baseline_scores(out: Path) -> list[dict]:
+    with open(out, newline='') as file:
         return [
             dict(numbered(psnr=float(row['psnr']), ssim=float(row['ssim'])),
                  variant=f'{row["method"]}, {row["latent"]} numbers')

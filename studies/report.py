@@ -7,6 +7,7 @@ A table stands between the two marks of its study in docs/results.md; nothing el
 """
 
 import argparse
+import fcntl
 import sys
 from pathlib import Path
 
@@ -38,16 +39,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description='The tables of docs/results.md')
     parser.add_argument('--check', action='store_true', help='write nothing, fail if out of date')
     args = parser.parse_args()
+    with open(__file__) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two processes of a study may end a run together
+        try:
+            report(args.check)
+        except ValueError as error:
+            raise SystemExit(f'report: {error}') from None
+
+
+def report(check: bool) -> None:
     text = new = RESULTS.read_text()
-    try:
-        for study, tables in TABLES.items():
-            new = between_marks(new, study.__name__, '\n'.join(tables(read_rows(study))))
-    except ValueError as error:
-        raise SystemExit(f'report: {error}') from None
-    if args.check and new != text:
+    for study, tables in TABLES.items():
+        new = between_marks(new, study.__name__, '\n'.join(tables(read_rows(study))))
+    if check and new != text:
         sys.exit(f'report: {RESULTS} is out of date; python studies/report.py writes it')
-    if not args.check:
-        written = RESULTS.with_suffix('.new')  # replaced whole: two studies may be running
+    if not check:
+        written = RESULTS.with_suffix('.new')
         written.write_text(new)
         written.replace(RESULTS)
         pretraining_tables.draw(read_rows(pretraining))

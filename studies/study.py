@@ -12,7 +12,6 @@ After every run studies/report.py writes the tables of docs/results.md from the 
 import argparse
 import csv
 import fcntl
-import functools
 import importlib
 import io
 import json
@@ -22,10 +21,12 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import TextIO
 
 STUDIES = ('reconstruction', 'pretraining')
 # Written beside what the study itself measures.
@@ -34,22 +35,33 @@ NOT_FINITE = 'loss not finite'
 NOT_RUN = 'not yet run'
 # One thread of the CPU: the same sums whatever the machine has, and --part for its other cores.
 ENVIRONMENT = {**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
-# Files in a work directory: all commands have ended; with _K the K-th has, after so many minutes.
-FINISHED = 'finished'
+FINISHED = 'finished'  # a file in a work directory whose rows are in the CSV
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command of a run.
+
+    command: a script of this project and its arguments.
+    out: the folder or file that it writes, and goes on from when it was interrupted.
+    scores: rows of the CSV, read from ``out``; ValueError where it does not hold them.
+    """
+
+    command: list[str]
+    out: Path
+    scores: Callable[[Path], list[dict]]
 
 
 @dataclass(frozen=True)
 class Run:
     """One entry of a study.
 
-    keys: which run it is, columns of the CSV; the variant among them.
-    commands: work directory -> the command lines, each of a script of this project.
-    scores: work directory -> rows of the CSV, what the keys do not say.
+    keys: which run it is, columns of the CSV.
+    steps: work directory -> its commands, one after the other.
     """
 
     keys: dict
-    commands: Callable[[Path], list[list[str]]]
-    scores: Callable[[Path], list[dict]]
+    steps: Callable[[Path], list[Step]]
 
     @property
     def name(self) -> str:
@@ -57,15 +69,22 @@ class Run:
         return re.sub(r'[^a-z0-9]+', '-', ' '.join(map(str, self.keys.values())).lower()).strip('-')
 
 
-def train(config: str, options: dict, work_dir: Path, *switches: str) -> list[list[str]]:
-    """The command that trains, or goes on; ``scores`` then reads its log."""
+def train(
+    config: str,
+    options: dict,
+    out: Path,
+    *switches: str,
+    scores: Callable[[Path], list[dict]] = lambda out: [],
+) -> Step:
+    """Train, or go on."""
     settings = [f'{name}={value}'.replace(' ', '') for name, value in options.items()]
-    return [['tools/train.py', config, '--work-dir', str(work_dir), '--resume', 'auto', *switches,
-             '--cfg-options', *settings]]
+    command = ['tools/train.py', config, '--work-dir', str(out), '--resume', 'auto', *switches,
+               '--cfg-options', *settings]
+    return Step(command, out, scores)
 
 
 def read_log(work_dir: Path, score: str) -> dict:
-    """The last line of the run's JSON logs that holds ``score``.
+    """The last line of a run's JSON logs that holds ``score``.
 
     Raises:
         ValueError: there is none.
@@ -119,7 +138,6 @@ def columns(study: ModuleType) -> tuple[str, ...]:
     return ('run', *study.COLUMNS, *RECORD)
 
 
-@functools.cache
 def place() -> dict:
     """Which code on which machine."""
     def output(*command):
@@ -137,43 +155,66 @@ def place() -> dict:
 
 # ---------------------------------------------------------------------------------- the runs
 def carry_out(run: Run, work_dir: Path) -> list[dict]:
-    """Run the commands; -> the rows of the CSV.
+    """Do the steps that were not done before; -> the rows of the CSV.
 
     Raises:
         ChildProcessError: a command failed; the message names its log.
+        ValueError: a command ended well without its scores; the next start runs it anew.
     """
-    if (work_dir / FINISHED).exists():  # of rows that were deleted, or of scores that lack
+    if (work_dir / FINISHED).exists():  # of rows that were deleted
         shutil.rmtree(work_dir)
     work_dir.mkdir(parents=True, exist_ok=True)
-    note, scores, minutes = '', [{}], []
-    with open(work_dir / 'output.log', 'a') as log:
-        for k, command in enumerate(run.commands(work_dir), 1):
-            marker = work_dir / f'{FINISHED}_{k}'
-            if marker.exists():
-                minutes.append(float(marker.read_text()))
-                continue
-            start = time.time()
-            python = [sys.executable, *command]
-            code = subprocess.call(python, stdout=log, stderr=log, env=ENVIRONMENT)
-            if code and any(work_dir.glob('**/nonfinite_loss*.json')):
-                note = NOT_FINITE
-                break
-            if code:
-                raise ChildProcessError(f'{" ".join(command)} failed; see {log.name}')
-            minutes.append((time.time() - start) / 60)
-            marker.write_text(str(minutes[-1]))
-    (work_dir / FINISHED).touch()
-    if not note:
-        scores = run.scores(work_dir)
-    common = dict(
-        run.keys,
-        run=run.name,
-        note=note,
-        minutes=f'{sum(minutes):.1f}',
-        date=time.strftime('%Y-%m-%d'),
-        **place(),
-    )
-    return [{**common, **row} for row in scores]
+    rows, where = [], place()
+    for k, step in enumerate(run.steps(work_dir), 1):
+        done = work_dir / f'step_{k}.json'
+        if not done.exists():
+            with timed(work_dir / 'seconds'):
+                found = carry_out_step(step, work_dir / 'output.log')
+            done.write_text(json.dumps(found))
+        rows += json.loads(done.read_text())
+        if rows and rows[-1].get('note'):  # what comes next would begin with this one's weights
+            break
+    minutes = float((work_dir / 'seconds').read_text()) / 60
+    common = dict(run.keys, run=run.name, minutes=f'{minutes:.1f}',
+                  date=time.strftime('%Y-%m-%d'), **where)
+    return [{**common, **row} for row in rows]
+
+
+def carry_out_step(step: Step, log: Path) -> list[dict]:
+    """Run the command; -> its rows, or one whose note says that a loss was not finite."""
+    with open(log, 'a') as output:
+        code = call([sys.executable, *step.command], output)
+    if code and any(step.out.glob('**/nonfinite_loss*.json')):
+        return [dict(note=NOT_FINITE)]
+    if code:
+        raise ChildProcessError(f'{" ".join(step.command)} ended with {code}; see {log}')
+    try:
+        return step.scores(step.out)
+    except (OSError, ValueError):  # as when it was killed after its last checkpoint
+        shutil.rmtree(step.out, ignore_errors=True)
+        raise
+
+
+def call(command: list[str], output: TextIO) -> int:
+    """Run a command; -> its exit status. Ctrl-C ends both, the command once it has saved."""
+    process = subprocess.Popen(command, stdout=output, stderr=output, env=ENVIRONMENT)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        process.terminate()
+        process.wait()
+        raise SystemExit('\nstudy: interrupted; the same command goes on') from None
+
+
+@contextmanager
+def timed(file: Path) -> Iterator[None]:
+    """Add the seconds that pass to the number in ``file``."""
+    start = time.time()
+    try:
+        yield
+    finally:
+        before = float(file.read_text()) if file.exists() else 0.0
+        file.write_text(str(before + time.time() - start))
 
 
 def parse_args() -> argparse.Namespace:
@@ -204,7 +245,7 @@ def main() -> None:
         for name in args.studies or STUDIES:
             study = importlib.import_module(name)
             list_runs(study, args) if args.list else go_on(study, args)
-    except (ChildProcessError, ValueError) as error:
+    except (ChildProcessError, subprocess.CalledProcessError, ValueError) as error:
         raise SystemExit(f'\nstudy: {error}') from None
 
 
@@ -228,10 +269,12 @@ def go_on(study: ModuleType, args: argparse.Namespace) -> None:
             print(f'{args.minutes:g} minutes are over; the same command goes on')
             return
         print(f'{k}/{len(runs)} {run.name} ... ', end='', flush=True)
-        rows = carry_out(run, Path('work_dirs/study', study.__name__, run.name))
+        work_dir = Path('work_dirs/study', study.__name__, run.name)
+        rows = carry_out(run, work_dir)
         append_rows(study, rows)
+        (work_dir / FINISHED).touch()
         subprocess.check_call([sys.executable, 'studies/report.py'])
-        print(', '.join(row['note'] or row[study.SCORE] for row in rows), flush=True)
+        print(', '.join(row.get('note') or row[study.SCORE] for row in rows), flush=True)
     print(f'all of this part has run: {study.CSV}')
 
 

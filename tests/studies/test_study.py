@@ -3,7 +3,10 @@
 import argparse
 import importlib
 import json
+import signal
 import sys
+import threading
+import time
 import types
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -50,16 +53,18 @@ def toy(studies, tmp_path, monkeypatch):
     toy.results = {'one': '1.5', 'two': '2.5', 'three': '3.5'}
     toy.started = []
 
-    def commands(variant, work_dir):
+    def steps(variant, work_dir):
         toy.started.append(variant)
-        return [[str(script), str(work_dir), toy.results[variant]]]
+        out = work_dir / 'out'
+        command = [str(script), str(out), toy.results[variant]]
+        return [studies.study.Step(command, out, toy.scores)]
 
-    def scores(work_dir):
-        return [studies.study.numbered(psnr=studies.study.read_log(work_dir, 'score')['score'])]
+    def scores(out):
+        return [studies.study.numbered(psnr=studies.study.read_log(out, 'score')['score'])]
 
+    toy.scores = scores
     toy.runs = lambda: [
-        studies.study.Run(dict(variant=v), lambda w, v=v: commands(v, w), scores)
-        for v in toy.results
+        studies.study.Run(dict(variant=v), lambda w, v=v: steps(v, w)) for v in toy.results
     ]
     monkeypatch.setitem(sys.modules, 'toy', toy)
     monkeypatch.setattr(studies.study, 'STUDIES', ('toy',))
@@ -89,7 +94,7 @@ def test_runs_append_their_rows_and_are_not_run_again(toy):
 
 def test_a_failed_run_keeps_what_is_there_and_is_tried_again(toy):
     toy.results['two'] = 'crash'
-    with pytest.raises(SystemExit, match='failed; see .*output.log'):
+    with pytest.raises(SystemExit, match='crash ended with 1; see .*output.log'):
         toy.run()
     assert [r['variant'] for r in toy.rows()] == ['one']
     toy.results['two'] = '9.0'
@@ -116,31 +121,92 @@ def test_a_run_whose_rows_are_deleted_starts_anew(toy, tmp_path):
     assert not left_over.exists() and len(toy.rows()) == 3
 
 
-def test_a_run_without_its_score_starts_anew(toy, studies, monkeypatch):
+def test_a_step_without_its_score_is_run_anew(toy, tmp_path):
     """As when it was killed between its last checkpoint and its validation."""
-    with monkeypatch.context() as patch:
-        patch.setattr(studies.study, 'read_log', lambda work_dir, score: {}['none'])
-        with pytest.raises(KeyError):
-            toy.run('--only', 'one')
+    scores, out = toy.scores, tmp_path / 'out'
+
+    def none(out):
+        raise ValueError('no score')
+    toy.scores = none
+    with pytest.raises(SystemExit, match='no score'):
+        toy.run('--only', 'one')
+    assert not list(tmp_path.glob('**/one/out'))
+    toy.scores = scores
     assert toy.run('--only', 'one') == ['one'] and len(toy.rows()) == 1
+    assert not out.exists()
 
 
-def test_a_command_that_has_ended_is_not_run_again(toy, studies, tmp_path):
-    """Three commands of one run; the second fails once, and the minutes of all are summed."""
+@pytest.fixture
+def three_steps(toy, studies, tmp_path):
+    """One run whose steps write a, b and c into a file; b fails until ``mended`` is there."""
     script = tmp_path / 'note.py'
     script.write_text('import pathlib, sys\n'
                       'with open(sys.argv[1], "a") as f: f.write(sys.argv[2])\n'
                       'sys.exit(sys.argv[2] == "b" and not pathlib.Path(sys.argv[3]).exists())')
-    noted, mended = tmp_path / 'noted', tmp_path / 'mended'
-    command = [str(script), str(noted)]
+    toy.noted, toy.mended = tmp_path / 'noted', tmp_path / 'mended'
+
+    def step(name, out):
+        command = [str(script), str(toy.noted), name, str(toy.mended)]
+        return studies.study.Step(command, out, lambda out: [dict(psnr=name)])
     toy.runs = lambda: [studies.study.Run(
-        dict(variant='four'), lambda w: [[*command, x, str(mended)] for x in 'abc'],
-        lambda w: [dict(psnr='1')])]
-    with pytest.raises(SystemExit, match='note.py .* b .* failed'):
-        toy.run()
-    mended.touch()
-    toy.run()
-    assert noted.read_text() == 'abbc' and len(toy.rows()) == 1
+        dict(variant='four'), lambda work_dir: [step(x, work_dir / x) for x in 'abc'])]
+    return toy
+
+
+def test_a_step_that_has_ended_is_not_run_again(three_steps):
+    with pytest.raises(SystemExit, match='note.py .* b .* ended with 1'):
+        three_steps.run()
+    assert three_steps.rows() == []
+    three_steps.mended.touch()
+    three_steps.run()
+    assert three_steps.noted.read_text() == 'abbc'
+    assert [row['psnr'] for row in three_steps.rows()] == ['a', 'b', 'c']
+
+
+def test_a_loss_that_is_not_finite_keeps_what_came_before(three_steps, tmp_path):
+    with pytest.raises(SystemExit):
+        three_steps.run()
+    (out,) = (path.parent / 'b' for path in tmp_path.glob('**/step_1.json'))
+    out.mkdir()
+    (out / 'nonfinite_loss_iter_3_rank_0.json').touch()
+    three_steps.run()
+    assert [(row['psnr'], row['note']) for row in three_steps.rows()] == [
+        ('a', ''), ('', 'loss not finite')]
+    assert three_steps.run() == [] and three_steps.noted.read_text() == 'abb'
+
+
+def test_the_minutes_of_interrupted_tries_count(studies, tmp_path):
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt), studies.study.timed(tmp_path / 'seconds'):
+            time.sleep(0.02)
+            raise KeyboardInterrupt
+    assert float((tmp_path / 'seconds').read_text()) >= 0.04
+
+
+def test_ctrl_c_waits_for_the_command_to_save(studies, tmp_path):
+    """The command hears of it, takes its time, and has saved when the study ends."""
+    script = tmp_path / 'saves.py'
+    script.write_text("""
+import pathlib, signal, sys, time
+def save(*_):
+    time.sleep(0.6)
+    pathlib.Path(sys.argv[2]).touch()
+    sys.exit(75)
+signal.signal(signal.SIGTERM, save)
+pathlib.Path(sys.argv[1]).touch()
+time.sleep(60)
+""")
+    started, saved = tmp_path / 'started', tmp_path / 'saved'
+
+    def interrupt():
+        while not started.exists():
+            time.sleep(0.01)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+    with ThreadPoolExecutor() as pool, open(tmp_path / 'log', 'w') as log:
+        pool.submit(interrupt)
+        with pytest.raises(SystemExit, match='interrupted; the same command goes on'):
+            studies.study.call([sys.executable, str(script), str(started), str(saved)], log)
+    assert saved.exists()
 
 
 def test_two_processes_that_begin_the_file_write_one_head(toy, studies):
@@ -211,8 +277,8 @@ def parsed(switch):
 
 def test_options_reach_the_config_as_the_command_line_gives_them(studies, tmp_path):
     run = next(r for r in studies.reconstruction.runs() if 'corner' in r.keys['variant'])
-    (command,) = run.commands(tmp_path)
-    options = parsed(command[command.index('--cfg-options') :])
+    (step,) = run.steps(tmp_path)
+    options = parsed(step.command[step.command.index('--cfg-options') :])
     cfg = load_config(studies.reconstruction.CONFIG, options=options)
     assert tuple(cfg.model.neck.origin) == (0, 0)
     assert cfg.train_cfg.max_iters == cfg.param_scheduler[1].end == run.keys['steps']
@@ -227,7 +293,7 @@ def test_every_command_of_a_pretraining_is_one_of_the_tools(studies, tmp_path):
         if run.keys['seed'] != 1:
             continue
         made = []
-        for script, config, *rest in run.commands(tmp_path):
+        for script, config, *rest in (step.command for step in run.steps(tmp_path)):
             assert Path(script).is_file() and Path(config).is_file()
             if script != 'tools/train.py':
                 assert rest[0] in [f'{made[0]}/iter_1000.pth', f'{made[0]}/iter_50.pth']
@@ -249,10 +315,10 @@ def test_every_command_of_a_pretraining_is_one_of_the_tools(studies, tmp_path):
 
 def test_few_labels_are_a_tenth_of_the_list(studies, tmp_path):
     """Nothing that saw all labels comes before: the decoder starts anew."""
-    commands = next(studies.pretraining.runs()).commands(tmp_path)
-    assert 'load_from=None' in commands[-1] and '--pretrained' in commands[-1]
+    command = next(studies.pretraining.runs()).steps(tmp_path)[-1].command
+    assert 'load_from=None' in command and '--pretrained' in command
     listed = f'train_dataloader.dataset.dataset.ann_file={studies.pretraining.LOW_SHOT}'
-    assert listed in commands[-1]
+    assert listed in command
 
 
 def test_the_rows_of_a_pretraining_are_read_from_its_files(studies, tmp_path):
@@ -263,7 +329,7 @@ def test_the_rows_of_a_pretraining_are_read_from_its_files(studies, tmp_path):
     found = {'iter_1000.pth': {'k = 20': [5, 50], 'linear': [6.125, 60]}}
     (tmp_path / 'features_1000.json').write_text(json.dumps(found))
     run = next(r for r in studies.pretraining.runs() if r.keys['steps'] == 1000)
-    rows = run.scores(tmp_path)
+    rows = [row for step in run.steps(tmp_path) for row in step.scores(step.out)]
     assert {row['protocol']: row['top1'] for row in rows} == {
         'kNN': '5.00', 'linear': '6.12', 'lin': '1.00', 'tran1': '2.00', 'tran1_ft': '3.00',
         'tran1_ft_10pct': '4.00'}
@@ -281,9 +347,11 @@ def test_the_curve_is_drawn_from_the_long_seed(studies, tmp_path, monkeypatch):
     studies.pretraining_tables.draw([row, *long])
     with Image.open(picture) as image:
         assert image.width > 500
-    text = '\n'.join(studies.pretraining_tables.tables([row, *long]))
+    broken = {**long[0], 'method': 'MoCo v2', 'after': '', 'top1': '', 'note': 'loss not finite'}
+    text = '\n'.join(studies.pretraining_tables.tables([row, *long, broken]))
     assert '| FINOLA | 9.5 | 9.5 | not yet run |' in text
     assert '| FINOLA | 9.5 (one seed of 2) | not yet run |' in text
+    assert text.count('| MoCo v2 | loss not finite | loss not finite |') == 3
 
 
 def test_the_scores_are_those_of_the_last_validation(studies, tmp_path):
