@@ -59,58 +59,85 @@ def test_floors(folder):
         assert outside <= allowed_outside, file
 
 
-def run_blocked(code: str, *blocked: str) -> None:
-    """Run code in a process in which importing any of ``blocked`` fails."""
-    prelude = f"""
+BLOCK = """
 import sys
 class Block:
+    def __init__(self, *names):
+        self.names = names
     def find_spec(self, name, path=None, target=None):
-        if any(name == b or name.startswith(b + '.') for b in {blocked!r}):
-            raise ModuleNotFoundError(f'{{name}} is blocked', name=name)
-sys.meta_path.insert(0, Block())
+        if any(name == n or name.startswith(n + '.') for n in self.names):
+            raise ModuleNotFoundError(f'{name} is blocked', name=name)
 """
-    result = subprocess.run([sys.executable, '-c', prelude + code], capture_output=True, text=True)
+
+
+def run_python(code: str) -> None:
+    """Run code in a process of its own."""
+    result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+def run_blocked(code: str, *blocked: str) -> None:
+    """Run code in a process in which importing any of ``blocked`` fails."""
+    run_python(f'{BLOCK}sys.meta_path.insert(0, Block(*{blocked!r}))\n{code}')
+
+
+def run_each_blocked(common: str, *cases: tuple[str, tuple[str, ...]]) -> None:
+    """``run_blocked`` for each (code, blocked), in forks of a process that has run ``common``.
+
+    Nothing of what is blocked may be imported there.
+    """
+    run_python(f"""{BLOCK}
+import os
+{common}
+for code, blocked in {cases!r}:
+    assert not [n for n in sys.modules if n.split('.')[0] == 'finola_mm' or n in blocked]
+    if os.fork() == 0:
+        sys.meta_path.insert(0, Block(*blocked))
+        exec(code)
+        os._exit(0)  # without the half second of taking all down
+    assert os.wait()[1] == 0, f'{{code}} without {{blocked}}'
+""")
 
 
 HOSTS = ('mmengine', 'mmcv', 'mmpretrain', 'mmdet')
 
 
-@pytest.mark.parametrize('module', ['finola_mm', 'finola_mm.functional', 'finola_mm.layers'])
-def test_torch_alone_is_enough(module):
-    run_blocked(f'import {module}', *HOSTS, 'numpy', 'cv2', 'PIL')
+def test_torch_alone_is_enough():
+    run_blocked('import finola_mm, finola_mm.functional, finola_mm.layers',
+                *HOSTS, 'numpy', 'cv2', 'PIL')
 
 
-@pytest.mark.parametrize('folder', FLOOR_2)
-def test_floor_2_needs_no_host_package(folder):
-    run_blocked(f'import finola_mm.{folder}', 'mmpretrain', 'mmdet', 'mmcv._ext')
+def test_floor_2_needs_no_host_package():
+    """Each package by itself, none after another one."""
+    blocked = ('mmpretrain', 'mmdet', 'mmcv._ext')
+    run_each_blocked('import torch', *((f'import finola_mm.{name}', blocked) for name in FLOOR_2))
 
 
 BUILD = """
-import finola_mm.selfsup
+import {package}
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmpretrain.registry import MODELS
-init_default_scope('mmpretrain')
-MODELS.build(Config.fromfile('configs/selfsup/masked_finola_b_w720.py').model)
+from {host}.registry import MODELS
+init_default_scope({host!r})
+MODELS.build(Config.fromfile({config!r}).model)
 """
 
 
-BUILD_DETECTOR = """
-import finola_mm.det
-from mmengine.config import Config
-from mmengine.registry import init_default_scope
-from mmdet.registry import MODELS
-init_default_scope('mmdet')
-MODELS.build(Config.fromfile('configs/demo/det_mf_dec211.py').model)
-"""
-
-
-def test_detection_builds_without_mmpretrain(project_root):
-    run_blocked(BUILD_DETECTOR, 'mmpretrain')
-
-
-@pytest.mark.parametrize('blocked', ['mmdet', 'mmcv._ext', 'mmcv.ops'])
-def test_pretraining_builds_without(project_root, blocked):
-    """Without mmdet; without mmcv's compiled part."""
-    run_blocked(BUILD, blocked)
+def test_each_side_builds_without_the_other(project_root):
+    """Detection without mmpretrain; the rest without mmdet, and without mmcv's compiled part."""
+    pretraining, classifier, detector = (
+        BUILD.format(package=f'finola_mm.{package}', host=host, config=f'configs/{config}.py')
+        for package, host, config in (
+            ('selfsup', 'mmpretrain', 'selfsup/masked_finola_b_w720'),
+            ('classification', 'mmpretrain', 'classification/tran1_ft_w720'),
+            ('det', 'mmdet', 'demo/det_mf_dec211'),
+        )
+    )
+    run_each_blocked(
+        'import torch, mmengine.runner',
+        (pretraining, ('mmdet',)),
+        (pretraining, ('mmcv._ext',)),
+        (pretraining, ('mmcv.ops',)),
+        (classifier, ('mmdet', 'mmcv._ext', 'mmcv.ops')),
+        (detector, ('mmpretrain',)),
+    )

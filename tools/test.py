@@ -14,7 +14,16 @@ from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
 from finola_mm.datasets import BadDataError
-from finola_mm.engine import check_data, find_checkpoint, load_config, load_weights
+from finola_mm.engine import (
+    EvaluationDataError,
+    LaunchError,
+    Processes,
+    check_data,
+    find_checkpoint,
+    first_speaks,
+    load_config,
+    load_weights,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -57,12 +66,23 @@ def show(hook: ConfigDict, folder: str) -> None:
 
 
 def main() -> None:
-    args = parse_args()
+    with first_speaks():
+        args = parse_args()
+    try:
+        processes = Processes(args.launcher)
+    except LaunchError as error:
+        raise SystemExit(f'test: {error}') from None
+    with processes.one_voice():
+        test(args, processes)
+
+
+def test(args: argparse.Namespace, processes: Processes) -> None:
     try:
         cfg = load_config(args.config, options=args.cfg_options, work_dir=args.work_dir)
         apply(args, cfg)
         checkpoint = find_checkpoint(args.checkpoint)
         check_data(cfg, ['test'])
+        processes.join(cfg)
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(f'test: {error}') from None
     runner = Runner.from_cfg(cfg)
@@ -72,7 +92,7 @@ def main() -> None:
         raise SystemExit(f'test: {args.config}: {error}') from None
     try:
         metrics = runner.test()
-    except BadDataError as error:
+    except (BadDataError, EvaluationDataError) as error:
         raise SystemExit(f'test: {error}') from None
     if args.out and is_main_process():
         Path(args.out).parent.mkdir(parents=True, exist_ok=True)

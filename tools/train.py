@@ -1,7 +1,9 @@
 """Train a model: tools/train.py CONFIG [options]."""
 
 import argparse
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict, DictAction
@@ -10,13 +12,28 @@ from mmengine.runner import Runner
 
 from finola_mm.datasets import BadDataError
 from finola_mm.engine import (
+    NO_SPACE,
     AnnotationError,
+    BatchError,
     CheckpointError,
+    EvaluationDataError,
+    LaunchError,
     NonFiniteLossError,
+    Processes,
+    Resumable,
     check_batch,
     check_data,
+    check_resumable,
     find_checkpoint,
+    find_resumable,
+    first_speaks,
     load_config,
+)
+
+# What ends a run by one line.
+STOPS = (
+    AnnotationError, BadDataError, BatchError, CheckpointError, EvaluationDataError,
+    NonFiniteLossError,
 )
 
 
@@ -66,16 +83,17 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def apply(args: argparse.Namespace, cfg: Config) -> None:
+def apply(args: argparse.Namespace, cfg: Config, processes: Processes) -> None:
     """Write the command line's switches into the config."""
     cfg.launcher = args.launcher
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
-    checkpoint = resumed_checkpoint(args, cfg)
-    cfg.resume = checkpoint is not None
+    # Searched for by each, it might be another one where the storage fails for a moment.
+    resumed = processes.shared('resumed', partial(find_resumed, args, cfg))
+    cfg.resume = resumed is not None
     if cfg.resume:
-        cfg.load_from = checkpoint
-        add_hook(cfg, type='finola_mm.StrictResumeHook', path=checkpoint)
+        cfg.load_from = find_checkpoint(resumed.path)  # on each machine
+        add_hook(cfg, type='finola_mm.StrictResumeHook', **resumed._asdict())
     else:
         initialise(args, cfg)
     if args.compile:
@@ -95,20 +113,23 @@ def apply(args: argparse.Namespace, cfg: Config) -> None:
         cfg.optim_wrapper.type = 'finola_mm.BFloat16OptimWrapper' if bfloat16 else 'AmpOptimWrapper'
 
 
-def add_hook(cfg: Config, **hook: str) -> None:
+def add_hook(cfg: Config, **hook: Any) -> None:
     cfg.custom_hooks = [*cfg.get('custom_hooks', []), hook]
 
 
-def resumed_checkpoint(args: argparse.Namespace, cfg: Config) -> str | None:
+def find_resumed(args: argparse.Namespace, cfg: Config) -> Resumable | None:
     """The checkpoint from which the run goes on; None: it starts anew."""
     if args.resume is None and not cfg.get('resume'):
         return None
     path = cfg.get('load_from') if args.resume is None else args.resume
-    if path not in (None, 'auto'):
-        return local_checkpoint(path)
-    # By itself the runner starts from random weights where there is nothing to resume yet.
-    begun = Path(cfg.work_dir, 'last_checkpoint').is_file()
-    return find_checkpoint(cfg.work_dir) if begun else None
+    if path in (None, 'auto'):
+        # By itself the runner starts from random weights where there is nothing to resume yet.
+        return find_resumable(cfg.work_dir)
+    resumed = find_resumable(path) if Path(path).is_dir() else None
+    if resumed is None:
+        resumed = Resumable(local_checkpoint(path), [])
+        check_resumable(resumed.path)
+    return resumed
 
 
 def local_checkpoint(path: str) -> str:
@@ -162,24 +183,39 @@ def add_initialiser(module: ConfigDict, path: str) -> None:
 
 
 def main() -> None:
-    args = parse_args()
+    with first_speaks():
+        args = parse_args()
+    try:
+        processes = Processes(args.launcher)
+    except LaunchError as error:
+        raise SystemExit(f'train: {error}') from None
+    with processes.one_voice():
+        train(args, processes)
+
+
+def train(args: argparse.Namespace, processes: Processes) -> None:
     try:
         cfg = load_config(args.config, options=args.cfg_options, work_dir=args.work_dir)
-        apply(args, cfg)
+        apply(args, cfg, processes)
         check_data(cfg, ['train'] if args.no_validate else ['train', 'val'])
-    except (FileNotFoundError, ValueError) as error:
+        processes.join(cfg)
+    except (OSError, ValueError) as error:
         raise SystemExit(f'train: {error}') from None
-    runner = Runner.from_cfg(cfg)
-    if args.resume == 'auto' and not cfg.resume:
-        runner.logger.info(f'nothing to resume in {cfg.work_dir}: starting anew')
     try:
+        runner = Runner.from_cfg(cfg)
+        if args.resume == 'auto' and not cfg.resume:
+            runner.logger.info(f'nothing to resume in {cfg.work_dir}: starting anew')
         check_batch(runner)
-    except ValueError as error:
-        raise SystemExit(f'train: {error}') from None
-    try:
         runner.train()
-    except (AnnotationError, BadDataError, CheckpointError, NonFiniteLossError) as error:
+    except STOPS as error:
         raise SystemExit(f'train: {error}') from None
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+        raise SystemExit(
+            f'train: no space left to write {error.filename or "a file"}; free space and go on '
+            'with --resume'
+        ) from None
 
 
 if __name__ == '__main__':

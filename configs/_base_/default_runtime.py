@@ -2,7 +2,9 @@
 # fixed seed (augmentation is a function of seed, epoch and sample).
 _base_ = ['mmpretrain::_base_/default_runtime.py']
 
-default_hooks = dict(checkpoint=dict(interval=20, max_keep_ckpts=3))
+# Whole on the disk before an older one goes: docs/faults.md.
+default_hooks = dict(
+    checkpoint=dict(type='finola_mm.WholeCheckpointHook', interval=20, max_keep_ckpts=3))
 
 # A resumed run draws what the interrupted one would have drawn; a loss that is no number, data that
 # cannot be read and a loader that is too slow are said, or end the run.
@@ -11,6 +13,7 @@ custom_hooks = [
     dict(type='finola_mm.FiniteLossHook'),
     dict(type='finola_mm.BadSamplesHook'),
     dict(type='finola_mm.DataTimeHook'),
+    dict(type='finola_mm.InterruptionHook'),
 ]
 
 vis_backends = [dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]

@@ -2,13 +2,16 @@
 # fixed seed, and the guards and the exact resume of default_runtime.py.
 _base_ = ['mmdet::_base_/default_runtime.py']
 
-default_hooks = dict(checkpoint=dict(max_keep_ckpts=3))
+# Whole on the disk before an older one goes: docs/faults.md.
+default_hooks = dict(
+    checkpoint=dict(type='finola_mm.WholeCheckpointHook', max_keep_ckpts=3))
 
 custom_hooks = [
     dict(type='finola_mm.SeedIterationHook'),
     dict(type='finola_mm.FiniteLossHook'),
     dict(type='finola_mm.BadSamplesHook'),
     dict(type='finola_mm.DataTimeHook'),
+    dict(type='finola_mm.InterruptionHook'),
     # BatchNorm of the decoder learns from the images of its own process, as everywhere in mmdet, so
     # that each process has running statistics of its own. They are averaged after every epoch,
     # before it is saved and evaluated: all processes then have those of the checkpoint. Not by

@@ -1,9 +1,9 @@
 # Linear probing of a pre-trained encoder, Mobile-Former W2880, on ImageNet-1K.
 #
 # Paper      arXiv 2305.16319, Appendix C, Table 13. The encoder is frozen.
-# Train      torchrun --nproc_per_node 8 tools/train.py configs/classification/lin.py
-#            --pretrained CHECKPOINT --launcher pytorch --amp: 8 GPUs x 512 images = batch 4096.
-#            Another total batch: --auto-scale-lr. Hours and memory are not yet known.
+# Train      tools/dist_train.sh configs/classification/lin.py 8 --pretrained CHECKPOINT --amp: 8
+#            GPUs x 512 images = batch 4096. Another total batch: --auto-scale-lr. Hours and memory
+#            are not yet known.
 # Test       tools/test.py configs/classification/lin.py work_dirs/lin
 # Expected   66.4 top-1 after masked FINOLA-B (Table 6).
 # Measured   not yet run on ImageNet.

@@ -4,9 +4,8 @@
 # Paper      arXiv 2305.16319, Section 5. It gives no settings: those of the tran-1 probe, with
 #            mixup 0.2, batch, learning rate and epochs of Mobile-Former's published command for its
 #            508M; the weight decay 0.2, dropout 0.3 and erasing 0.2 of that command are not taken.
-# Train      torchrun --nproc_per_node 8 tools/train.py configs/classification/supervised.py
-#            --launcher pytorch --amp: 8 GPUs x 128 images = batch 1024. Another total batch:
-#            --auto-scale-lr. Hours and memory are not yet known.
+# Train      tools/dist_train.sh configs/classification/supervised.py 8 --amp: 8 GPUs x 128 images =
+#            batch 1024. Another total batch: --auto-scale-lr. Hours and memory are not yet known.
 # Test       tools/test.py configs/classification/supervised.py work_dirs/supervised
 # Expected   the figures of Table 3 are not in the text that we have.
 # Measured   not yet run on ImageNet.

@@ -2,9 +2,9 @@
 # block of width 768 and a classifier.
 #
 # Paper      arXiv 2305.16319, Appendix C, Table 13. The encoder is frozen.
-# Train      torchrun --nproc_per_node 8 tools/train.py configs/classification/tran1.py
-#            --pretrained CHECKPOINT --launcher pytorch --amp: 8 GPUs x 512 images = batch 4096.
-#            Another total batch: --auto-scale-lr. Hours and memory are not yet known.
+# Train      tools/dist_train.sh configs/classification/tran1.py 8 --pretrained CHECKPOINT --amp: 8
+#            GPUs x 512 images = batch 4096. Another total batch: --auto-scale-lr. Hours and memory
+#            are not yet known.
 # Test       tools/test.py configs/classification/tran1.py work_dirs/tran1
 # Expected   the figures of Table 5 are not in the text that we have.
 # Measured   not yet run on ImageNet.

@@ -6,10 +6,10 @@
 #            have: those of the probe, with mixup 0.2 as in Mobile-Former's own recipe, and batch,
 #            learning rate and epochs of mmpretrain's MAE fine-tuning. That has a decay by layer of
 #            0.65; 0.75 is our choice, not tuned.
-# Train      torchrun --nproc_per_node 8 tools/train.py configs/classification/tran1_ft.py
-#            --launcher pytorch --amp: 8 GPUs x 128 images = batch 1024. It starts from the last
-#            checkpoint in work_dirs/tran1, or from --cfg-options load_from=CHECKPOINT. Another
-#            total batch: --auto-scale-lr. Hours and memory are not yet known.
+# Train      tools/dist_train.sh configs/classification/tran1_ft.py 8 --amp: 8 GPUs x 128 images =
+#            batch 1024. It starts from the last checkpoint in work_dirs/tran1, or from
+#            --cfg-options load_from=CHECKPOINT. Another total batch: --auto-scale-lr. Hours and
+#            memory are not yet known.
 # Test       tools/test.py configs/classification/tran1_ft.py work_dirs/tran1_ft
 # Expected   the figures of Tables 3 and 5 are not in the text that we have.
 # Measured   not yet run on ImageNet.

@@ -2,10 +2,10 @@
 #
 # Paper      arXiv 2305.16319, Section 5.1 and Appendix: decoder probing. Sizes: encoder 25.0 M,
 #            decoder and head 19.4 M; 77.5 + 34.6 G multiply-adds at 800 x 1333.
-# Train      torchrun --nproc_per_node 8 tools/train.py configs/det/detr_mf_dec522.py
-#            --launcher pytorch --pretrained ENCODER: 8 GPUs x 2 images; ENCODER is the work
-#            directory or a checkpoint of masked_finola_b.py, or what extract_backbone.py made of
-#            one. Another total batch: --auto-scale-lr. Hours and memory are not yet known.
+# Train      tools/dist_train.sh configs/det/detr_mf_dec522.py 8 --pretrained ENCODER: 8 GPUs x 2
+#            images; ENCODER is the work directory or a checkpoint of masked_finola_b.py, or what
+#            extract_backbone.py made of one. Another total batch: --auto-scale-lr. Hours and memory
+#            are not yet known.
 # Test       tools/test.py configs/det/detr_mf_dec522.py CHECKPOINT
 # Expected   the paper's AP on val2017: 43.3 with its masked FINOLA, 45.5 fine-tuned on ImageNet
 #            before, 40.5 supervised.

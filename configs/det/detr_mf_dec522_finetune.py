@@ -1,9 +1,9 @@
 # The detector of detr_mf_dec522.py, encoder and all, fine-tuned from the end of that run.
 #
 # Paper      arXiv 2305.16319, Section 5.2 and Appendix: 200 more epochs.
-# Train      torchrun --nproc_per_node 8 tools/train.py configs/det/detr_mf_dec522_finetune.py
-#            --launcher pytorch. The frozen run's last checkpoint is expected in its work directory;
-#            elsewhere: --cfg-options load_from=CHECKPOINT.
+# Train      tools/dist_train.sh configs/det/detr_mf_dec522_finetune.py 8. The frozen run's last
+#            checkpoint is expected in its work directory; elsewhere: --cfg-options
+#            load_from=CHECKPOINT.
 # Expected   the paper's best AP on val2017 is 49.0 (Section 5.2, Table 8), of an encoder that was
 #            fine-tuned on ImageNet before. Without that, as here, it only says "similar" to
 #            supervised pre-training, which is 0.9 to 2.0 AP lower (Appendix, Table 19; the rows of

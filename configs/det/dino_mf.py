@@ -3,8 +3,7 @@
 # mmdet's own DINO (4 scales, 12 epochs) with another encoder: stage 3 (stride 8) and the final map
 # (stride 16), below them two strided convolutions. Added to its data and runtime: the exact resume
 # and the guards that all our runs have.
-# Train      torchrun --nproc_per_node 8 tools/train.py configs/det/dino_mf.py \
-#                --launcher pytorch --pretrained encoder.safetensors
+# Train      tools/dist_train.sh configs/det/dino_mf.py 8 --pretrained encoder.safetensors
 # Expected   no published figure
 # Measured   not yet run
 _base_ = ['mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py']
@@ -35,10 +34,12 @@ val_evaluator = dict(ann_file=data_root + '/annotations/instances_val2017.json')
 test_evaluator = val_evaluator
 
 train_cfg = dict(type='finola_mm.ExactEpochLoop')
+default_hooks = dict(checkpoint=dict(type='finola_mm.WholeCheckpointHook', max_keep_ckpts=3))
 custom_hooks = [
     dict(type='finola_mm.SeedIterationHook'),
     dict(type='finola_mm.FiniteLossHook'),
     dict(type='finola_mm.BadSamplesHook'),
     dict(type='finola_mm.DataTimeHook'),
+    dict(type='finola_mm.InterruptionHook'),
 ]
 randomness = dict(seed=0)

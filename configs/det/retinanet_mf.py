@@ -4,8 +4,7 @@
 # The feature pyramid starts from stage 3 (stride 8) and the final map (stride 16), which
 # pre-training trained last; the three coarser levels are strided convolutions as in mmdet's own.
 # Schedule and optimizer are those of mmdet's RetinaNet with a PVT encoder.
-# Train      torchrun --nproc_per_node 8 tools/train.py configs/det/retinanet_mf.py \
-#                --launcher pytorch --pretrained encoder.safetensors
+# Train      tools/dist_train.sh configs/det/retinanet_mf.py 8 --pretrained encoder.safetensors
 # Expected   no published figure
 # Measured   not yet run
 _base_ = [

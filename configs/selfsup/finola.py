@@ -1,9 +1,8 @@
 # FINOLA, encoder Mobile-Former W2880, C = 3072: an image through one vector, on ImageNet-1K.
 #
 # Paper      arXiv 2305.16319, Section 2, Tables 2, 9, 10 and 12.
-# Train      torchrun --nproc_per_node 8 tools/train.py configs/selfsup/finola.py
-#            --launcher pytorch --amp: 8 GPUs x 16 images = batch 128, the recipe's. Another total
-#            batch: --auto-scale-lr. Hours and memory are not yet known.
+# Train      tools/dist_train.sh configs/selfsup/finola.py 8 --amp: 8 GPUs x 16 images = batch 128,
+#            the recipe's. Another total batch: --auto-scale-lr. Hours and memory are not yet known.
 # Test       tools/test.py configs/selfsup/finola.py CHECKPOINT (PSNR on val)
 # Expected   the paper's PSNR is 25.8 dB (Table 2).
 # Measured   not yet run on ImageNet.

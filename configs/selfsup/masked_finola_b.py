@@ -1,9 +1,9 @@
 # Masked FINOLA-B, encoder Mobile-Former W2880: self-supervised pre-training on ImageNet-1K.
 #
 # Paper      arXiv 2305.16319, Section 3, Tables 9, 10 and 12.
-# Train      torchrun --nproc_per_node 8 tools/train.py configs/selfsup/masked_finola_b.py
-#            --launcher pytorch --amp: 8 GPUs x 128 images = batch 1024, the recipe's. Another total
-#            batch: --auto-scale-lr. Hours and memory are not yet known.
+# Train      tools/dist_train.sh configs/selfsup/masked_finola_b.py 8 --amp: 8 GPUs x 128 images =
+#            batch 1024, the recipe's. Another total batch: --auto-scale-lr. Hours and memory are
+#            not yet known.
 # Test       tools/test.py configs/selfsup/masked_finola_b.py CHECKPOINT (masked PSNR on val)
 # Expected   the paper gives no masked PSNR; its linear probing of this encoder is 66.4 top-1.
 # Measured   not yet run on ImageNet.

@@ -3,9 +3,9 @@
 # Paper      arXiv 2003.04297, by mmpretrain's own algorithm and its settings for ResNet-50; the
 #            FINOLA paper gives none. The encoder's 2880 channels are averaged for the projection,
 #            its tokens act inside the encoder only.
-# Train      torchrun --nproc_per_node 8 tools/train.py configs/selfsup/mocov2.py
-#            --launcher pytorch --amp: 8 GPUs x 32 images = batch 256. Another total batch has to
-#            divide the queue's 65536, with --auto-scale-lr. Hours and memory are not yet known.
+# Train      tools/dist_train.sh configs/selfsup/mocov2.py 8 --amp: 8 GPUs x 32 images = batch 256.
+#            Another total batch has to divide the queue's 65536, with --auto-scale-lr. Hours and
+#            memory are not yet known.
 # Test       by a probe: tools/train.py configs/classification/lin.py --pretrained work_dirs/mocov2
 # Expected   the figures of Table 5 are not in the text that we have.
 # Measured   not yet run on ImageNet.

@@ -24,7 +24,8 @@ optim_wrapper = dict(optimizer=dict(lr=1e-3))
 default_hooks = dict(
     _delete_=True,
     logger=dict(type='LoggerHook', interval=25),
-    checkpoint=dict(type='CheckpointHook', interval=100, by_epoch=False, max_keep_ckpts=1),
+    checkpoint=dict(
+        type='finola_mm.WholeCheckpointHook', interval=100, by_epoch=False, max_keep_ckpts=1),
     visualization=dict(type='finola_mm.ReconstructionHook'))
 work_dir = 'work_dirs/study/reconstruction'
 auto_scale_lr = dict(base_batch_size=16)

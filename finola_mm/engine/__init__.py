@@ -1,8 +1,8 @@
 """What MMEngine lacks for our runs."""
 
 from .annotation_check import AnnotationError
-from .bad_samples_hook import BadSamplesHook
-from .batch_check import check_batch
+from .bad_samples_hook import BadSamplesHook, EvaluationDataError
+from .batch_check import BatchError, check_batch
 from .bfloat16_optim_wrapper import BFloat16OptimWrapper
 from .checkpoint_file import CheckpointError, read_checkpoint, write_weights
 from .compile_hook import CompileHook
@@ -13,38 +13,54 @@ from .exact_resume import ExactEpochLoop, SeedIterationHook
 from .features import encode, image_loader, spread
 from .finite_loss_hook import FiniteLossHook, NonFiniteLossError
 from .images import find_images
+from .interruption_hook import InterruptionHook
 from .knn_hook import KNNHook
 from .labelled_data import LabelledData, NoLabelsError, labelled_data
+from .processes import LaunchError, Processes, first_speaks
 from .reconstruction_hook import ReconstructionHook, draw_reconstructions
+from .resumable import Resumable, check_resumable, find_resumable
 from .run_record import run_record
 from .weights import Pretrained, encoder_part, find_tensors, load_weights
+from .whole_checkpoint_hook import WholeCheckpointHook
+from .whole_file import NO_SPACE, write_whole
 
 __all__ = [
     'AnnotationError',
     'BFloat16OptimWrapper',
     'BadSamplesHook',
+    'BatchError',
     'CheckpointError',
     'CompileHook',
     'DataTimeHook',
+    'EvaluationDataError',
     'ExactEpochLoop',
     'FiniteLossHook',
     'IMAGE_SUFFIXES',
+    'InterruptionHook',
     'KNNHook',
     'LabelledData',
+    'LaunchError',
     'MissingDataError',
+    'NO_SPACE',
     'NoLabelsError',
     'NonFiniteLossError',
     'Pretrained',
+    'Processes',
     'ReconstructionHook',
+    'Resumable',
     'SeedIterationHook',
+    'WholeCheckpointHook',
     'check_batch',
     'check_data',
+    'check_resumable',
     'draw_reconstructions',
     'encode',
     'encoder_part',
     'find_checkpoint',
     'find_images',
+    'find_resumable',
     'find_tensors',
+    'first_speaks',
     'image_loader',
     'labelled_data',
     'load_config',
@@ -52,5 +68,6 @@ __all__ = [
     'read_checkpoint',
     'run_record',
     'spread',
+    'write_whole',
     'write_weights',
 ]

@@ -3,11 +3,20 @@
 from collections.abc import Iterator
 
 import torch
+from mmengine.dataset import BaseDataset
 from mmengine.hooks import Hook
 
 from ..registry import HOOKS
 
 NAMED = 50  # files that one line of the log names
+
+
+class EvaluationDataError(ValueError):
+    """An image of an evaluation cannot be read. The message is one line, meant for the user."""
+
+    def __init__(self, message: str):
+        # torch raises a worker's error again with the whole traceback as its message.
+        super().__init__(message.rpartition(f'{type(self).__name__}: ')[2].strip())
 
 
 @HOOKS.register_module()
@@ -19,9 +28,15 @@ class BadSamplesHook(Hook):
     combined. That of training goes into checkpoints as of the last time that it was looked at, so
     a resumed run counts what was seen before.
 
+    In an evaluation on a data set that has none, as in detection, nothing is replaced: that would
+    be another metric. There the first file that cannot be read ends the run (``Raises``).
+
     Args:
         interval (int): During training the tally is looked at after every epoch and after so many
             iterations; files that have turned bad since are named. Defaults to 1000.
+
+    Raises:
+        EvaluationDataError: a file of an evaluation cannot be read, with its name.
     """
 
     def __init__(self, *, interval: int = 1000):
@@ -49,6 +64,12 @@ class BadSamplesHook(Hook):
         tallies = _tallies(runner.train_dataloader.dataset)
         for tally, status in zip(tallies, self.status, strict=True):
             _warn(runner, 'Training', tally, status)
+
+    def before_val(self, runner):
+        _name_errors(runner.val_dataloader.dataset)
+
+    def before_test(self, runner):
+        _name_errors(runner.test_dataloader.dataset)
 
     def after_val_epoch(self, runner, metrics=None):
         self._report_metric(runner, f'Validation at iteration {runner.iter}', runner.val_dataloader)
@@ -93,10 +114,48 @@ def _warn(runner, when: str, tally, status, *, old=None, place: str = '') -> Non
 
 def _tallies(dataset) -> Iterator:
     """The tallies of a data set and of all that it wraps."""
-    own = getattr(dataset, '__dict__', {})  # the host's tools put mocks in place, which have all
-    if 'bad_samples' in own:
-        yield own['bad_samples']
+    if 'bad_samples' in _own(dataset):
+        yield dataset.bad_samples
+    for wrapped in _wrapped(dataset):
+        yield from _tallies(wrapped)
+
+
+def _own(dataset) -> dict:
+    return getattr(dataset, '__dict__', {})  # the host's tools put mocks in place, which have all
+
+
+def _wrapped(dataset) -> list:
     # mmengine's ConcatDataset has `datasets`, num_batch_per_epoch `_dataset`, others `dataset`.
-    for wrapped in own.get('datasets') or [own.get('dataset', own.get('_dataset'))]:
-        if wrapped is not None:
-            yield from _tallies(wrapped)
+    own = _own(dataset)
+    wrapped = own.get('datasets') or [own.get('dataset', own.get('_dataset'))]
+    return [dataset for dataset in wrapped if dataset is not None]
+
+
+def _name_errors(dataset) -> None:
+    """Let the innermost data sets say which file they could not read; not those with a tally."""
+    if isinstance(dataset, BaseDataset):
+        dataset.prepare_data = NamedErrors(dataset)
+    elif 'bad_samples' not in _own(dataset):
+        for wrapped in _wrapped(dataset):
+            _name_errors(wrapped)
+
+
+class NamedErrors:
+    """In place of a data set's ``prepare_data``; of a class, so that workers can be spawned."""
+
+    def __init__(self, dataset: BaseDataset):
+        self.dataset = dataset
+
+    def __call__(self, index: int):
+        try:
+            return type(self.dataset).prepare_data(self.dataset, index)
+        except MemoryError:
+            raise
+        except Exception as error:  # each format has its own way to fail
+            name = self.dataset.get_data_info(index).get('img_path', f'sample {index}')
+            reason = ' '.join(f'{type(error).__name__}: {error}'.split())[:300]
+            raise EvaluationDataError(
+                f'{name} cannot be read ({reason}). An evaluation replaces no image, since that '
+                'would be another metric: mend the file or remove its record; '
+                'tools/misc/check_images.py names all such files'
+            ) from error

@@ -6,6 +6,7 @@ the few classes that MMEngine's training checkpoints hold are let in. Importing 
 'Pretrained'), whose own falls back to full unpickling.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -29,7 +30,11 @@ UNREADABLE = (
     AssertionError, AttributeError, EOFError, LookupError, TypeError, ValueError, struct.error
 )
 # torch.load's RuntimeErrors about the file; others are about memory and devices.
-TORN = re.compile('PytorchStreamReader|inline_container|hasRecord|corrupted|wrong byte size')
+TORN = re.compile(
+    'PytorchStreamReader|inline_container|hasRecord|corrupted|wrong byte size|record size|'
+    'resize storage'
+)
+ZIP = b'PK\x03\x04'  # how a file of torch.save begins; before torch 1.6 it was a pickle
 # Types of a checkpoint's entries, and of the entries of its meta that are read here.
 ENTRIES = dict(state_dict=dict, meta=dict)
 META = dict(cfg=str, experiment_name=str, source=str, encoder=dict, normalization=dict)
@@ -60,8 +65,7 @@ def read_checkpoint(path: str | Path, map_location: Any = 'cpu') -> dict[str, An
         head = opened.read(16)
     if file.suffix == '.safetensors':
         checkpoint = _read_safetensors(file, map_location)
-    # A file of torch.save is a zip archive; before torch 1.6 it was a pickle.
-    elif head.startswith((b'PK\x03\x04', b'\x80')):
+    elif head.startswith((ZIP, b'\x80')):
         checkpoint = _read_pickle(file, map_location)
     else:
         found = f'it begins with {head!r}' if head else 'it is empty'
@@ -104,7 +108,7 @@ def _read_pickle(file: Path, map_location: Any) -> Any:
     except UnpicklingError as error:
         foreign = re.search(r'GLOBAL (\S+)', str(error))
         if not foreign:
-            raise _damaged(file, error) from None
+            raise damaged(file, error) from None
         raise CheckpointError(
             f'{file} was not read: it holds the foreign object {foreign[1]}, and to unpickle it '
             f'would run its code. If you made this file or trust its source, set {TRUST}=1.'
@@ -112,15 +116,21 @@ def _read_pickle(file: Path, map_location: Any) -> Any:
     except RuntimeError as error:
         if not TORN.search(str(error)):
             raise
-        raise _damaged(file, error) from None
+        raise damaged(file, error) from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # torch looks for the end of an archive before its start
+            raise
+        raise damaged(file, error) from None
     except UNREADABLE as error:
         if _trusted() and not isinstance(error, EOFError):
             raise  # of a foreign class itself, which may not be installed
-        raise _damaged(file, error) from None
+        raise damaged(file, error) from None
 
 
-def _damaged(file: Path, error: Exception) -> CheckpointError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+def damaged(file: Path, error: Exception) -> CheckpointError:
+    """What to raise for a file that cannot be read because of what is in it."""
+    # torch has much more to say than what it met.
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0].partition('. ')[0]
     return CheckpointError(
         f'{file} is damaged or was cut short at {file.stat().st_size} bytes, as when a run is '
         f'killed while it writes or a download breaks off; use an earlier checkpoint ({reason})'
@@ -144,7 +154,7 @@ def _read_safetensors(file: Path, map_location: Any) -> dict[str, Any]:
             metadata = opened.metadata() or {}
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}
     except package.SafetensorError as error:
-        raise _damaged(file, error) from None
+        raise damaged(file, error) from None
     if map_location not in (None, 'cpu'):
         tensors = {name: tensor.to(map_location) for name, tensor in tensors.items()}
     try:

@@ -62,15 +62,24 @@ def find_checkpoint(path: str) -> str:
     """
     if '://' in path or Path(path).is_file():
         return path
-    last = Path(path, 'last_checkpoint')  # mmengine writes the newest checkpoint's path into it
-    if last.is_file():
-        named = Path(last.read_text().strip())
-        for candidate in (named, Path(path, named.name)):  # the folder may have been moved
-            if candidate.is_file():
-                return str(candidate)
+    last = last_checkpoint(Path(path))
+    if last is not None:
+        return str(last)
     folder = Path(path) if Path(path).is_dir() else Path(path).parent
     held = sorted(str(p) for p in folder.glob('*.pth'))
     raise FileNotFoundError(
         f'no checkpoint {path}; '
         + (f'in {folder}: {", ".join(held)}' if held else f'{folder} holds no .pth file')
     )
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The file that a work directory's ``last_checkpoint`` names, if it is there.
+
+    First in the folder itself: it may have been moved, or copied while the old one lives on.
+    """
+    try:
+        named = Path((folder / 'last_checkpoint').read_text(errors='replace').strip())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return next((file for file in (folder / named.name, named) if file.is_file()), None)

@@ -128,7 +128,7 @@ def _image_names(data_batch) -> list[str]:
 def _checkpoint_is_due(runner) -> bool:
     """Whether a checkpoint follows this very iteration.
 
-    ``before_save_checkpoint`` alone would be too late: by then the oldest one is deleted.
+    ``before_save_checkpoint`` alone would be too late: mmengine's own hook has deleted the oldest.
     """
     return any(
         hook.every_n_train_iters(runner, hook.interval, hook.save_begin)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..functional import check_features, nearest, vote_accuracy
 from ..registry import HOOKS
 from .features import encode, image_loader, spread
+from .interruption_hook import shield_workers
 from .labelled_data import NoLabelsError, labelled_data
 
 
@@ -111,6 +112,7 @@ class KNNHook(Hook):
             batch_size=train.batch_size,
             num_workers=train.num_workers,
         )
+        shield_workers(loader)
         model = judged_model(runner)
         encoded = encode(model.backbone, model.data_preprocessor, loader)
         features, labels = (torch.cat(parts) for parts in zip(*encoded, strict=True))

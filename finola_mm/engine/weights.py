@@ -5,6 +5,7 @@ the same. Here every tensor of the model has to come from the file.
 """
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,11 +17,11 @@ from torch import Tensor, nn
 from ..registry import HOOKS, WEIGHT_INITIALIZERS
 from .checkpoint_file import CheckpointError, read_checkpoint
 from .config import find_checkpoint
+from .resumable import check_run
 from .run_record import run_record
 
 ENCODER = 'backbone.'  # prefix of the encoder's tensors in a whole model of the OpenMMLab packages
 NAMED = 3  # tensors that a message names
-OF_A_RUN = ('meta', 'message_hub', 'optimizer')  # besides the weights, what a resume needs
 
 
 class Fit(NamedTuple):
@@ -189,20 +190,19 @@ class StrictResumeHook(Hook):
 
     Args:
         path (str): The checkpoint's name in the messages.
+        passed_over (Sequence[str]): Why newer ones were not taken, for the log.
     """
 
     priority = 'VERY_HIGH'  # before EMAHook, which exchanges tensors by name
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, *, passed_over: Sequence[str] = ()):
         self.path = path
+        self.passed_over = passed_over
 
     def after_load_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:
-        lacking = [entry for entry in OF_A_RUN if entry not in checkpoint]
-        if lacking:
-            raise CheckpointError(
-                f'{self.path} cannot be resumed: it has no entry {_names(lacking)}. Start from its '
-                'weights by --cfg-options load_from=... instead'
-            )
+        for line in self.passed_over:
+            runner.logger.warning(f'{self.path} is resumed, and no newer one: {line}')
+        check_run(checkpoint, self.path)
         module = runner.model.module if is_model_wrapper(runner.model) else runner.model
         tensors = find_tensors(checkpoint, self.path)
         fit = compare(module, tensors)

@@ -2,7 +2,6 @@
 
 import runpy
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +11,8 @@ from mmengine.registry import init_default_scope
 from mmpretrain.registry import MODELS
 from PIL import Image
 
-ROOT = Path(__file__).parents[2]
+from tests.conftest import ROOT, forget_runs
+
 CLASSES = 6
 
 
@@ -47,6 +47,7 @@ def options(root, *more):
 
 def run_tool(name, *args):
     """tools/NAME.py with these arguments, in this process."""
+    forget_runs()
     before = sys.argv
     sys.argv = [f'tools/{name}.py', *map(str, args)]
     try:

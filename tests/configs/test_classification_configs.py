@@ -13,8 +13,6 @@ from mmpretrain.registry import MODELS, TRANSFORMS
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.test_layering import run_blocked
-
 ROOT = Path(__file__).parents[2]
 SUFFIXES = ('', '_w1440', '_w720')
 NAMES = ('lin', 'tran1', 'tran1_ft', 'tran4_ft', 'supervised')
@@ -245,14 +243,3 @@ def test_mocov2_fits_together(name):
     assert cfg.model.queue_len % cfg.auto_scale_lr.base_batch_size == 0
     for transform in cfg.train_pipeline:
         TRANSFORMS.build(transform)
-
-
-def test_classification_builds_without_mmdet(project_root):
-    run_blocked("""
-import finola_mm.classification
-from mmengine.config import Config
-from mmengine.registry import init_default_scope
-from mmpretrain.registry import MODELS
-init_default_scope('mmpretrain')
-MODELS.build(Config.fromfile('configs/classification/tran1_ft_w720.py').model)
-""", 'mmdet', 'mmcv._ext', 'mmcv.ops')

@@ -102,7 +102,7 @@ def test_a_run_whose_weights_are_no_numbers_ends_with_its_images_named(config, t
 def trained(config, work_dir):
     """The weights at the end of a run in ``work_dir``."""
     config = config.copy()
-    config.work_dir = str(work_dir)
+    config.work_dir, config.experiment_name = str(work_dir), work_dir.name
     runner = Runner.from_cfg(config)
     runner.train()
     assert runner.iter == 6

@@ -39,6 +39,9 @@ def test_checkpoint_of_a_work_directory(tmp_path):
         find_checkpoint(str(tmp_path))
     (tmp_path / 'last_checkpoint').write_text('/moved/away/iter_2.pth')
     assert find_checkpoint(str(tmp_path)) == str(tmp_path / 'iter_2.pth')
+    (tmp_path / 'last_checkpoint').write_bytes(b'\0\xff')  # a power cut
+    with pytest.raises(FileNotFoundError, match=r'no checkpoint .*iter_2\.pth'):
+        find_checkpoint(str(tmp_path))
 
 
 def test_no_checkpoint_at_all(tmp_path):

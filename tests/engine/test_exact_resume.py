@@ -12,13 +12,14 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import DefaultSampler
 from mmengine.logging import MessageHub
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.runner import Runner
 from torch import nn
 
 from finola_mm.datasets import SeededSampler
 from finola_mm.engine import CheckpointError, ExactEpochLoop
 from finola_mm.necks import TransformerUpsampler
-from finola_mm.registry import MODELS
+from finola_mm.registry import MODELS, OPTIM_WRAPPERS
 
 CONFIG = 'configs/demo/masked_finola_b.py'
 
@@ -29,6 +30,16 @@ class DropoutUpsampler(TransformerUpsampler):
         return super().forward(nn.functional.dropout(z, 0.1, self.training), keep)
 
 
+@OPTIM_WRAPPERS.register_module(force=True)
+class ScaledOptimWrapper(AmpOptimWrapper):
+    """mmengine's for float16, which wants a GPU, with a scale that grows every third step."""
+
+    def __init__(self, **kwargs):
+        OptimWrapper.__init__(self, **kwargs)
+        self.loss_scaler = torch.amp.GradScaler('cpu', init_scale=256.0, growth_interval=3)
+        self._scale_update_param, self.cast_dtype = None, torch.bfloat16
+
+
 # The 10 images make 5 batches: 2 epochs, 10 iterations.
 EPOCHS = dict(type='finola_mm.ExactEpochLoop', max_epochs=2)
 ITERATIONS = dict(type='IterBasedTrainLoop', max_iters=10)
@@ -37,7 +48,7 @@ INFINITE_SAMPLER = dict(type='finola_mm.SeededInfiniteSampler', shuffle=True)
 EMA = [dict(type='EMAHook')]
 
 
-def run(folder, work_dir, *, loop, sampler, workers, hooks, save, resume=None):
+def run(folder, work_dir, *, loop, sampler, workers, hooks, save, resume=None, scaled=False):
     """Train the demo's model on the folder's 10 images; -> (logged losses, last checkpoint)."""
     cfg = Config.fromfile(CONFIG)
     cfg.train_cfg = loop
@@ -49,7 +60,9 @@ def run(folder, work_dir, *, loop, sampler, workers, hooks, save, resume=None):
         cfg[f'{split}_cfg'] = cfg[f'{split}_dataloader'] = cfg[f'{split}_evaluator'] = None
     cfg.model.upsampler.update(type='finola_mm.DropoutUpsampler', depth=1)
     cfg.param_scheduler = dict(type='CosineAnnealingLR', T_max=10, by_epoch=False, end=10)
-    cfg.default_hooks.checkpoint = dict(type='CheckpointHook', **save)
+    if scaled:
+        cfg.optim_wrapper.type = 'finola_mm.ScaledOptimWrapper'
+    cfg.default_hooks.checkpoint = dict(type='finola_mm.WholeCheckpointHook', **save)
     cfg.default_hooks.logger = dict(type='LoggerHook', interval=1)
     cfg.custom_hooks = [dict(type='finola_mm.SeedIterationHook'), *hooks]
     cfg.visualizer.vis_backends = [dict(type='LocalVisBackend')]
@@ -73,12 +86,16 @@ CASES = {
 }
 
 
+PARTS = ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers')
+
+
 @pytest.mark.parametrize('case', CASES)
 def test_resumed_equals_uninterrupted(project_root, image_folder, tmp_path, case):
     loop, sampler, workers, hooks, middle = CASES[case]
     unit, number = middle.removesuffix('.pth').split('_')
     save = dict(interval=int(number), by_epoch=unit == 'epoch')
-    common = dict(loop=loop, sampler=sampler, workers=workers, hooks=hooks, save=save)
+    common = dict(loop=loop, sampler=sampler, workers=workers, hooks=hooks, save=save,
+                  scaled=case == 'within an epoch')
     whole, expected = run(image_folder, tmp_path / 'whole', **common)
     resume = tmp_path / 'whole' / middle
     second, resumed = run(image_folder, tmp_path / 'resumed', **common, resume=resume)
@@ -86,8 +103,12 @@ def test_resumed_equals_uninterrupted(project_root, image_folder, tmp_path, case
     start = torch.load(resume, weights_only=False)['meta']['iter']
     assert set(whole) == set(range(1, 11)) and set(second) == set(range(start + 1, 11))
     assert second == {step: whole[step] for step in second}
-    for part in ('state_dict', 'ema_state_dict', 'optimizer'):
+    for part in PARTS:
         assert_equal(resumed.get(part), expected.get(part))
+    for counter in ('epoch', 'iter'):
+        assert resumed['meta'][counter] == expected['meta'][counter]
+    if common['scaled']:  # it grew before the interruption and after it
+        assert resumed['optimizer']['loss_scaler']['scale'] == 256 * 2**3
 
 
 def no_model(length, *, iteration, epoch, before=None, sampler=None, batch_size=2):

@@ -15,7 +15,6 @@ from mmpretrain.models import ResNet
 from PIL import Image
 from torch import nn
 from torch.distributed import init_process_group
-from torch.multiprocessing import start_processes
 
 from finola_mm.backbones import MobileFormer
 from finola_mm.engine import KNNHook, NoLabelsError, labelled_data, spread
@@ -23,6 +22,7 @@ from finola_mm.engine.features import encode, pooled
 from finola_mm.functional import knn_accuracy
 from finola_mm.necks import TransformerUpsampler
 from finola_mm.registry import MODELS
+from tests.forks import CONTEXT
 
 CONFIG = 'configs/demo/masked_finola_b.py'
 COLOURS = dict(blue=(20, 30, 200), green=(30, 200, 40), red=(210, 40, 30))
@@ -295,8 +295,13 @@ def in_process(rank, folder):
 
 def test_two_processes_find_what_one_finds(tmp_path):
     """41 and 17 do not divide by two; 30 neighbours are more than either's share of the bank."""
-    # Not 'fork': a product hangs where the parent's threads have computed before.
-    start_processes(in_process, (tmp_path,), nprocs=2, start_method='spawn')
+    # Not forks of this process: a product hangs where the parent's threads have computed before.
+    processes = [CONTEXT.Process(target=in_process, args=(rank, tmp_path)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
     bank, bank_labels, queries, labels = clusters()
     accuracy = knn_accuracy(bank, bank_labels, queries, labels, ks=(1, 5, 30))
     for rank in range(2):

@@ -1,8 +1,6 @@
 """mmpretrain's own tools on our configs, as the README's recipes call them."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import mmengine
@@ -15,6 +13,8 @@ from mmengine.registry import init_default_scope
 from mmpretrain.registry import MODELS
 from PIL import Image
 
+from tests.forks import run_script
+
 HOST = Path(mmpretrain.__file__).parent / '.mim' / 'tools'
 CONFIG = 'configs/demo/masked_finola_b.py'
 CLASSES = 'ant bat cat dog eel fox gnu hen ibis jay kiwi lion'.split()  # 12, as in the demo
@@ -26,7 +26,7 @@ test_dataloader = dict(dataset=dict(_delete_=True, **_base_.test_dataloader.data
 
 
 def host_tool(name, *args):
-    subprocess.run([sys.executable, HOST / name, *args], check=True, timeout=300)
+    run_script(HOST / name, *args)
 
 
 def test_browse_dataset(project_root, image_folder, tmp_path):

@@ -1,12 +1,11 @@
 """mmdet's own tools on our detection configs, as the README's recipes call them."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import mmdet
 import pytest
 
+from tests.forks import run_script
 from tests.tools import small_detector
 
 HOST = Path(mmdet.__file__).parent / '.mim' / 'tools'
@@ -27,11 +26,11 @@ def setting(tmp_path_factory):
 
 
 def run(script, *args):
-    subprocess.run([sys.executable, script, *map(str, args)], check=True, timeout=300)
+    run_script(HOST / script, *args)
 
 
 def test_browse_dataset(project_root, setting, tmp_path):
-    run(HOST / 'analysis_tools/browse_dataset.py', CONFIG, '--not-show', '--output-dir', tmp_path,
+    run('analysis_tools/browse_dataset.py', CONFIG, '--not-show', '--output-dir', tmp_path,
         *setting[1])
     assert sorted(path.name for path in tmp_path.glob('*.jpg')) == [f'{i}.jpg' for i in range(4)]
 
@@ -40,10 +39,10 @@ def test_results_and_their_analysis(project_root, setting, tmp_path):
     """test.py --out --show-dir, and what analyze_results finds best and worst."""
     checkpoint, options = setting
     results = tmp_path / 'results.pkl'
-    run(HOST / 'test.py', CONFIG, checkpoint, '--out', results, '--show-dir', 'show',
+    run('test.py', CONFIG, checkpoint, '--out', results, '--show-dir', 'show',
         '--work-dir', tmp_path, *options)
     assert len(list(tmp_path.glob('*/show/*.jpg'))) == 4
-    run(HOST / 'analysis_tools/analyze_results.py', CONFIG, results, tmp_path / 'cases',
+    run('analysis_tools/analyze_results.py', CONFIG, results, tmp_path / 'cases',
         '--topk', 1, *options, KNOWN_WRAPPER)
     for folder in ('good', 'bad'):
         assert len(list((tmp_path / 'cases' / folder).glob('*.jpg'))) == 1
@@ -52,6 +51,6 @@ def test_results_and_their_analysis(project_root, setting, tmp_path):
 @pytest.mark.parametrize('task', ['dataloader', pytest.param('inference', marks=pytest.mark.gpu)])
 def test_benchmark(project_root, setting, tmp_path, task):
     checkpoint, options = setting
-    run(HOST / 'analysis_tools/benchmark.py', CONFIG, '--checkpoint', checkpoint, '--task', task,
+    run('analysis_tools/benchmark.py', CONFIG, '--checkpoint', checkpoint, '--task', task,
         '--max-iter', 4, '--num-warmup', 1, '--work-dir', tmp_path, *options)
     assert 'fps' in (tmp_path / 'benchmark.log').read_text()

@@ -16,7 +16,8 @@ from safetensors import safe_open
 from finola_mm import MobileFormer
 from finola_mm.engine import load_weights, read_checkpoint, write_weights
 from finola_mm.registry import MODELS
-from tests.conftest import ROOT, tiny_options
+from tests.conftest import tiny_options
+from tests.forks import run_script
 
 CONFIG = 'configs/demo/masked_finola_b.py'
 EXTRACT = 'tools/model_converters/extract_backbone.py'
@@ -24,12 +25,7 @@ PUBLISH = 'tools/model_converters/publish_model.py'
 
 
 def train(*args, expect=0):
-    result = subprocess.run(
-        [sys.executable, 'tools/train.py', CONFIG, *map(str, args)],
-        capture_output=True, text=True, timeout=300, cwd=ROOT,
-    )
-    assert result.returncode == expect, result.stdout[-2000:] + result.stderr[-4000:]
-    return result.stdout + result.stderr
+    return run_script('tools/train.py', CONFIG, *args, expect=expect)
 
 
 @pytest.fixture(scope='module')

@@ -12,16 +12,10 @@ from mmengine.config import Config
 from PIL import Image
 
 from tests.conftest import tiny_options
+from tests.forks import run_script as tool
 
 CONFIG = 'configs/demo/masked_finola_b.py'
-
-
-def tool(*args, expect=0):
-    result = subprocess.run(
-        [sys.executable, *map(str, args)], capture_output=True, text=True, timeout=300
-    )
-    assert result.returncode == expect, result.stdout[-2000:] + result.stderr[-4000:]
-    return result.stdout + result.stderr
+OF_A_RUN = dict(meta={}, message_hub={}, optimizer={})  # the least that can be resumed
 
 
 def picture_size(path):
@@ -31,10 +25,11 @@ def picture_size(path):
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory, image_folder):
-    """A work directory after two steps."""
+    """A work directory after two steps; this one process is started as a user starts it."""
     work_dir = tmp_path_factory.mktemp('work') / 'run'
     options = tiny_options(image_folder)
-    tool('tools/train.py', CONFIG, '--work-dir', work_dir, '--cfg-options', *options)
+    command = ['tools/train.py', CONFIG, '--work-dir', work_dir, '--cfg-options', *options]
+    subprocess.run([sys.executable, *map(str, command)], check=True, timeout=300)
     return work_dir
 
 
@@ -107,7 +102,7 @@ def settle(project_root, tmp_path, monkeypatch):
         train = runpy.run_path(project_root / 'tools/train.py')
         start = dict(model=dict(backbone=dict()), work_dir=str(tmp_path / 'run'))
         cfg = Config(copy.deepcopy({**start, **settings}))
-        train['apply'](train['parse_args'](), cfg)
+        train['apply'](train['parse_args'](), cfg, train['Processes']('none'))
         return cfg
     return settle
 
@@ -135,7 +130,7 @@ def test_nothing_is_downloaded(settle, args, settings):
 
 def test_where_a_run_starts(settle, tmp_path):
     for name in ('a.pth', 'b.pth'):
-        (tmp_path / name).touch()
+        torch.save(OF_A_RUN, tmp_path / name)
     a, b = str(tmp_path / 'a.pth'), str(tmp_path / 'b.pth')
     with pytest.raises(ValueError, match=r'--pretrained .*a\.pth and load_from=.*b\.pth both set'):
         settle('--pretrained', a, load_from=b)
@@ -149,7 +144,8 @@ def test_where_a_run_starts(settle, tmp_path):
     for cfg in (settle('--resume', '--pretrained', 'c.pth', load_from=b), settle(resume=True)):
         assert cfg.resume and cfg.load_from == a
         assert 'init_cfg' not in cfg.model and 'init_cfg' not in cfg.model.backbone
-        assert cfg.custom_hooks == [dict(type='finola_mm.StrictResumeHook', path=a)]
+        assert cfg.custom_hooks == [
+            dict(type='finola_mm.StrictResumeHook', path=a, passed_over=[])]
     assert settle('--resume', b).load_from == settle(resume=True, load_from=b).load_from == b
     assert settle(load_from=b).resume is False
 
@@ -160,7 +156,7 @@ FROZEN = dict(backbone=dict(frozen_stages=5))
 @pytest.mark.parametrize('name', ['Pretrained', 'finola_mm.Pretrained'])
 def test_a_frozen_encoder_needs_weights(settle, tmp_path, name):
     weights = tmp_path / 'a.pth'
-    weights.touch()
+    torch.save(OF_A_RUN, weights)
     remedy = r'frozen_stages=5\) and nothing gives it weights: add --pretrained FILE, or .* none'
     for args in ([], ['--resume']):  # there is nothing to resume yet
         with pytest.raises(ValueError, match=remedy):

@@ -1,8 +1,8 @@
 # Linear probing with 10 % of ImageNet's labels, 128 images of each class, Mobile-Former W2880.
 #
 # Train      python tools/dataset_converters/draw_low_shot.py data/imagenet/train 10
-#            torchrun --nproc_per_node 8 tools/train.py configs/classification/low_shot/lin_10pct.py
-#            --pretrained CHECKPOINT --launcher pytorch --amp: 8 GPUs x 128 images = batch 1024.
+#            tools/dist_train.sh configs/classification/low_shot/lin_10pct.py 8 --pretrained
+#            CHECKPOINT --amp: 8 GPUs x 128 images = batch 1024.
 # Measured   not yet run on ImageNet. The paper has no such figure; all but the batch is lin.py's.
 _base_ = ['../lin.py']
 

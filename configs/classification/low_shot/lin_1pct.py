@@ -1,8 +1,8 @@
 # Linear probing with 1 % of ImageNet's labels, 13 images of each class, Mobile-Former W2880.
 #
 # Train      python tools/dataset_converters/draw_low_shot.py data/imagenet/train 1
-#            torchrun --nproc_per_node 8 tools/train.py configs/classification/low_shot/lin_1pct.py
-#            --pretrained CHECKPOINT --launcher pytorch --amp: 8 GPUs x 32 images = batch 256.
+#            tools/dist_train.sh configs/classification/low_shot/lin_1pct.py 8 --pretrained
+#            CHECKPOINT --amp: 8 GPUs x 32 images = batch 256.
 # Measured   not yet run on ImageNet. The paper has no such figure; all but the batch is lin.py's.
 _base_ = ['../lin.py']
 

@@ -2,9 +2,8 @@
 # tran-1 decoder. The decoder starts at random: the tran-1 probe has seen all labels.
 #
 # Train      python tools/dataset_converters/draw_low_shot.py data/imagenet/train 10
-#            torchrun --nproc_per_node 8 tools/train.py
-#            configs/classification/low_shot/tran1_ft_10pct.py --pretrained CHECKPOINT
-#            --launcher pytorch --amp: 8 GPUs x 128 images = batch 1024.
+#            tools/dist_train.sh configs/classification/low_shot/tran1_ft_10pct.py 8 --pretrained
+#            CHECKPOINT --amp: 8 GPUs x 128 images = batch 1024.
 # Measured   not yet run on ImageNet. The paper has no such figure; all else is tran1_ft.py's.
 _base_ = ['../tran1_ft.py']
 

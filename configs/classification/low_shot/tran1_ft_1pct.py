@@ -2,9 +2,8 @@
 # tran-1 decoder. The decoder starts at random: the tran-1 probe has seen all labels.
 #
 # Train      python tools/dataset_converters/draw_low_shot.py data/imagenet/train 1
-#            torchrun --nproc_per_node 8 tools/train.py
-#            configs/classification/low_shot/tran1_ft_1pct.py --pretrained CHECKPOINT
-#            --launcher pytorch --amp: 8 GPUs x 32 images = batch 256.
+#            tools/dist_train.sh configs/classification/low_shot/tran1_ft_1pct.py 8 --pretrained
+#            CHECKPOINT --amp: 8 GPUs x 32 images = batch 256.
 # Measured   not yet run on ImageNet. The paper has no such figure; all but the batch is that of
 #            tran1_ft.py.
 _base_ = ['../tran1_ft.py']

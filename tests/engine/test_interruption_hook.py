@@ -1,0 +1,125 @@
+"""One process: a signal ends the run between two updates, and the resumed run is the whole one."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
+
+from finola_mm.engine import InterruptionHook
+from finola_mm.engine.interruption_hook import SIGNALS, shield_workers
+from tests.tools.trouble import assert_same_run, write_config
+
+
+class SignalHook(Hook):
+    """Sends this process a signal after its third step."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter + 1 == 3:
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.fixture
+def run(tmp_path, image_folder):
+    """Train 6 steps, two to an update, in a folder of this name; -> that folder."""
+    def run(name, *, number=0, resume=None):
+        cfg = Config.fromfile(write_config(tmp_path / 'config.py', image_folder))
+        cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=6)
+        cfg.train_dataloader.sampler.type = 'finola_mm.SeededInfiniteSampler'
+        cfg.default_hooks.checkpoint.update(interval=6, by_epoch=False)
+        cfg.log_processor.by_epoch = False
+        cfg.optim_wrapper.accumulative_counts = 2
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+        cfg.visualizer.vis_backends = [dict(type='LocalVisBackend')]
+        cfg.work_dir, cfg.experiment_name = str(tmp_path / name), name
+        cfg.resume, cfg.load_from = bool(resume), resume and str(resume)
+        runner = Runner.from_cfg(cfg)
+        runner.register_hook(SignalHook(number))
+        runner.train()
+        return tmp_path / name
+    return run
+
+
+@pytest.fixture
+def handlers():
+    """A run that is interrupted leaves its own in place until the process ends."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield before
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_resumed_equals_uninterrupted(project_root, run, handlers, tmp_path):
+    whole = run('whole')
+    assert {number: signal.getsignal(number) for number in SIGNALS} == handlers
+    with pytest.raises(SystemExit) as left:
+        run('stopped', number=signal.SIGTERM)
+    assert left.value.code == 75
+    saved = tmp_path / 'stopped' / 'interrupted.pth'
+    assert (tmp_path / 'stopped' / 'last_checkpoint').read_text() == str(saved)
+    assert torch.load(saved, weights_only=False)['meta']['iter'] == 4, 'not at a whole update'
+    (log,) = (tmp_path / 'stopped').glob('*/*.log')
+    assert f'WARNING - SIGTERM: {saved} holds the run after 4 iterations' in log.read_text()
+    assert_same_run(run('resumed', resume=saved) / 'iter_6.pth', whole / 'iter_6.pth')
+
+
+def without_model():
+    """What the hook looks at before training, of a run without model and batches."""
+    return SimpleNamespace(train_loop=SimpleNamespace(dataloader=DataLoader([0])), val_loop=None,
+                           model=None)
+
+
+@pytest.mark.parametrize('number', SIGNALS)
+def test_signals_that_end_a_run(handlers, number):
+    hook = InterruptionHook()
+    hook.before_train(without_model())
+    assert hook._agreed() == 0
+    os.kill(os.getpid(), number)
+    assert hook._agreed() == number
+
+
+def test_ctrl_c_again_ends_at_once(monkeypatch):
+    hook, now = InterruptionHook(), [10.0]
+    monkeypatch.setattr('time.monotonic', lambda: now[0])
+    for now[0] in (10.0, 10.5):  # the second one: a terminal's and a launcher's
+        hook._note(signal.SIGINT, None)
+    now[0] = 12.0
+    hook._note(signal.SIGTERM, None)
+    with pytest.raises(KeyboardInterrupt):
+        hook._note(signal.SIGINT, None)
+
+
+def test_workers_outlive_the_signals():
+    started = multiprocessing.Event()
+    loader = DataLoader(range(6), num_workers=1, persistent_workers=True,
+                        worker_init_fn=lambda worker: started.set())
+    shield_workers(loader)
+    batches = iter(loader)
+    assert next(batches).item() == 0 and started.is_set()
+    (worker,) = batches._workers
+    for number in SIGNALS:  # not from the parent
+        subprocess.run(['kill', f'-{int(number)}', str(worker.pid)], check=True)
+    assert [batch.item() for batch in batches] == [1, 2, 3, 4, 5]
+    worker.terminate()  # as Python does when this process leaves
+    worker.join(10)
+    assert worker.exitcode == 0
+
+
+def test_other_processes_buffers_are_not_taken():
+    """A checkpoint of two processes, resumed by one: the weights' own buffers count."""
+    hook = InterruptionHook()
+    hook.after_load_checkpoint(SimpleNamespace(_resume=True),
+                               dict(buffers_of_processes=[dict(mean=1), dict(mean=2)]))
+    hook.before_train(without_model())
+    hook.after_train(None)
+    assert hook.buffers == [] and hook.group is None

@@ -1,0 +1,168 @@
+"""Who the processes are and where they meet; runs of several are in tests/tools and tests/slurm."""
+
+import argparse
+import socket
+
+import pytest
+import torch
+from mmengine.config import Config
+from torch import distributed
+
+from finola_mm.engine import LaunchError, Processes, Resumable, first_speaks
+from finola_mm.engine.processes import GIVEN, adapt_to_cpus, first_node, place
+
+SLURM = dict(SLURM_PROCID='5', SLURM_NTASKS='16', SLURM_LOCALID='1', SLURM_JOB_ID='123',
+             SLURM_STEP_ID='0', SLURM_STEP_NODELIST='localhost,n2')
+
+
+@pytest.mark.parametrize(
+    ('nodes', 'first'),
+    [
+        ('n1', 'n1'), ('n1,n2', 'n1'), ('n[1-2]', 'n1'), ('gpu[003,007-009]', 'gpu003'),
+        ('rack[1-2]n[01,07],login', 'rack1n01'), ('a-b1,n[1-2]', 'a-b1'),
+    ],
+)
+def test_first_node(nodes, first):
+    assert first_node(nodes) == first
+
+
+def test_slurm():
+    found = place('slurm', SLURM)
+    port = int(found.pop('MASTER_PORT'))
+    assert found == dict(RANK='5', WORLD_SIZE='16', LOCAL_RANK='1', MASTER_ADDR='localhost')
+    assert 1024 < port < 32768
+    one_node = place('slurm', {**SLURM, 'SLURM_STEP_NODELIST': 'no-such-name'})
+    assert one_node['MASTER_ADDR'] == '127.0.0.1'
+    chosen = place('slurm', {**SLURM, 'MASTER_ADDR': 'head', 'MASTER_PORT': '7'})
+    assert (chosen['MASTER_ADDR'], chosen['MASTER_PORT']) == ('head', '7')
+
+
+def test_two_jobs_and_two_steps_meet_at_ports_of_their_own():
+    ports = [
+        place('slurm', {**SLURM, 'SLURM_JOB_ID': job, 'SLURM_STEP_ID': step})['MASTER_PORT']
+        for job in ('123', '124', '125') for step in ('0', '1', '2')
+    ]
+    assert len(set(ports)) == len(ports)
+
+
+def test_a_node_whose_name_does_not_resolve(monkeypatch):
+    env = {**SLURM, 'SLURM_STEP_NODELIST': 'finola-no-such-node[1-2]'}
+    answers = {'scontrol show node finola-no-such-node1 --oneliner':
+               'NodeName=x NodeAddr=10.1.2.3 NodeHostName=y'}
+    monkeypatch.setattr('subprocess.getoutput', lambda command: answers[command])
+    assert place('slurm', env)['MASTER_ADDR'] == '10.1.2.3'
+    monkeypatch.setattr('subprocess.getoutput', lambda command: 'scontrol: not found')
+    with pytest.raises(LaunchError, match='finola-no-such-node1, does not resolve.*MASTER_ADDR'):
+        place('slurm', env)
+
+
+def test_mpi():
+    env = dict(zip(GIVEN['mpi'], ('1', '2', '1'), strict=True))
+    assert place('mpi', {**env, 'OMPI_COMM_WORLD_LOCAL_SIZE': '2'})['MASTER_ADDR'] == '127.0.0.1'
+    with pytest.raises(LaunchError, match='mpirun -x MASTER_ADDR=NAME'):
+        place('mpi', {**env, 'OMPI_COMM_WORLD_LOCAL_SIZE': '1'})
+
+
+@pytest.mark.parametrize('launcher', GIVEN)
+def test_a_launcher_that_did_not_start_this(launcher):
+    with pytest.raises(LaunchError, match=f'--launcher {launcher}, but {GIVEN[launcher][0]} is'):
+        place(launcher, {})
+
+
+def _free_port() -> int:
+    with socket.socket() as trial:
+        trial.bind(('127.0.0.1', 0))
+        return trial.getsockname()[1]
+
+
+@pytest.mark.parametrize('launcher', GIVEN)
+def test_each_launcher_ends_in_a_process_group(monkeypatch, launcher):
+    for name, value in zip(GIVEN[launcher], ('0', '1', '0'), strict=True):
+        monkeypatch.setenv(name, value)
+    for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK'):  # set by the class: restored in the end
+        monkeypatch.setenv(name, '0' if name != 'WORLD_SIZE' else '1')
+    monkeypatch.setenv('MASTER_ADDR', '127.0.0.1')
+    monkeypatch.setenv('MASTER_PORT', str(_free_port()))
+    processes = Processes(launcher)
+    with processes.one_voice():
+        processes.join(Config(dict(env_cfg=dict(dist_cfg=dict(backend='nccl', timeout=60)))))
+        assert distributed.get_backend() == ('nccl' if torch.cuda.is_available() else 'gloo')
+        assert distributed.get_world_size() == 1
+    assert not distributed.is_initialized()
+
+
+class SharedStore:
+    """What two processes count their failures in."""
+
+    failed = 0
+
+    def add(self, key, number):
+        self.failed += number
+        return self.failed
+
+
+def test_the_first_that_fails_speaks():
+    store, said = SharedStore(), []
+    for message in ('train: the cause', 'train: what follows from it'):
+        processes = Processes('none')
+        processes.store = store
+        with pytest.raises(SystemExit) as left, processes.one_voice():
+            raise SystemExit(message)
+        said.append(left.value.code)
+    assert said == ['train: the cause', 1]
+
+
+def two_processes():
+    one, two = Processes('none'), Processes('none')
+    one.store = two.store = distributed.HashStore()
+    one.rank, two.rank = 0, 1
+    return one, two
+
+
+def test_what_the_first_computes_is_shared():
+    for name, value in (('a', Resumable('iter_6.pth', ['iter_8.pth is damaged'])), ('b', None)):
+        one, two = two_processes()
+        assert one.shared(name, lambda value=value: value) == value
+        assert two.shared(name, pytest.fail) == value
+    assert Processes('none').shared('c', lambda: 3) == 3
+
+
+def stale():
+    raise OSError('Stale file handle')
+
+
+def test_what_the_first_cannot_compute_ends_all():
+    one, two = two_processes()
+    with pytest.raises(OSError, match='Stale'), one.one_voice():
+        one.shared('a', stale)
+    with pytest.raises(SystemExit) as left, two.one_voice():
+        two.shared('a', pytest.fail)
+    assert left.value.code == 1
+
+
+@pytest.mark.parametrize('rank', ['RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK'])
+def test_a_wrong_option_is_named_once(monkeypatch, capsys, rank):
+    for number in (0, 1, 2):
+        monkeypatch.setenv(rank, str(number))
+        with pytest.raises(SystemExit), first_speaks():
+            argparse.ArgumentParser(prog='train').parse_args(['--no-such'])
+    assert capsys.readouterr().err.count('unrecognized arguments: --no-such') == 1
+
+
+def test_an_exit_code_of_its_own_passes():
+    with pytest.raises(SystemExit, match='75'), Processes('none').one_voice():
+        raise SystemExit(75)
+    with pytest.raises(SystemExit, match='130'), Processes('none').one_voice():
+        raise KeyboardInterrupt
+
+
+def test_what_cpus_cannot_do(capsys):
+    cfg = Config(dict(sync_bn='torch', find_unused_parameters=True))
+    adapt_to_cpus(cfg, speak=True)
+    assert cfg.sync_bn is None
+    assert cfg.model_wrapper_cfg == dict(
+        type='MMDistributedDataParallel', broadcast_buffers=False, find_unused_parameters=True,
+        device_ids=None)
+    assert 'BatchNorm over processes wants GPUs' in capsys.readouterr().out
+    adapt_to_cpus(Config(dict(sync_bn='torch')), speak=False)
+    assert capsys.readouterr().out == ''

@@ -1,0 +1,215 @@
+"""Which checkpoint a run goes on from: the newest that is whole."""
+
+import errno
+import os
+import random
+
+import pytest
+import torch
+
+from finola_mm.engine import (
+    CheckpointError,
+    check_resumable,
+    find_checkpoint,
+    find_resumable,
+    resumable,
+)
+from finola_mm.engine.resumable import newest_first
+from tests.conftest import tiny_options
+from tests.forks import run_script
+
+CONTENT = dict(
+    meta=dict(iter=6), message_hub={}, optimizer={}, state_dict=dict(w=torch.arange(1000.0)))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Checkpoints after 2, 4 and 6 iterations, a minute apart."""
+    for i, name in enumerate(['iter_2.pth', 'iter_4.pth', 'iter_6.pth']):
+        write(tmp_path / name, minute=i)
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'iter_6.pth'))
+    torch.save({}, tmp_path / 'encoder.pth')  # no checkpoint of the run
+    return tmp_path
+
+
+def write(file, *, minute, iterations=6):
+    torch.save({**CONTENT, 'meta': dict(iter=iterations)}, file)
+    os.utime(file, (1e9 + 60 * minute,) * 2)
+
+
+def order(folder):
+    return [path.name for path in newest_first(folder)]
+
+
+def test_the_last_one_that_was_written(folder):
+    assert find_resumable(folder) == (str(folder / 'iter_6.pth'), [])
+
+
+def test_nothing_there(tmp_path):
+    assert find_resumable(tmp_path) is None and find_resumable(tmp_path / 'no') is None
+
+
+def test_what_was_there_is_gone(tmp_path):
+    """Its disk is not mounted, say: no reason to start anew."""
+    (tmp_path / 'last_checkpoint').write_text('elsewhere/iter_6.pth')
+    with pytest.raises(FileNotFoundError, match='no checkpoint '):
+        find_resumable(tmp_path)
+
+
+def test_killed_before_the_name_was_written_down(folder):
+    (folder / 'last_checkpoint').write_text(str(folder / 'iter_4.pth'))
+    assert order(folder) == ['iter_6.pth', 'iter_4.pth', 'iter_2.pth']
+    (folder / 'last_checkpoint').unlink()
+    assert order(folder) == ['iter_6.pth', 'iter_4.pth', 'iter_2.pth']
+    (folder / 'last_checkpoint').write_text('')  # a host's torn one
+    assert order(folder) == ['iter_6.pth', 'iter_4.pth', 'iter_2.pth']
+
+
+def test_a_run_that_went_back(folder):
+    """Resumed from iter_2 by hand, it wrote iter_3: iter_6 is further and of the other branch."""
+    write(folder / 'iter_3.pth', minute=9)
+    (folder / 'last_checkpoint').write_text(str(folder / 'iter_3.pth'))
+    assert order(folder)[0] == 'iter_3.pth'
+
+
+def test_a_copy_whose_times_are_mixed_up(folder):
+    os.utime(folder / 'iter_2.pth', (2e9, 2e9))
+    assert order(folder)[0] == 'iter_6.pth'
+
+
+def test_a_moved_or_copied_folder(folder, tmp_path):
+    """It goes on from its own file, also while the one that it was copied from lives on."""
+    (folder / 'last_checkpoint').write_text('elsewhere/iter_6.pth')
+    assert order(folder)[0] == 'iter_6.pth'
+    (tmp_path / 'old').mkdir()
+    write(tmp_path / 'old' / 'iter_6.pth', minute=2)
+    (folder / 'last_checkpoint').write_text(str(tmp_path / 'old' / 'iter_6.pth'))
+    own = str(folder / 'iter_6.pth')
+    assert find_resumable(folder).path == find_checkpoint(str(folder)) == own
+    (folder / 'iter_6.pth').unlink()
+    old = str(tmp_path / 'old' / 'iter_6.pth')
+    assert find_resumable(folder).path == find_checkpoint(str(folder)) == old
+
+
+def test_within_an_epoch_and_at_its_end(folder):
+    write(folder / 'epoch_2.pth', minute=9, iterations=7)
+    assert order(folder)[0] == 'epoch_2.pth'
+
+
+def test_an_interrupted_run(folder):
+    """Its file is the newest at first, and later an old one that the next interruption takes."""
+    write(folder / 'interrupted.pth', minute=9, iterations=7)
+    assert order(folder) == ['interrupted.pth', 'iter_6.pth', 'iter_4.pth', 'iter_2.pth']
+    (folder / 'last_checkpoint').write_text(str(folder / 'interrupted.pth'))
+    assert order(folder)[0] == 'interrupted.pth'
+    write(folder / 'iter_8.pth', minute=10, iterations=8)
+    assert order(folder)[:2] == ['iter_8.pth', 'interrupted.pth']
+
+
+def test_what_a_copy_wrote_last_is_not_what_the_run_wrote_last(folder):
+    """Names do not tell which of the two is further; the files do."""
+    write(folder / 'interrupted.pth', minute=9, iterations=3)
+    assert order(folder)[0] == 'iter_6.pth'
+    cut(folder / 'interrupted.pth')  # and this one tells nothing
+    os.utime(folder / 'interrupted.pth', (2e9, 2e9))
+    path, (line,) = find_resumable(folder)
+    assert path == str(folder / 'iter_6.pth') and 'interrupted.pth is damaged' in line
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[:-500])
+
+
+def flip(file):
+    """One bit in the middle of the weights, which torch does not notice."""
+    content = bytearray(file.read_bytes())
+    content[content.index(CONTENT['state_dict']['w'].numpy().tobytes()) + 2000] ^= 1
+    file.write_bytes(content)
+    torch.load(file)
+
+
+@pytest.mark.parametrize(('harm', 'said'), [
+    (cut, 'iter_6.pth is damaged or was cut short at'),
+    (flip, 'iter_6.pth is damaged: the checksum of its part'),
+    (lambda file: file.write_bytes(b''), 'iter_6.pth is not a file of torch.save: it is empty'),
+    (lambda file: file.write_text('<html>'), 'iter_6.pth is not a file of torch.save: it be'),
+    (lambda file: torch.save([1], file), 'iter_6.pth holds one object of type list'),
+    (lambda file: torch.save(dict(state_dict={}, meta={}), file),
+     'iter_6.pth cannot be resumed: it has no entry message_hub, optimizer'),
+    (lambda file: (file.unlink(), file.mkdir()), ''),
+])
+def test_what_cannot_be_read_is_passed_over_and_named(folder, harm, said):
+    harm(folder / 'iter_6.pth')
+    path, passed_over = find_resumable(folder)
+    assert path == str(folder / 'iter_4.pth')
+    if said:
+        (line,) = passed_over
+        assert said in line and '\n' not in line
+        with pytest.raises(CheckpointError, match=line[:30]):
+            check_resumable(folder / 'iter_6.pth')
+
+
+@pytest.mark.parametrize('name', ['iter_6.pth', 'interrupted.pth'])
+def test_a_bad_moment_of_the_storage_ends_the_run(folder, monkeypatch, name):
+    """The file may be whole, and other processes may have read it."""
+    write(folder / 'interrupted.pth', minute=9, iterations=3)
+    read = resumable.read_checkpoint
+
+    def stale(file):
+        if file.name == name:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return read(file)
+
+    monkeypatch.setattr(resumable, 'read_checkpoint', stale)
+    with pytest.raises(OSError, match='Stale.* --resume FILE') as caught:
+        find_resumable(folder)
+    said = str(caught.value)
+    assert said.startswith(f'{folder / name} cannot be read now') and '\n' not in said
+
+
+@pytest.mark.filterwarnings('ignore')  # torch's, about other pickles than it writes
+def test_any_bit_changed(tmp_path):
+    """Either nothing that is read changed, or the file is refused by name."""
+    file, rng, refused = tmp_path / 'iter_6.pth', random.Random(0), 0
+    torch.save({**CONTENT, 'state_dict': dict(w=torch.arange(50.0), v=torch.ones(3))}, file)
+    whole = file.read_bytes()
+    for bit in rng.sample(range(8 * len(whole)), 400):
+        content = bytearray(whole)
+        content[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(content)
+        try:
+            check_resumable(file)
+        except CheckpointError as error:
+            assert str(file) in str(error) and '\n' not in str(error)
+            refused += 1
+        else:
+            state = torch.load(file)['state_dict']
+            assert torch.equal(state['w'], torch.arange(50.0)) and state['v'].tolist() == [1, 1, 1]
+    assert refused > 100
+
+
+def test_several_and_all(folder):
+    for name in ('iter_6.pth', 'iter_4.pth'):
+        cut(folder / name)
+    path, passed_over = find_resumable(folder)
+    assert path == str(folder / 'iter_2.pth') and len(passed_over) == 2
+    cut(folder / 'iter_2.pth')
+    with pytest.raises(CheckpointError) as caught:
+        find_resumable(folder)
+    message = str(caught.value)
+    assert message.startswith(f'none of the 3 checkpoints in {folder} can be resumed: ')
+    assert all(f'iter_{i}.pth is damaged' in message for i in (2, 4, 6)) and '\n' not in message
+
+
+def test_the_tool_goes_on_and_says_what_it_passed_over(project_root, image_folder, tmp_path):
+    command = ['tools/train.py', 'configs/demo/masked_finola_b.py', '--work-dir', tmp_path,
+               '--no-validate', '--cfg-options', *tiny_options(image_folder),
+               'default_hooks.checkpoint.interval=1']
+    run_script(*command)
+    whole = torch.load(tmp_path / 'iter_2.pth', weights_only=False)['state_dict']
+    cut(tmp_path / 'iter_2.pth')
+    out = run_script(*command, '--resume')
+    said = f'{tmp_path}/iter_1.pth is resumed, and no newer one: {tmp_path}/iter_2.pth is damaged '
+    assert out.count(said) == 1
+    again = torch.load(tmp_path / 'iter_2.pth', weights_only=False)['state_dict']
+    assert all(torch.equal(again[name], tensor) for name, tensor in whole.items())

@@ -1,0 +1,211 @@
+"""A run that is killed at any moment of its saving goes on from a whole checkpoint.
+
+The kills are real: a forked process ends itself without another instruction right before or right
+after the k-th change that it makes on the disk.
+"""
+
+import os
+import re
+import shutil
+import traceback
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.evaluator import BaseMetric
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from torch import nn
+from torch.utils.data import Dataset
+
+from finola_mm.engine import find_resumable
+from finola_mm.registry import MODELS
+from tests.conftest import ROOT
+
+ITERATIONS, INTERVAL = 6, 2
+CHANGES = ('fsync', 'replace', 'remove', 'unlink')  # of os
+
+
+@MODELS.register_module(force=True)
+class OneWeight(BaseModel):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(3))
+
+    def forward(self, x, mode):
+        if mode == 'loss':
+            return dict(loss=((self.weight - torch.rand(3)) * sum(x)).square().sum())
+        return [{}]
+
+
+class Numbers(Dataset):
+    """Keyed by the sampler's ``SampleKey``; nothing is drawn from it."""
+
+    def __len__(self):
+        return 2 * ITERATIONS
+
+    def __getitem__(self, key):
+        return dict(x=torch.tensor(float(getattr(key, 'index', key))))
+
+
+class Given(BaseMetric):
+    """The values of the validations to come, one after the other."""
+
+    def __init__(self, values=()):
+        super().__init__()
+        self.values = list(values)
+
+    def process(self, data_batch, data_samples):
+        self.results.append(None)
+
+    def compute_metrics(self, results):
+        return dict(score=self.values.pop(0), other=1.0)
+
+
+def train(folder, *, resume=False, scores=(), **checkpoint):
+    """A run in ``folder`` to its end; -> the weights.
+
+    resume: go on from what is there, or in another folder.
+    """
+    loader = dict(batch_size=2, sampler=dict(type='finola_mm.SeededSampler'), num_workers=0)
+    validation = dict(
+        val_cfg=dict(type='ValLoop'),
+        val_dataloader=dict(loader, dataset=Numbers()),
+        val_evaluator=[Given(scores)],
+    )
+    found = find_resumable(folder if resume is True else resume) if resume else None
+    runner = Runner(
+        OneWeight(),
+        str(folder),
+        train_cfg=dict(type='IterBasedTrainLoop', max_iters=ITERATIONS, val_interval=INTERVAL),
+        train_dataloader=dict(loader, dataset=Numbers()),
+        optim_wrapper=dict(optimizer=dict(type='AdamW', lr=0.1)),
+        default_hooks=dict(checkpoint=dict(
+            type='finola_mm.WholeCheckpointHook', interval=INTERVAL, by_epoch=False, **checkpoint)),
+        custom_hooks=[dict(type='finola_mm.SeedIterationHook')],
+        randomness=dict(seed=0),
+        load_from=found and found.path,
+        resume=found is not None,
+        log_level='ERROR',
+        experiment_name=f'{folder.name}_{bool(resume)}',
+        **(validation if scores else {}),
+    )
+    runner.train()
+    return runner.model.weight.detach().clone()
+
+
+def in_a_process(work, *args, **kwargs) -> int:
+    """The exit status of ``work`` in a fork of this process."""
+    child = os.fork()
+    if not child:
+        try:
+            work(*args, **kwargs)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def train_and_die(folder, moment, **kwargs):
+    """Be killed right before the change number ``moment`` / 2, or right after it."""
+    made = 0
+
+    def dying(change):
+        def changed(*args, **options):
+            nonlocal made
+            for after in (False, True):
+                if made == moment:
+                    os._exit(9)
+                made += 1
+                result = None if after else change(*args, **options)
+            return result
+        return changed
+
+    for name in CHANGES:
+        setattr(os, name, dying(getattr(os, name)))
+    train(folder, **kwargs)
+
+
+def checkpoints(folder):
+    return sorted(file.name for file in folder.glob('*.pth'))
+
+
+@pytest.mark.parametrize(('keep', 'step'), [(1, 1), (2, 5)])
+def test_killed_at_every_moment(tmp_path, keep, step):
+    whole = train(tmp_path / 'whole', max_keep_ckpts=keep)
+    kept = ['iter_4.pth', 'iter_6.pth'][-keep:]
+    assert checkpoints(tmp_path / 'whole') == kept
+    for moment in range(0, 1000, step):
+        folder = tmp_path / f'killed_{moment}'
+        if in_a_process(train_and_die, folder, moment, max_keep_ckpts=keep) == 0:
+            break
+        before = checkpoints(folder)
+        assert len(before) <= keep + 1
+        if before:  # the newest is whole, and is the one to go on from
+            assert Path(find_resumable(folder).path).name == before[-1]
+        assert torch.equal(train(folder, resume=True, max_keep_ckpts=keep), whole)
+        assert checkpoints(folder) == kept and not list(folder.glob('.*.unfinished'))
+    assert moment >= 2 * 3 * 6  # six changes for each of three checkpoints, at least
+
+
+def test_an_unbounded_number_is_possible(tmp_path):
+    train(tmp_path)
+    assert checkpoints(tmp_path) == ['iter_2.pth', 'iter_4.pth', 'iter_6.pth']
+
+
+@pytest.mark.parametrize('metrics', ['score', ['score', 'other']])
+def test_the_best_is_kept_until_a_better_one_is_whole(tmp_path, monkeypatch, metrics):
+    seen, fsync = [], os.fsync
+
+    def watch(descriptor):
+        seen.append({name for name in checkpoints(tmp_path) if name.startswith('best_score')})
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, 'fsync', watch)
+    rule = 'greater'
+    train(tmp_path, scores=[0.1, 0.3, 0.2], save_best=metrics, rule=rule, max_keep_ckpts=1)
+    first, second = {'best_score_iter_2.pth'}, {'best_score_iter_4.pth'}
+    assert first in seen and second in seen
+    assert all(first <= best or second <= best for best in seen[seen.index(first):])
+    others = {'best_other_iter_2.pth'} if metrics != 'score' else set()
+    assert set(checkpoints(tmp_path)) == {*second, *others, 'iter_6.pth'}
+
+
+@pytest.mark.parametrize('metrics', ['score', ['score', 'other']])
+def test_the_best_of_a_resumed_run(tmp_path, metrics):
+    """In another folder, in a copy, and in its own with the path written otherwise."""
+    def best(folder):
+        return [name for name in checkpoints(folder) if 'best_score' in name]
+
+    options, old, new = dict(save_best=metrics, rule='greater'), tmp_path / 'old', tmp_path / 'new'
+    train(old, scores=[0.1, 0.3, 0.2], **options)
+    for name in ('iter_6.pth', 'last_checkpoint'):
+        (old / name).unlink()
+    shutil.copytree(old, tmp_path / 'copy')
+    train(new, resume=old, scores=[0.4], **options)
+    assert (best(old), best(new)) == (['best_score_iter_4.pth'], ['best_score_iter_6.pth'])
+    train(tmp_path / 'copy', resume=True, scores=[0.4], **options)
+    assert best(tmp_path / 'copy') == best(new) and best(old) == ['best_score_iter_4.pth']
+    train(old / '..' / 'old', resume=True, scores=[0.4], **options)
+    assert best(old) == ['best_score_iter_6.pth']
+
+
+def names_the_hook(path):
+    """Whether a config or one that it is based on does."""
+    text = path.read_text()
+    bases = re.findall(r"'([^':]+\.py)'", text.partition('_base_ = ')[2].partition(']')[0])
+    return 'finola_mm.WholeCheckpointHook' in text or any(
+        names_the_hook(path.parent / base) for base in bases)
+
+
+def test_every_config_has_it_and_bounds_the_number():
+    for path in ROOT.glob('configs/**/*.py'):
+        assert path.parent.name == '_base_' or names_the_hook(path), path
+        assert "'CheckpointHook'" not in path.read_text(), path
+    for name in ('selfsup/masked_finola_b', 'classification/lin', 'det/detr_mf_dec522',
+                 'det/dino_mf', 'study/reconstruction'):
+        checkpoint = Config.fromfile(ROOT / f'configs/{name}.py').default_hooks.checkpoint
+        assert checkpoint.type == 'finola_mm.WholeCheckpointHook'
+        assert 1 <= checkpoint.max_keep_ckpts <= 3

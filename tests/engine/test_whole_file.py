@@ -1,0 +1,98 @@
+"""Under its name a file is whole or not there, whatever stops the writing."""
+
+import errno
+import os
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+from mmengine.fileio import get_file_backend
+from mmengine.runner import Runner, save_checkpoint
+
+from finola_mm.engine import CheckpointError, read_checkpoint, write_whole
+from finola_mm.engine.whole_file import remove_unfinished
+from tests.conftest import tiny_options
+
+
+def failing_disk(patch, number):
+    """``os.fsync`` fails, as on a disk that fills up while it takes the bytes."""
+    def fails(descriptor):
+        raise OSError(number, os.strerror(number))
+    patch.setattr(os, 'fsync', fails)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_new_content_replaces_the_old(tmp_path):
+    for content in (b'old', b'new'):
+        write_whole(tmp_path / 'a.pth', content)
+    assert (tmp_path / 'a.pth').read_bytes() == b'new' and names(tmp_path) == ['a.pth']
+
+
+def test_bytes_before_name_before_folder(tmp_path, monkeypatch):
+    """The order in which the disk gets them: else a power cut leaves an empty file."""
+    done = []
+    fsync, replace = os.fsync, Path.replace
+    monkeypatch.setattr(os, 'fsync', lambda d: (
+        done.append(os.readlink(f'/proc/self/fd/{d}')), fsync(d)))
+    monkeypatch.setattr(Path, 'replace', lambda a, b: (done.append('renamed'), replace(a, b))[1])
+    write_whole(tmp_path / 'a.pth', b'x')
+    unfinished = str(tmp_path / f'.a.pth.{os.getpid()}.unfinished')
+    assert done == [unfinished, 'renamed', str(tmp_path)]
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
+    file = tmp_path / 'iter_2.pth'
+    save_checkpoint(dict(state_dict={}), str(file))
+    (tmp_path / 'last_checkpoint').write_text(str(file))
+    before = file.read_bytes()
+    failing_disk(monkeypatch, errno.ENOSPC)
+    with pytest.raises(CheckpointError) as caught:
+        save_checkpoint(dict(state_dict={}, more=b'x' * 2_000_000), str(file))
+    assert str(caught.value) == (
+        f'no space left to write {file} (2.0 MB needed); the last good checkpoint is {file}; free '
+        'space and go on with --resume')
+    assert file.read_bytes() == before and names(tmp_path) == ['iter_2.pth', 'last_checkpoint']
+    with pytest.raises(CheckpointError, match='; no checkpoint was written before; '):
+        save_checkpoint({}, str(tmp_path / 'sub' / 'iter_4.pth'))
+
+
+def test_another_failure_is_not_called_a_full_disk(tmp_path, monkeypatch):
+    failing_disk(monkeypatch, errno.EIO)
+    with pytest.raises(OSError, match='Input/output error'):
+        save_checkpoint({}, str(tmp_path / 'iter_2.pth'))
+    assert names(tmp_path) == []
+
+
+def test_mmengine_writes_checkpoints_so(tmp_path):
+    """Folders are made as before; other files go the host's way."""
+    file = tmp_path / 'a' / 'iter_2.pth'
+    save_checkpoint(dict(state_dict={}), str(file))
+    assert read_checkpoint(file) == dict(state_dict={}) and names(file.parent) == ['iter_2.pth']
+    get_file_backend(str(tmp_path)).put(b'x', tmp_path / 'b' / 'c.json')
+    assert (tmp_path / 'b' / 'c.json').read_bytes() == b'x'
+
+
+def test_what_a_kill_left_is_removed(tmp_path):
+    left = ['.iter_2.pth.7.unfinished', '.last_checkpoint.7.unfinished']
+    for name in [*left, 'iter_2.pth', '.hidden']:
+        (tmp_path / name).touch()
+    assert remove_unfinished(tmp_path) == left
+    assert names(tmp_path) == ['.hidden', 'iter_2.pth']
+
+
+@pytest.mark.parametrize('moment', ['from_cfg', 'train'])
+def test_a_log_that_finds_no_space(project_root, image_folder, tmp_path, monkeypatch, moment):
+    def full(*args):
+        raise OSError(errno.ENOSPC, 'No space left on device', 'scalars.json')
+    monkeypatch.setattr(Runner, moment, full)
+    monkeypatch.setattr(sys, 'argv', [
+        'tools/train.py', 'configs/demo/masked_finola_b.py', '--work-dir', str(tmp_path),
+        '--no-validate', '--cfg-options', *tiny_options(image_folder)])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_path('tools/train.py', run_name='__main__')
+    assert caught.value.code == (
+        'train: no space left to write scalars.json; free space and go on with --resume')

@@ -1,0 +1,102 @@
+"""The scripts under a SLURM of two nodes, both on this machine."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import ROOT
+from tests.tools.trouble import assert_same_run, write_config
+
+pytestmark = pytest.mark.slurm
+
+
+def script(cluster, name, *args, expect=0, **env):
+    """tools/NAME.sh; -> what it printed. env: over two processes on two nodes."""
+    env = dict(GPUS='2', GPUS_PER_NODE='1', CPUS_PER_TASK='1') | env
+    return cluster.run(ROOT / 'tools' / f'{name}.sh', *args, env=env, expect=expect)
+
+
+def submit(cluster, config, work_dir, **env) -> str:
+    """-> the number of the batch job"""
+    said = script(cluster, 'slurm_train', 'main', 'finola', config, work_dir, SBATCH='1', **env)
+    return said.split()[-1]
+
+
+@pytest.fixture(scope='module')
+def whole(cluster, tmp_path_factory, image_folder) -> Path:
+    """The work directory of an uninterrupted run of two processes on one node."""
+    folder = tmp_path_factory.mktemp('slurm_whole')
+    config = write_config(folder / 'whole.py', image_folder)
+    said = script(cluster, 'slurm_train', 'main', 'finola', config, folder / 'run',
+                  GPUS_PER_NODE='2')
+    assert said.count('Epoch(train) [4][2/2]') == 1, 'one process writes the log'
+    return folder / 'run'
+
+
+def test_two_processes_train(whole):
+    assert (whole / 'epoch_4.pth').is_file()
+
+
+def test_two_nodes_test(cluster, whole, tmp_path):
+    said = script(cluster, 'slurm_test', 'main', 'finola', whole.parent / 'whole.py', whole,
+                  '--work-dir', tmp_path)
+    assert said.count('masked/psnr: ') == 1
+
+
+def test_a_preempted_job_goes_on_by_itself(cluster, whole, image_folder, tmp_path):
+    """On two nodes, which must not matter to the bit. SLURM announces the end as before a limit."""
+    config = write_config(tmp_path / 'stopped.py', image_folder, type='Run', iteration=3, rank=1,
+                          command='scancel --batch --signal=USR1 $SLURM_JOB_ID')
+    work_dir = tmp_path / 'run'
+    job = submit(cluster, config, work_dir)
+    found = cluster.wait_for(job, 'COMPLETED', 'FAILED', 'CANCELLED')
+    log = (work_dir / f'slurm-{job}.log').read_text()
+    assert found['JobState'] == 'COMPLETED' and found['Restarts'] == '1', log[-4000:]
+    assert found['NumNodes'] == '2'
+    assert log.count('USR1: ') == 1 and 'goes back into the queue' in log
+    assert 3 <= torch.load(work_dir / 'interrupted.pth', weights_only=False)['meta']['iter'] < 8
+    assert log.count('Epoch(train) [1][1/2]') == 1
+    assert_same_run(work_dir / 'epoch_4.pth', whole / 'epoch_4.pth')
+
+
+def test_a_cancelled_job_saves_and_stays_cancelled(cluster, image_folder, tmp_path):
+    config = write_config(tmp_path / 'cancelled.py', image_folder, type='Run', iteration=2,
+                          command='scancel $SLURM_JOB_ID')
+    work_dir = tmp_path / 'run'
+    job = submit(cluster, config, work_dir, GPUS='1')
+    found = cluster.wait_for(job, 'CANCELLED', 'COMPLETED', 'FAILED')
+    log = (work_dir / f'slurm-{job}.log').read_text()
+    assert found['JobState'] == 'CANCELLED' and found['Restarts'] == '0', log[-4000:]
+    assert 'SIGTERM: ' in log
+    assert (work_dir / 'interrupted.pth').is_file()
+
+
+# Stands in for tools/train.py: runs until it is told to end, resumed it ends at once.
+TRAINER = """
+case "$*" in *--resume) echo resumed; exit 0 ;; esac
+trap 'touch {folder}/last_checkpoint; exit 75' TERM
+touch {folder}/started
+while :; do sleep 0.1; done
+"""
+
+
+def test_a_job_of_higher_priority(cluster, tmp_path):
+    """SLURM then tells the processes, and not the batch script."""
+    (tmp_path / 'trainer.sh').write_text(TRAINER.format(folder=tmp_path))
+    said = cluster.run(
+        'sbatch', '--ntasks=2', '--ntasks-per-node=1', '--requeue', '--open-mode=append',
+        f'--output={tmp_path}/log', ROOT / 'tools/misc/slurm_batch.sh', tmp_path, 'bash',
+        tmp_path / 'trainer.sh')
+    job = said.split()[-1]
+    cluster.wait_until((tmp_path / 'started').exists, 'the job')
+    cluster.run('srun', '--partition=urgent', '--nodes=2', '--exclusive', 'true')
+    found = cluster.wait_for(job, 'COMPLETED', 'FAILED', 'CANCELLED')
+    log = (tmp_path / 'log').read_text()
+    assert found['JobState'] == 'COMPLETED' and found['Restarts'] == '1', log
+    assert log.count('resumed') == 2 and 'goes back into the queue' in log
+
+
+def test_a_mistake_is_reported_once(cluster, tmp_path):
+    said = script(cluster, 'slurm_train', 'main', 'finola', 'no_such.py', tmp_path, expect=1)
+    assert said.count('train: no config file no_such.py') == 1 and 'Traceback' not in said

@@ -1,0 +1,117 @@
+"""tools/misc/check_images.py on folders of which some files are bad."""
+
+import csv
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.fixture
+def check(project_root, capsys):
+    """Run the tool; -> (exit status, what it printed)."""
+    spec = importlib.util.spec_from_file_location('check_images', 'tools/misc/check_images.py')
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    # The work of the processes, in this one: a module that was loaded so cannot be sent to them.
+    tool.ProcessPoolExecutor = InThisProcess
+
+    def run(*args):
+        with pytest.raises(SystemExit) as stop:
+            tool.main([str(arg) for arg in args])
+        return stop.value.code, capsys.readouterr().out
+
+    run.tool = tool
+    return run
+
+
+class InThisProcess:
+    def __init__(self, processes, initializer):
+        initializer()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def map(self, work, items, chunksize):
+        return map(work, items)
+
+
+@pytest.fixture
+def folder(image_folder, tmp_path):
+    """Ten images in two class folders: one of each kind of harm in three of them."""
+    shutil.copytree(image_folder / 'train', tmp_path / 'train')
+    whole = (tmp_path / 'train/cat/1.jpg').read_bytes()
+    (tmp_path / 'train/cat/1.jpg').write_bytes(whole[: len(whole) // 2])
+    (tmp_path / 'train/cat/2.jpg').write_bytes(b'')
+    (tmp_path / 'train/dog/3.jpg').write_text('<html>404</html>')
+    return tmp_path / 'train'
+
+
+def test_a_folder(check, folder, tmp_path):
+    code, said = check(folder, '--processes', 1, '--out', tmp_path / 'new' / 'bad.csv')
+    assert code == 1 and '3 of 10 images are bad (30.00%)' in said
+    report = (tmp_path / 'new' / 'bad.csv').read_text()
+    rows = list(csv.DictReader(report.splitlines()))
+    assert [(row['path'], int(row['bytes'])) for row in rows] == [
+        (str(folder / name), (folder / name).stat().st_size)
+        for name in ('cat/1.jpg', 'cat/2.jpg', 'dog/3.jpg')]
+    assert 'cannot be decoded' in rows[0]['reason'] and rows[1]['reason'] == 'is empty'
+    for row in rows:
+        assert f'{row["path"]} ({row["bytes"]} bytes) {row["reason"]}' in said
+    assert 'and 2 more (--show, --out)' in check(folder, '--show', 1)[1]
+
+
+def test_several_processes(project_root, folder, tmp_path):
+    """The whole script, and the images in their order."""
+    out = tmp_path / 'bad.csv'
+    # Started as users do: a fork has another __main__, from which no process gets its work.
+    command = [sys.executable, 'tools/misc/check_images.py', folder, '--processes=2', '--out', out]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 1 and '3 of 10 images are bad' in ended.stdout, ended.stderr
+    names = [row['path'] for row in csv.DictReader(out.read_text().splitlines())]
+    assert names == [f'{folder}/{name}' for name in ('cat/1.jpg', 'cat/2.jpg', 'dog/3.jpg')]
+
+
+def test_a_report_that_cannot_be_written_is_named_at_once(check, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(check.tool, 'find_faults', pytest.fail)
+    (tmp_path / 'file').touch()
+    for out in (tmp_path, tmp_path / 'file' / 'bad.csv'):
+        code, _ = check(folder, '--out', out)
+        assert code.startswith('check_images: [Errno ') and str(tmp_path) in code
+
+
+def test_all_is_well(check, image_folder):
+    code, said = check(image_folder)
+    assert code == 0 and '0 of 14 images are bad' in said
+
+
+def test_an_annotation_file(check, folder, tmp_path):
+    """It names one that is missing and one of another size."""
+    sizes = {'cat/0.jpg': (90, 70), 'cat/3.jpg': (70, 90), 'cat/4.jpg': (90, 70),
+             'gone.jpg': (90, 70), 'dog/3.jpg': (90, 70)}
+    images = [dict(id=i, file_name=name, width=size[0], height=size[1])
+              for i, (name, size) in enumerate(sizes.items())]
+    file = tmp_path / 'a.json'
+    file.write_text(json.dumps(dict(images=images, annotations=[], categories=[])))
+    code, said = check(file, folder)
+    assert code == 1 and '3 of 5 images are bad' in said
+    assert 'cat/3.jpg (' in said and 'is 90 x 70, and the annotation file has 70 x 90' in said
+    assert f'{folder}/gone.jpg (None bytes) cannot be read (No such file or directory)' in said
+    file.write_text('{')
+    assert check(file, folder)[0].startswith(f'check_images: {file} is no JSON')
+
+
+def test_nothing_to_look_at(check, tmp_path):
+    assert check(tmp_path)[0].startswith(f'check_images: {tmp_path} holds no image (.jpg, ')
+    assert check(tmp_path / 'no')[0] == f'check_images: there is no folder {tmp_path}/no'
+
+
+@pytest.mark.parametrize('args', [['a.json'], ['folder', 'folder'], ['folder', '--processes', '0']])
+def test_half_a_question(check, args):
+    assert check(*args)[0] == 2

@@ -1,0 +1,123 @@
+"""Two processes on a CPU, started by the scripts: they train, fail and stop together."""
+
+import os
+import signal
+import socket
+import subprocess
+
+import pytest
+import torch
+
+from tests.conftest import ROOT
+from tests.tools.trouble import assert_same_run, write_config
+
+
+def script(name, *args, cwd, expect=0):
+    """tools/NAME.sh from another folder; -> (stdout, stderr)."""
+    command = [str(ROOT / 'tools' / f'{name}.sh'), *map(str, args)]
+    env = {**os.environ, 'OMP_NUM_THREADS': '1'}
+    result = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
+    assert result.returncode == expect, result.stdout[-3000:] + result.stderr[-3000:]
+    return result.stdout, result.stderr
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp('two_processes')
+
+
+@pytest.fixture(scope='module')
+def config(folder, image_folder):
+    return write_config(folder / 'whole.py', image_folder)
+
+
+@pytest.fixture(scope='module')
+def whole(folder, config):
+    """(work directory, stdout) of the uninterrupted run."""
+    out, _ = script('dist_train', config, 2, '--work-dir', folder / 'whole', cwd=folder)
+    return folder / 'whole', out
+
+
+def test_two_processes_train(whole):
+    work_dir, out = whole
+    assert (work_dir / 'epoch_4.pth').is_file()
+    assert out.count('Epoch(train) [4][2/2]') == 1, 'one process writes the log'
+    assert '2 processes x 2 images x 1 step = batches of 4; learning rate 0.002' in out
+
+
+def test_sigterm_saves_and_resume_is_exact(whole, folder, image_folder):
+    """The signal goes to the script's process, as from a batch system, in the second epoch."""
+    stopped = write_config(folder / 'stopped.py', image_folder, type='Run', iteration=3, rank=1,
+                           command='kill -TERM {parent}')
+    work_dir = folder / 'stopped'
+    out, err = script('dist_train', stopped, 2, '--work-dir', work_dir, cwd=folder, expect=75)
+    saved = work_dir / 'interrupted.pth'
+    said = [line for line in (out + err).splitlines() if 'SIGTERM' in line]
+    assert len(said) == 1 and f'SIGTERM: {saved} holds the run after' in said[0]
+    assert 'Traceback' not in out + err
+    assert (work_dir / 'last_checkpoint').read_text() == str(saved)
+    assert 3 <= torch.load(saved, weights_only=False)['meta']['iter'] < 8
+
+    out, _ = script('dist_train', whole[0].with_suffix('.py'), 2, '--work-dir', work_dir,
+                    '--resume', cwd=folder)
+    assert 'Epoch(train) [1]' not in out
+    assert_same_run(work_dir / 'epoch_4.pth', whole[0] / 'epoch_4.pth')
+
+
+WAITS_FOR_THE_OTHER = """
+import torch
+from mmengine.config import Config
+from finola_mm.engine import Processes
+
+processes = Processes('pytorch')
+with processes.one_voice():
+    processes.join(Config())
+    if processes.rank == 1:
+        raise RuntimeError('this process has had enough')
+    torch.distributed.all_reduce(torch.zeros(1))
+"""
+
+
+def test_an_exception_on_one_process_ends_all(tmp_path):
+    """The other waits in a reduction, which then fails too; but that says nothing."""
+    (tmp_path / 'waits.py').write_text(WAITS_FOR_THE_OTHER)
+    tool = os.path.relpath(tmp_path / 'waits.py', ROOT / 'tools')
+    _, err = script('misc/launch', 2, tool, cwd=tmp_path, expect=1)
+    assert err.rstrip().endswith('RuntimeError: this process has had enough')
+    assert err.count('Traceback') == 1
+
+
+def test_a_mistake_is_reported_once_by_two_machines(tmp_path):
+    """One process on each; that both are this machine does not matter to them."""
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        env = {**os.environ, 'NNODES': '2', 'MASTER_ADDR': '127.0.0.1',
+               'PORT': str(free.getsockname()[1])}
+    command = [ROOT / 'tools/dist_test.sh', 'no_such.py', 'w.pth', '1']
+    machines = [
+        subprocess.Popen(command, cwd=tmp_path, env={**env, 'NODE_RANK': rank}, text=True,
+                         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for rank in ('0', '1')
+    ]
+    out, err = map(''.join, zip(*(each.communicate(timeout=300) for each in machines), strict=True))
+    assert [each.returncode for each in machines] == [1, 1]
+    assert out == '' and err == 'test: no config file no_such.py; near it: nothing\n'
+
+
+@pytest.mark.parametrize(
+    ('name', 'args'),
+    [('dist_train', ['c.py']), ('dist_test', ['c.py', 'w.pth']),
+     ('slurm_train', ['part', 'job', 'c.py']), ('slurm_test', ['part', 'job', 'c.py'])],
+)
+def test_too_few_arguments(tmp_path, name, args):
+    _, err = script(name, *args, cwd=tmp_path, expect=2)
+    assert err.startswith('usage: ') and len(err.splitlines()) == 1
+
+
+def test_a_killed_process_is_named(tmp_path):
+    """As when the machine's memory is used up."""
+    (tmp_path / 'killed.py').write_text('import os; os.kill(os.getpid(), 9)')
+    tool = os.path.relpath(tmp_path / 'killed.py', ROOT / 'tools')
+    _, err = script('misc/launch', 1, tool, cwd=tmp_path, expect=128 + signal.SIGKILL)
+    assert err == ('launch: process 0 of this machine was ended by SIGKILL: is there enough '
+                   'memory?\n')

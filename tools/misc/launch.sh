@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# What dist_train.sh and dist_test.sh share: launch.sh PROCESSES TOOL ARGUMENTS...
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+. "$root/tools/misc/python.sh"
+if [ "${NNODES:-1}" = 1 ]; then
+    meet=(--standalone)  # at a free port
+else
+    meet=(--nnodes "$NNODES" --node-rank "${NODE_RANK:-0}"
+          --master-addr "${MASTER_ADDR:-127.0.0.1}" --master-port "${PORT:-29500}")
+fi
+exec "$PYTHON" "$root/tools/misc/launch.py" "${meet[@]}" --nproc-per-node "$1" \
+    "$root/tools/$2" "${@:3}" --launcher pytorch
