@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 
 import torch
@@ -62,7 +63,9 @@ class InterruptionHook(Hook):
                 buffer.copy_(self.buffers[get_rank()][name])
         self.buffers = []
         if get_world_size() > 1:
-            self.group = distributed.new_group(backend='gloo')
+            seconds = runner.cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout')
+            timeout = None if seconds is None else timedelta(seconds=seconds)
+            self.group = distributed.new_group(backend='gloo', timeout=timeout)
         self.before = {number: signal.signal(number, self._note) for number in SIGNALS}
         for loop in (runner.train_loop, runner.val_loop):
             if loop is not None:

@@ -11,7 +11,7 @@ import pickle
 import re
 import socket
 import subprocess
-import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from datetime import timedelta
@@ -44,8 +44,15 @@ class LaunchError(ValueError):
 def first_speaks() -> Iterator[None]:
     """Around the reading of the command line: what is wrong with it is said by process 0 alone."""
     ranks = (os.environ[rank] for rank, _, _ in GIVEN.values() if rank in os.environ)
-    with redirect_stderr(sys.stderr if int(next(ranks, 0)) == 0 else io.StringIO()):
+    if int(next(ranks, 0)) == 0:
         yield
+        return
+    try:
+        with redirect_stderr(io.StringIO()):
+            yield
+    except SystemExit:
+        time.sleep(30)  # the launcher ends all with the first that leaves, which is to be 0
+        raise
 
 
 class Processes:
@@ -160,8 +167,10 @@ def place(launcher: str, env: Mapping[str, str]) -> dict[str, str]:
         )
     rank, world_size, local_rank = (env[name] for name in GIVEN[launcher])
     found = dict(RANK=rank, WORLD_SIZE=world_size, LOCAL_RANK=local_rank)
-    if launcher == 'slurm' and torch.cuda.device_count() == 1:
-        found['LOCAL_RANK'] = '0'  # --gpus-per-task: each process sees a GPU of its own
+    if launcher == 'slurm' and torch.cuda.device_count() == 1 and not env.keys().isdisjoint(
+        ('SLURM_GPUS_PER_TASK', 'SLURM_GPU_BIND')
+    ):
+        found['LOCAL_RANK'] = '0'  # each process sees a GPU of its own, and no other
     address = dict(slurm=_slurm_address, mpi=_mpi_address).get(launcher, _given_address)
     found['MASTER_ADDR'] = env.get('MASTER_ADDR') or address(env)
     found['MASTER_PORT'] = env.get('MASTER_PORT') or _port(env)
@@ -219,7 +228,10 @@ def meet() -> distributed.Store:
         LaunchError: they did not meet.
     """
     try:
-        store, _, _ = next(distributed.rendezvous('env://', timeout=MEETING))
+        store, rank, world_size = next(distributed.rendezvous('env://', timeout=MEETING))
+        # Nobody goes on, to fail perhaps and take the store along, before all have found it.
+        store.set(f'here/{rank}', b'')
+        store.wait([f'here/{k}' for k in range(world_size)], MEETING)
     except (RuntimeError, ValueError) as error:
         where = f'{os.environ["MASTER_ADDR"]}:{os.environ["MASTER_PORT"]}'
         raise LaunchError(

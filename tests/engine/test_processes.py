@@ -144,7 +144,8 @@ def test_what_the_first_cannot_compute_ends_all():
 def test_a_wrong_option_is_named_once(monkeypatch, capsys, rank):
     for number in (0, 1, 2):
         monkeypatch.setenv(rank, str(number))
-        with pytest.raises(SystemExit), first_speaks():
+        with monkeypatch.context() as patch, pytest.raises(SystemExit), first_speaks():
+            patch.setattr('time.sleep', lambda seconds: None)
             argparse.ArgumentParser(prog='train').parse_args(['--no-such'])
     assert capsys.readouterr().err.count('unrecognized arguments: --no-such') == 1
 

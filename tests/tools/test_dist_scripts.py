@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 
 import pytest
 import torch
@@ -112,6 +113,39 @@ def test_a_mistake_is_reported_once_by_two_machines(tmp_path):
 def test_too_few_arguments(tmp_path, name, args):
     _, err = script(name, *args, cwd=tmp_path, expect=2)
     assert err.startswith('usage: ') and len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize('number', ['two', '0', '--amp'])
+def test_a_number_of_gpus_that_is_none(tmp_path, number):
+    _, err = script('dist_train', 'c.py', number, cwd=tmp_path, expect=2)
+    assert err.startswith(f"GPUS is '{number}': expected") and len(err.splitlines()) == 1
+
+
+WAITS = """
+import pathlib, signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+pathlib.Path('waits').touch()
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize('ignored', [False, True])
+def test_a_closed_terminal(tmp_path, ignored):
+    """It asks the run to save and end, unless nohup was to prevent that."""
+    (tmp_path / 'waits.py').write_text(WAITS)
+    tool = os.path.relpath(tmp_path / 'waits.py', ROOT / 'tools')
+    command = ['nohup'] * ignored + [str(ROOT / 'tools/misc/launch.sh'), '1', tool]
+    launched = subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.DEVNULL,
+                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (tmp_path / 'waits').exists():
+        assert launched.poll() is None
+        time.sleep(0.05)
+    launched.send_signal(signal.SIGHUP)
+    if ignored:
+        with pytest.raises(subprocess.TimeoutExpired):
+            launched.wait(1)
+        launched.send_signal(signal.SIGTERM)
+    assert launched.wait(60) == 75
 
 
 def test_a_killed_process_is_named(tmp_path):

@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 
+from finola_mm.engine import InterruptionHook
 from tests.conftest import ROOT
 
 
@@ -21,24 +22,27 @@ class TroubleHook(Hook):
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         if (runner.iter + 1, get_rank()) == (self.iteration, self.rank):
-            self.strike()
+            self.strike(runner)
 
 
 class Fail(TroubleHook):
-    def strike(self):
+    def strike(self, runner):
         raise RuntimeError('this process has had enough')
 
 
 class Run(TroubleHook):
-    """A shell command, such as one that sends a signal, and some time for its effect."""
+    """A shell command that has a signal sent to this process, which waits for it."""
 
     def __init__(self, command: str, **where: int):
         super().__init__(**where)
         self.command = command
 
-    def strike(self):
+    def strike(self, runner):
         subprocess.run(self.command.format(parent=os.getppid()), shell=True)
-        time.sleep(1)
+        hook, = (hook for hook in runner.hooks if isinstance(hook, InterruptionHook))
+        waited = time.monotonic() + 60
+        while not hook.received and time.monotonic() < waited:
+            time.sleep(0.05)
 
 
 def write_config(path: Path, images: Path, **trouble) -> Path:

@@ -3,8 +3,11 @@
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 . "$root/tools/misc/python.sh"
+[[ $1 =~ ^[1-9][0-9]*$ ]] || {
+    echo "GPUS is '$1': expected the number of GPUs of this machine, or of processes" >&2; exit 2; }
 if [ "${NNODES:-1}" = 1 ]; then
-    meet=(--standalone)  # at a free port
+    # At a free port; without the address torchrun asks for the machine's name, which need not resolve.
+    meet=(--standalone --local-addr 127.0.0.1)
 else
     meet=(--nnodes "$NNODES" --node-rank "${NODE_RANK:-0}"
           --master-addr "${MASTER_ADDR:-127.0.0.1}" --master-port "${PORT:-29500}")

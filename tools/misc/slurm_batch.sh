@@ -5,7 +5,11 @@
 set -uo pipefail
 work_dir=$1 announced=
 shift
-if [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ] && [ -e "$work_dir/last_checkpoint" ]; then
+# Not from what an older run has left there: only what this job has written counts.
+first_start=$work_dir/.slurm-$SLURM_JOB_ID
+if [ "${SLURM_RESTART_COUNT:-0}" = 0 ]; then
+    touch "$first_start"
+elif [ "$work_dir/last_checkpoint" -nt "$first_start" ]; then
     set -- "$@" --resume
 fi
 # srun does not take over --cpus-per-task by itself.
