@@ -1,6 +1,7 @@
 """Small image folders and a tiny pre-training config that several tests share."""
 
 import gc
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,9 @@ from mmengine.utils import ManagerMixin
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
+
+# A shell ignores Ctrl-C for what it starts in the background, and so would all processes of tests.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def forget_runs(manager=ManagerMixin) -> None:
