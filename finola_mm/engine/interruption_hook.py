@@ -68,7 +68,8 @@ class InterruptionHook(Hook):
             self.group = distributed.new_group(backend='gloo', timeout=timeout)
         self.before = {number: signal.signal(number, self._note) for number in SIGNALS}
         for loop in (runner.train_loop, runner.val_loop):
-            if loop is not None:
+            # The host's vis_scheduler.py brings a loader of its own.
+            if loop is not None and isinstance(loop.dataloader, DataLoader):
                 shield_workers(loop.dataloader)
 
     def after_train(self, runner):
