@@ -46,7 +46,11 @@ def frozen_heap():
 
 @pytest.fixture(autouse=True)
 def no_earlier_runs():
+    """Nor the handlers of signals that a run left behind when it failed."""
     forget_runs()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture
