@@ -3,7 +3,7 @@
 Five ways to train MobileFormer('small') on the shapes, 96 x 96 pixels, batches of 64, and none.
 What a frozen encoder gives to its nearest neighbours and to linear probing, what a tran-1 decoder
 makes of it frozen and fine-tuned, and with a tenth of the labels. Accuracy on held-out shapes; the
-paper's order in probing is masked-B > masked-E > vanilla (arXiv 2305.16319, Table 7 and Fig. 9).
+paper's order in probing is masked-B > masked-E > vanilla (arXiv 2305.16319).
 """
 
 import json
