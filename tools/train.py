@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.device import get_device
-from mmengine.runner import Runner
+from mmengine.registry import RUNNERS
 
 from finola_mm.datasets import BadDataError
 from finola_mm.engine import (
@@ -145,15 +145,13 @@ def initialise(args: argparse.Namespace, cfg: Config) -> None:
             f'--pretrained {args.pretrained} and load_from={cfg.load_from} both set the encoder; '
             'leave one out (--cfg-options load_from=None)'
         )
-    if args.pretrained == 'none':
-        return
     if args.pretrained:
         if 'backbone' not in cfg.model:
             raise ValueError(f'the model of {args.config} has no backbone for --pretrained')
-        add_initialiser(cfg.model.backbone, args.pretrained)
+        read_weights(cfg.model.backbone, None if args.pretrained == 'none' else args.pretrained)
     elif cfg.get('load_from'):
         # The runner would load what fits, and train on with the rest as it is.
-        add_initialiser(cfg.model, cfg.load_from)
+        read_weights(cfg.model, cfg.load_from)
         cfg.load_from = None
     elif is_frozen_at_random(cfg.model):
         raise ValueError(
@@ -166,8 +164,7 @@ def initialise(args: argparse.Namespace, cfg: Config) -> None:
 def is_frozen_at_random(model: ConfigDict) -> bool:
     """Whether stages of the encoder are frozen and no initialiser reads their weights."""
     backbone = model.get('backbone') or {}
-    types = [str(init.get('type')) for part in (model, backbone) for init in initialisers(part)]
-    loaded = any(name.rpartition('.')[2] == 'Pretrained' for name in types)
+    loaded = any(reads_weights(init) for part in (model, backbone) for init in initialisers(part))
     return backbone.get('frozen_stages', -1) > -1 and not loaded
 
 
@@ -177,9 +174,17 @@ def initialisers(module: ConfigDict) -> list[ConfigDict]:
     return list(found) if isinstance(found, (list, tuple)) else [found]
 
 
-def add_initialiser(module: ConfigDict, path: str) -> None:
-    last = dict(type='finola_mm.Pretrained', checkpoint=local_checkpoint(path))
-    module.init_cfg = [*initialisers(module), last]
+def reads_weights(init: ConfigDict) -> bool:
+    return str(init.get('type')).rpartition('.')[2] == 'Pretrained'
+
+
+def read_weights(module: ConfigDict, path: str | None) -> None:
+    """Let the last initialiser of ``module`` read ``path``, not what its config names; or none."""
+    kept = [init for init in initialisers(module) if not reads_weights(init)]
+    if path is not None:
+        kept.append(dict(type='finola_mm.Pretrained', checkpoint=local_checkpoint(path)))
+    if kept or 'init_cfg' in module:
+        module.init_cfg = kept
 
 
 def main() -> None:
@@ -202,7 +207,7 @@ def train(args: argparse.Namespace, processes: Processes) -> None:
     except (OSError, ValueError) as error:
         raise SystemExit(f'train: {error}') from None
     try:
-        runner = Runner.from_cfg(cfg)
+        runner = RUNNERS.build(cfg)
         if args.resume == 'auto' and not cfg.resume:
             runner.logger.info(f'nothing to resume in {cfg.work_dir}: starting anew')
         check_batch(runner)

@@ -9,4 +9,6 @@ load_from = None
 model = dict(
     head=dict(depth=4),
     init_cfg=dict(
-        type='finola_mm.Pretrained', checkpoint='work_dirs/tran1_w720', allow_missing=True))
+        type='finola_mm.Pretrained',
+        checkpoint='work_dirs/tran1_w720',
+        allow_missing=[f'head.blocks.{i}.*' for i in (1, 2, 3)]))

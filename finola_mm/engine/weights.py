@@ -6,6 +6,7 @@ the same. Here every tensor of the model has to come from the file.
 
 import logging
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,7 +38,7 @@ def load_weights(
     module: nn.Module,
     path: str | Path,
     *,
-    allow_missing: bool = False,
+    allow_missing: Sequence[str] = (),
     allow_unused: bool = True,
 ) -> dict[str, Any]:
     """Load the file at ``path`` into ``module``, a whole model or an encoder alone.
@@ -46,7 +47,8 @@ def load_weights(
     published model. Of a whole model's file an encoder takes the part ``backbone.``. A checkpoint
     of a run with mmengine's ``EMAHook`` gives the averaged weights: those are its ``state_dict``.
 
-    allow_missing: accept that the file lacks tensors of the module, which stay as they are.
+    allow_missing: accept that the file lacks tensors of the module with these names, such as
+        ``'head.blocks.1.*'``; they stay as they are.
     allow_unused: accept that the file has others besides; they are named in the log.
 
     Returns the record of the run that made the file (``run_record``).
@@ -61,9 +63,8 @@ def load_weights(
     record = run_record(checkpoint)
     tensors = part_for(module, find_tensors(checkpoint, path))
     fit = compare(module, tensors)
-    refused = not fit.matched or fit.reshaped
-    refused = refused or (fit.missing and not allow_missing) or (fit.unused and not allow_unused)
-    if refused:
+    lacking = [key for key in fit.missing if not any(fnmatchcase(key, a) for a in allow_missing)]
+    if not fit.matched or fit.reshaped or lacking or (fit.unused and not allow_unused):
         raise CheckpointError(_misfit(module, path, fit, record, tensors))
     try:
         module.load_state_dict({key: tensors[key] for key in fit.matched}, strict=False)
@@ -219,10 +220,11 @@ class Pretrained:
 
     Args:
         checkpoint (str): A file, or a work directory for its last checkpoint.
-        allow_missing (bool): Accept that the file lacks tensors of the module. Defaults to False.
+        allow_missing (Sequence[str]): Names of tensors that the file may lack, such as
+            ``'head.blocks.1.*'``. Defaults to ().
     """
 
-    def __init__(self, checkpoint: str, *, allow_missing: bool = False):
+    def __init__(self, checkpoint: str, *, allow_missing: Sequence[str] = ()):
         self.checkpoint = checkpoint
         self.allow_missing = allow_missing
 

@@ -157,11 +157,15 @@ def test_where_fine_tuning_starts(suffix):
     cfg, _ = load(f'classification/tran4_ft{suffix}')
     assert cfg.load_from is None
     assert cfg.model.init_cfg == dict(
-        type='finola_mm.Pretrained', checkpoint=probe, allow_missing=True
+        type='finola_mm.Pretrained',
+        checkpoint=probe,
+        allow_missing=['head.blocks.1.*', 'head.blocks.2.*', 'head.blocks.3.*'],
     )
     for share in (1, 10):
         cfg, _ = load(f'classification/low_shot/tran1_ft_{share}pct{suffix}')
         assert cfg.load_from is None  # the probe has seen all labels
+        encoder = f'work_dirs/masked_finola_b{suffix}'
+        assert cfg.model.backbone.init_cfg == dict(type='finola_mm.Pretrained', checkpoint=encoder)
         ann_file = cfg.train_dataloader.dataset.dataset.ann_file
         assert ann_file == f'low_shot/train_{share}pct.txt'
 

@@ -172,6 +172,17 @@ def test_a_frozen_encoder_needs_weights(settle, tmp_path, name):
     settle(model=dict(init_cfg=init, **FROZEN))
 
 
+def test_the_switch_takes_the_place_of_the_weights_in_the_config(settle, tmp_path):
+    """Which need not be there; other initialisers stay."""
+    weights = tmp_path / 'a.pth'
+    torch.save(OF_A_RUN, weights)
+    kaiming, absent = dict(type='Kaiming'), dict(type='finola_mm.Pretrained', checkpoint='no.pth')
+    model = dict(backbone=dict(init_cfg=[absent, kaiming]))
+    given = dict(type='finola_mm.Pretrained', checkpoint=str(weights))
+    assert settle('--pretrained', weights, model=model).model.backbone.init_cfg == [kaiming, given]
+    assert settle('--pretrained', 'none', model=model).model.backbone.init_cfg == [kaiming]
+
+
 def test_a_file_of_the_name_none(settle, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match='no checkpoint ./none'):

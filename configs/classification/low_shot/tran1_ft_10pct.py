@@ -2,8 +2,9 @@
 # tran-1 decoder. The decoder starts at random: the tran-1 probe has seen all labels.
 #
 # Train      python tools/dataset_converters/draw_low_shot.py data/imagenet/train 10
-#            tools/dist_train.sh configs/classification/low_shot/tran1_ft_10pct.py 8 --pretrained
-#            CHECKPOINT --amp: 8 GPUs x 128 images = batch 1024.
+#            tools/dist_train.sh configs/classification/low_shot/tran1_ft_10pct.py 8 --amp:
+#            8 GPUs x 128 images = batch 1024. It begins with the last encoder in
+#            work_dirs/masked_finola_b, or with --pretrained CHECKPOINT.
 # Measured   not yet run on ImageNet. The paper has no such figure; all else is tran1_ft.py's.
 _base_ = ['../tran1_ft.py']
 
@@ -12,5 +13,9 @@ data_remedy = (
     f'{_base_.data_root}/train 10')
 
 load_from = None
+
+model = dict(
+    backbone=dict(
+        init_cfg=dict(type='finola_mm.Pretrained', checkpoint='work_dirs/masked_finola_b')))
 
 train_dataloader = dict(dataset=dict(dataset=dict(ann_file='low_shot/train_10pct.txt')))

@@ -2,8 +2,9 @@
 # tran-1 decoder. The decoder starts at random: the tran-1 probe has seen all labels.
 #
 # Train      python tools/dataset_converters/draw_low_shot.py data/imagenet/train 1
-#            tools/dist_train.sh configs/classification/low_shot/tran1_ft_1pct.py 8 --pretrained
-#            CHECKPOINT --amp: 8 GPUs x 32 images = batch 256.
+#            tools/dist_train.sh configs/classification/low_shot/tran1_ft_1pct.py 8 --amp:
+#            8 GPUs x 32 images = batch 256. It begins with the last encoder in
+#            work_dirs/masked_finola_b, or with --pretrained CHECKPOINT.
 # Measured   not yet run on ImageNet. The paper has no such figure; all but the batch is that of
 #            tran1_ft.py.
 _base_ = ['../tran1_ft.py']
@@ -13,6 +14,10 @@ data_remedy = (
     f'{_base_.data_root}/train 1')
 
 load_from = None
+
+model = dict(
+    backbone=dict(
+        init_cfg=dict(type='finola_mm.Pretrained', checkpoint='work_dirs/masked_finola_b')))
 
 train_dataloader = dict(
     batch_size=32, dataset=dict(dataset=dict(ann_file='low_shot/train_1pct.txt')))
