@@ -26,7 +26,8 @@ METHODS = {
     'masked FINOLA-B': 'configs/study/masked_finola_b.py',
 }
 # A random encoder "trains" without a learning rate: BatchNorm takes the statistics of these
-# batches, without which its features are of no use to anyone.
+# batches. The features as they are before that are a floor, too.
+AS_DRAWN = 'random, as drawn'
 STILL = {'optim_wrapper.optimizer.lr': 0, 'optim_wrapper.optimizer.weight_decay': 0}
 STILL_STEPS = 50
 
@@ -65,7 +66,7 @@ def judged(method: str, seed: int, steps: int) -> Run:
         dict(method=method, seed=seed, steps=steps),
         lambda work_dir: [
             pretrain(method, seed, every, work_dir / 'pretraining'),
-            *(features(work_dir, after) for after in every),
+            *(features(method, seed, work_dir, after) for after in every),
             *probes(seed, every[-1], work_dir),
         ],
     )
@@ -73,7 +74,8 @@ def judged(method: str, seed: int, steps: int) -> Run:
 
 def points(method: str, steps: int) -> range:
     """The steps after which the features are judged; the last of them is the end."""
-    return range(STILL_STEPS, STILL_STEPS + 1) if method == 'random' else POINTS[steps]
+    still = method in ('random', AS_DRAWN)
+    return range(STILL_STEPS, STILL_STEPS + 1) if still else POINTS[steps]
 
 
 def pretrain(method: str, seed: int, every: range, out: Path) -> Step:
@@ -91,17 +93,22 @@ def pretrain(method: str, seed: int, every: range, out: Path) -> Step:
     return train(METHODS[method], options, out, '--no-validate')
 
 
-def features(work_dir: Path, after: int) -> Step:
+def features(method: str, seed: int, work_dir: Path, after: int) -> Step:
     """kNN and linear accuracy of the encoder after so many steps."""
     out = work_dir / f'features_{after}.json'
     checkpoint = str(work_dir / 'pretraining' / f'iter_{after}.pth')
+    switches = ['--random', '--seed', str(seed)] if method == 'random' else []
     command = ['tools/analysis/knn.py', MEASURE, checkpoint, '--k', '20', '--linear', '--out',
-               str(out)]
+               str(out), *switches]
 
     def scores(out: Path) -> list[dict]:
-        (found,) = json.loads(out.read_text()).values()
-        return [dict(protocol=protocol, after=after, top1=f'{found[name][0]:.2f}')
-                for protocol, name in (('kNN', 'k = 20'), ('linear', 'linear'))]
+        encoders = json.loads(out.read_text())
+        return [
+            dict(method=AS_DRAWN if encoder == 'random' else method, protocol=protocol,
+                 after=after, top1=f'{found[name][0]:.2f}')
+            for encoder, found in encoders.items()
+            for protocol, name in (('kNN', 'k = 20'), ('linear', 'linear'))
+        ]
 
     return Step(command, out, scores)
 

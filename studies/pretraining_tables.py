@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
-from pretraining import LENGTHS, METHODS, POINTS, PROTOCOLS, points
+from pretraining import AS_DRAWN, LENGTHS, METHODS, POINTS, PROTOCOLS, points
 from study import NOT_RUN
 
 PICTURE = Path('docs/pretraining.png')
@@ -22,11 +22,13 @@ def tables(rows: list[dict]) -> Iterator[str]:
         seeds = [seed for seed, length in LENGTHS if length == steps]
         yield f'\n**After {steps} steps** (top-1 in percent, {named(seeds)})\n'
         yield f'| pre-training | {" | ".join(PROTOCOLS)} |\n|---|{"---|" * len(PROTOCOLS)}'
-        for method in METHODS:
+        for method in (AS_DRAWN, *METHODS):
             end = points(method, steps)[-1]
             keys = [[(method, seed, steps, protocol, end) for seed in seeds]
-                    for protocol in PROTOCOLS]
-            yield f'| {method} | {" | ".join(cell(found, broken, key) for key in keys)} |'
+                    for protocol in (CURVE if method == AS_DRAWN else PROTOCOLS)]
+            cells = [cell(found, broken, key) for key in keys]
+            cells += ['–'] * (len(PROTOCOLS) - len(cells))  # not asked for
+            yield f'| {method} | {" | ".join(cells)} |'
     for protocol in CURVE:
         yield from curve(found, broken, protocol)
 
@@ -71,11 +73,12 @@ def draw(rows: list[dict]) -> None:
         return
     figure, axes = plt.subplots(1, len(CURVE), figsize=(9, 3.5), layout='constrained')
     for ax, protocol in zip(axes, CURVE, strict=True):
-        for method in METHODS:
+        for method in (AS_DRAWN, *METHODS):
             line = [(int(row['after']), float(row['top1'])) for row in rows
                     if (row['method'], row['protocol']) == (method, protocol)]
-            if method == 'random' and line:
-                ax.axhline(line[0][1], color='grey', linestyle=':', label='random')
+            if method.startswith('random') and line:
+                dashes = '--' if method == AS_DRAWN else ':'
+                ax.axhline(line[0][1], color='grey', linestyle=dashes, label=method)
             elif line:
                 ax.plot(*zip(*sorted(line), strict=True), marker='.', label=method)
         ax.set(title=f'{protocol}, frozen encoder', xlabel='steps of 64 images', ylabel='top-1, %')

@@ -336,6 +336,19 @@ def test_the_rows_of_a_pretraining_are_read_from_its_files(studies, tmp_path):
     assert {row['after'] for row in rows} == {1000}
 
 
+def test_a_random_encoder_is_judged_as_drawn_too(studies, tmp_path):
+    run = next(r for r in studies.pretraining.runs() if r.keys['method'] == 'random')
+    step = run.steps(tmp_path)[1]
+    assert step.command[-3:] == ['--random', '--seed', str(run.keys['seed'])]
+    found = {'random': {'k = 20': [1, 50], 'linear': [2, 60]},
+             'iter_50.pth': {'k = 20': [3, 50], 'linear': [4, 60]}}
+    (tmp_path / 'features_50.json').write_text(json.dumps(found))
+    rows = [dict(row, seed='0', steps='6000', note='') for row in step.scores(step.out)]
+    text = '\n'.join(studies.pretraining_tables.tables(rows))
+    assert '| random, as drawn | 1.0 | 2.0 | – | – | – | – |' in text
+    assert '| random | 3.0 | 4.0 | not yet run |' in text
+
+
 def test_the_curve_is_drawn_from_the_long_seed(studies, tmp_path, monkeypatch):
     picture = tmp_path / 'curve.png'
     monkeypatch.setattr(studies.pretraining_tables, 'PICTURE', picture)
