@@ -46,7 +46,7 @@ def frozen_heap():
 
 @pytest.fixture(autouse=True)
 def no_earlier_runs():
-    """Nor the handlers of signals that a run left behind when it failed."""
+    """Nor the signals that a run has set aside, which ended because of one."""
     forget_runs()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGTERM, signal.SIGUSR1):

@@ -16,12 +16,15 @@ CONTEXT = multiprocessing.get_context('forkserver')
 CONTEXT.set_forkserver_preload(['mmpretrain.apis', 'mmpretrain.models', 'mmdet.apis'])
 
 
-def run_script(script, *args, expect: int = 0) -> str:
-    """What a Python script prints in a process of its own, whose status has to be ``expect``."""
+def run_script(script, *args, expect: int = 0, **environ: str) -> str:
+    """What a Python script prints in a process of its own, whose status has to be ``expect``.
+
+    environ: variables of that process alone.
+    """
     with tempfile.NamedTemporaryFile('r') as out:
         command = [str(script), *map(str, args)]
         process = CONTEXT.Process(
-            target=_script, args=(command, os.getcwd(), dict(os.environ), out.name))
+            target=_script, args=(command, os.getcwd(), {**os.environ, **environ}, out.name))
         process.start()
         process.join(300)
         process.kill()  # does nothing to one that has ended

@@ -1,6 +1,7 @@
 """Train a model: tools/train.py CONFIG [options]."""
 
 import argparse
+import signal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from finola_mm.engine import (
     BatchError,
     CheckpointError,
     EvaluationDataError,
+    InterruptedRun,
     LaunchError,
     NonFiniteLossError,
     Processes,
@@ -24,11 +26,13 @@ from finola_mm.engine import (
     check_batch,
     check_data,
     check_resumable,
+    check_sharded,
     find_checkpoint,
     find_resumable,
     first_speaks,
     load_config,
 )
+from finola_mm.engine.interruption_hook import SIGNALS
 
 # What ends a run by one line.
 STOPS = (
@@ -139,7 +143,7 @@ def local_checkpoint(path: str) -> str:
 
 
 def initialise(args: argparse.Namespace, cfg: Config) -> None:
-    """Let the file of --pretrained, or the config's load_from, be the last initialiser."""
+    """Begin with the encoder of --pretrained, or with the config's load_from, all of it."""
     if args.pretrained and cfg.get('load_from'):
         raise ValueError(
             f'--pretrained {args.pretrained} and load_from={cfg.load_from} both set the encoder; '
@@ -148,11 +152,10 @@ def initialise(args: argparse.Namespace, cfg: Config) -> None:
     if args.pretrained:
         if 'backbone' not in cfg.model:
             raise ValueError(f'the model of {args.config} has no backbone for --pretrained')
-        read_weights(cfg.model.backbone, None if args.pretrained == 'none' else args.pretrained)
+        initialise_encoder(cfg.model.backbone, args.pretrained)
     elif cfg.get('load_from'):
-        # The runner would load what fits, and train on with the rest as it is.
-        read_weights(cfg.model, cfg.load_from)
-        cfg.load_from = None
+        cfg.load_from = local_checkpoint(cfg.load_from)
+        add_hook(cfg, type='finola_mm.StrictLoadHook', path=cfg.load_from)
     elif is_frozen_at_random(cfg.model):
         raise ValueError(
             f'{args.config} freezes the encoder (model.backbone.frozen_stages='
@@ -178,13 +181,13 @@ def reads_weights(init: ConfigDict) -> bool:
     return str(init.get('type')).rpartition('.')[2] == 'Pretrained'
 
 
-def read_weights(module: ConfigDict, path: str | None) -> None:
-    """Let the last initialiser of ``module`` read ``path``, not what its config names; or none."""
-    kept = [init for init in initialisers(module) if not reads_weights(init)]
-    if path is not None:
-        kept.append(dict(type='finola_mm.Pretrained', checkpoint=local_checkpoint(path)))
-    if kept or 'init_cfg' in module:
-        module.init_cfg = kept
+def initialise_encoder(backbone: ConfigDict, pretrained: str) -> None:
+    """Let its last initialiser read ``pretrained``, not what the config names; 'none': let none."""
+    kept = [init for init in initialisers(backbone) if not reads_weights(init)]
+    if pretrained != 'none':
+        kept.append(dict(type='finola_mm.Pretrained', checkpoint=local_checkpoint(pretrained)))
+    if kept or 'init_cfg' in backbone:
+        backbone.init_cfg = kept
 
 
 def main() -> None:
@@ -202,6 +205,7 @@ def train(args: argparse.Namespace, processes: Processes) -> None:
     try:
         cfg = load_config(args.config, options=args.cfg_options, work_dir=args.work_dir)
         apply(args, cfg, processes)
+        check_sharded(cfg)
         check_data(cfg, ['train'] if args.no_validate else ['train', 'val'])
         processes.join(cfg)
     except (OSError, ValueError) as error:
@@ -212,6 +216,10 @@ def train(args: argparse.Namespace, processes: Processes) -> None:
             runner.logger.info(f'nothing to resume in {cfg.work_dir}: starting anew')
         check_batch(runner)
         runner.train()
+    except InterruptedRun:
+        for number in SIGNALS:  # a launcher's, when another process leaves sooner
+            signal.signal(number, signal.SIG_IGN)
+        raise
     except STOPS as error:
         raise SystemExit(f'train: {error}') from None
     except OSError as error:

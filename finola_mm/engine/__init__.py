@@ -12,8 +12,9 @@ from .data_time_hook import DataTimeHook
 from .exact_resume import ExactEpochLoop, SeedIterationHook
 from .features import encode, image_loader, spread
 from .finite_loss_hook import FiniteLossHook, NonFiniteLossError
+from .fsdp_strategy import ResumableFSDPStrategy, check_sharded
 from .images import find_images
-from .interruption_hook import InterruptionHook
+from .interruption_hook import InterruptedRun, InterruptionHook
 from .knn_hook import KNNHook
 from .labelled_data import LabelledData, NoLabelsError, labelled_data
 from .processes import LaunchError, Processes, first_speaks
@@ -36,6 +37,7 @@ __all__ = [
     'ExactEpochLoop',
     'FiniteLossHook',
     'IMAGE_SUFFIXES',
+    'InterruptedRun',
     'InterruptionHook',
     'KNNHook',
     'LabelledData',
@@ -48,11 +50,13 @@ __all__ = [
     'Processes',
     'ReconstructionHook',
     'Resumable',
+    'ResumableFSDPStrategy',
     'SeedIterationHook',
     'WholeCheckpointHook',
     'check_batch',
     'check_data',
     'check_resumable',
+    'check_sharded',
     'draw_reconstructions',
     'encode',
     'encoder_part',

@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 READ = {
     *inspect.signature(Runner).parameters,
     'compile', 'efficient_conv_bn_eval', 'find_unused_parameters', 'model_wrapper_cfg', 'sync_bn',
-    'data_remedy', 'test_pipeline',
+    'runner_type', 'strategy', 'data_remedy', 'test_pipeline',
 }
 
 

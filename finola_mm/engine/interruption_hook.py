@@ -12,6 +12,7 @@ import torch
 from mmengine.dist import get_rank, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
+from mmengine.runner import BaseLoop
 from torch import distributed, nn
 from torch.utils.data import DataLoader
 
@@ -38,7 +39,8 @@ class InterruptionHook(Hook):
     All processes leave after the same step, whichever of them got the signal; with accumulated
     gradients after a whole update. A validation is finished first, and the checks before the next
     epoch too. The exit code is 75, ``last_checkpoint`` names the file, and ``--resume`` goes on
-    from it. A second Ctrl-C, a second later, ends the run at once.
+    from it. A second Ctrl-C, a second later, ends the run at once. However the run ends, the
+    signals' handlers are then those of before.
 
     Costs a reduction of one number over the processes per update, on the CPU: no wait for a GPU.
 
@@ -50,12 +52,18 @@ class InterruptionHook(Hook):
 
     def __init__(self):
         self.received, self.since = 0, 0.0
+        self.reached: dict[str, int] = {}  # when it leaves: epochs and iterations made
         self.group = None  # gloo's, where there are several processes
         self.buffers: list[dict[str, torch.Tensor]] = []  # of each process, by name
 
     def after_load_checkpoint(self, runner, checkpoint):
         if runner._resume:
             self.buffers = checkpoint.get('buffers_of_processes', [])
+
+    def before_run(self, runner):
+        # No hook is called when a run fails. A test leaves the training loop a dict.
+        if isinstance(runner._train_loop, BaseLoop):
+            runner.train_loop.run = partial(self._run, runner.train_loop.run)
 
     def before_train(self, runner):
         if len(self.buffers) == get_world_size():
@@ -66,15 +74,19 @@ class InterruptionHook(Hook):
             seconds = runner.cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout')
             timeout = None if seconds is None else timedelta(seconds=seconds)
             self.group = distributed.new_group(backend='gloo', timeout=timeout)
-        self.before = {number: signal.signal(number, self._note) for number in SIGNALS}
         for loop in (runner.train_loop, runner.val_loop):
             # The host's vis_scheduler.py brings a loader of its own.
             if loop is not None and isinstance(loop.dataloader, DataLoader):
                 shield_workers(loop.dataloader)
 
-    def after_train(self, runner):
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
+    def _run(self, run: Callable[[], nn.Module]) -> nn.Module:
+        """The training loop, during which signals wait for the end of a step."""
+        before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        try:
+            return run()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def _note(self, number, frame) -> None:
         now = time.monotonic()
@@ -100,8 +112,8 @@ class InterruptionHook(Hook):
 
     def _leave(self, runner, name: str) -> None:
         self.buffers = self._gathered(_model(runner))
-        meta = dict(epoch=runner.epoch, iter=runner.iter)
-        runner.save_checkpoint(runner.work_dir, NAME, meta=meta, by_epoch=False)
+        self.reached = dict(epoch=runner.epoch, iter=runner.iter)
+        runner.save_checkpoint(runner.work_dir, NAME, by_epoch=False)
         path = f'{runner.work_dir}/{NAME}'
         if is_main_process():
             write_whole(f'{runner.work_dir}/last_checkpoint', path.encode())
@@ -115,6 +127,7 @@ class InterruptionHook(Hook):
         raise InterruptedRun
 
     def before_save_checkpoint(self, runner, checkpoint):
+        checkpoint['meta'].update(self.reached)  # FlexibleRunner overrides what it is given
         if self.buffers:
             checkpoint['buffers_of_processes'] = self.buffers
 

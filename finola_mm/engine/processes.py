@@ -21,6 +21,8 @@ import torch
 from mmengine.config import Config
 from torch import distributed
 
+from .fsdp_strategy import is_sharded
+
 # What each launcher gives a process: (rank, number of processes, rank on its machine).
 GIVEN = {
     'pytorch': ('RANK', 'WORLD_SIZE', 'LOCAL_RANK'),
@@ -250,6 +252,8 @@ def adapt_to_cpus(cfg: Config, *, speak: bool) -> None:
         find_unused_parameters=cfg.get('find_unused_parameters', False),
     )
     cfg.model_wrapper_cfg = {**(cfg.get('model_wrapper_cfg') or wrapper), 'device_ids': None}
+    if is_sharded(cfg):  # a number would be that of a GPU
+        cfg.strategy.model_wrapper = {**cfg.strategy.get('model_wrapper', {}), 'device_id': 'cpu'}
     if cfg.get('sync_bn'):
         if speak:
             print(f'sync_bn={cfg.sync_bn!r} is left out: BatchNorm over processes wants GPUs.')

@@ -184,31 +184,55 @@ def _names(names: list[str]) -> str:
 
 
 @HOOKS.register_module()
-class StrictResumeHook(Hook):
-    """Refuse to resume from a checkpoint that is not of this model; tools/train.py adds it.
+class StrictLoadHook(Hook):
+    """Refuse a ``load_from`` that does not fill the model; tools/train.py adds it.
 
-    mmengine loads what fits and trains the rest from where it was initialised.
+    mmengine loads what fits and trains the rest from where it was initialised. An initialiser is no
+    way to load a whole detector: some of mmdet's draw their transformers anew after it.
+
+    Args:
+        path (str): The file's name in the messages.
+    """
+
+    priority = 'VERY_HIGH'  # before EMAHook, which exchanges tensors by name
+
+    def __init__(self, path: str):
+        self.path = path
+
+    def after_load_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:
+        module = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        record, tensors = run_record(checkpoint), find_tensors(checkpoint, self.path)
+        fit = compare(module, tensors)
+        if self.refuses(fit):
+            raise CheckpointError(_misfit(module, self.path, fit, record, tensors))
+        checkpoint['state_dict'] = tensors  # EMAHook knows no other place
+        runner.logger.info(_loaded(module, self.path, fit, record))
+
+    def refuses(self, fit: Fit) -> bool:
+        return bool(fit.missing or fit.reshaped)
+
+
+@HOOKS.register_module()
+class StrictResumeHook(StrictLoadHook):
+    """Refuse to resume from a checkpoint that is not of this model; tools/train.py adds it.
 
     Args:
         path (str): The checkpoint's name in the messages.
         passed_over (Sequence[str]): Why newer ones were not taken, for the log.
     """
 
-    priority = 'VERY_HIGH'  # before EMAHook, which exchanges tensors by name
-
     def __init__(self, path: str, *, passed_over: Sequence[str] = ()):
-        self.path = path
+        super().__init__(path)
         self.passed_over = passed_over
 
     def after_load_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:
         for line in self.passed_over:
             runner.logger.warning(f'{self.path} is resumed, and no newer one: {line}')
         check_run(checkpoint, self.path)
-        module = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        tensors = find_tensors(checkpoint, self.path)
-        fit = compare(module, tensors)
-        if fit.missing or fit.reshaped or fit.unused:
-            raise CheckpointError(_misfit(module, self.path, fit, run_record(checkpoint), tensors))
+        super().after_load_checkpoint(runner, checkpoint)
+
+    def refuses(self, fit: Fit) -> bool:
+        return bool(fit.unused) or super().refuses(fit)
 
 
 @WEIGHT_INITIALIZERS.register_module(name='Pretrained')

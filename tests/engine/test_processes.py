@@ -91,6 +91,44 @@ def test_each_launcher_ends_in_a_process_group(monkeypatch, launcher):
     assert not distributed.is_initialized()
 
 
+@pytest.mark.parametrize(
+    ('launcher', 'env', 'gpus', 'chosen'),
+    [
+        ('pytorch', dict(RANK='5', WORLD_SIZE='8', LOCAL_RANK='1'), 4, 1),
+        ('slurm', SLURM, 4, 1),
+        # SLURM gives each process a GPU of its own, and hides the others.
+        ('slurm', {**SLURM, 'SLURM_GPUS_PER_TASK': '1'}, 1, 0),
+        ('slurm', {**SLURM, 'SLURM_GPU_BIND': 'single:1'}, 1, 0),
+        # It was asked for that and shows all the same.
+        ('slurm', {**SLURM, 'SLURM_GPUS_PER_TASK': '1'}, 4, 1),
+        ('slurm', {**SLURM, 'SLURM_LOCALID': '0'}, 1, 0),
+        ('slurm', SLURM, 1, 'process 1 of this machine .* there is 1. Start'),
+        ('slurm', {**SLURM, 'SLURM_LOCALID': '3'}, 2, 'process 3 of this machine .* there are 2.'),
+    ],
+)
+def test_each_process_takes_its_gpu(monkeypatch, launcher, env, gpus, chosen):
+    """With stand-ins for the GPUs and for the processes that it meets."""
+    taken, groups = [], []
+    monkeypatch.setattr('torch.cuda.is_available', lambda: True)
+    monkeypatch.setattr('torch.cuda.device_count', lambda: gpus)
+    monkeypatch.setattr('torch.cuda.set_device', taken.append)
+    monkeypatch.setattr('torch.distributed.init_process_group',
+                        lambda backend, **where: groups.append((backend, where['rank'])))
+    monkeypatch.setattr('finola_mm.engine.processes.meet', distributed.HashStore)
+    # Set by the class: restored in the end.
+    for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_PORT'):
+        monkeypatch.setenv(name, '0')
+    for name, value in {**env, 'MASTER_ADDR': 'head'}.items():
+        monkeypatch.setenv(name, value)
+    processes = Processes(launcher)
+    if isinstance(chosen, str):
+        with pytest.raises(LaunchError, match=chosen):
+            processes.join(Config())
+    else:
+        processes.join(Config())
+        assert (taken, groups) == ([chosen], [('nccl', 5)])
+
+
 class SharedStore:
     """What two processes count their failures in."""
 

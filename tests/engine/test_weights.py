@@ -5,7 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from mmengine.model import BaseModule, MMDistributedDataParallel
+from mmengine.logging import MMLogger
+from mmengine.model import BaseModel, BaseModule, MMDistributedDataParallel
+from mmengine.runner import Runner
 from torch import nn
 
 from finola_mm import MobileFormer
@@ -237,7 +239,11 @@ class Wrapped(MMDistributedDataParallel):
 def resume(module, state, **content):
     checkpoint = dict(meta=META, message_hub={}, optimizer={}, state_dict=dict(state))
     hook = StrictResumeHook('w.pth')
-    hook.after_load_checkpoint(SimpleNamespace(model=module), {**checkpoint, **content})
+    hook.after_load_checkpoint(runner_of(module), {**checkpoint, **content})
+
+
+def runner_of(module):
+    return SimpleNamespace(model=module, logger=MMLogger.get_current_instance())
 
 
 @pytest.mark.parametrize('wrap', [lambda module: module, Wrapped])
@@ -262,4 +268,47 @@ def test_resume_of_another_model(source):
 def test_resume_of_weights_alone(source, write):
     checkpoint = read_checkpoint(write(source.state_dict()))
     with pytest.raises(CheckpointError, match='has no entry message_hub, optimizer. Start from'):
-        StrictResumeHook('w.pth').after_load_checkpoint(SimpleNamespace(model=Whole()), checkpoint)
+        StrictResumeHook('w.pth').after_load_checkpoint(runner_of(Whole()), checkpoint)
+
+
+class Redrawn(BaseModel):
+    """Draws a part anew after its initialisers, as mmdet's DINO and Deformable DETR do."""
+
+    def __init__(self, classes=2):
+        super().__init__()
+        self.transformer = nn.Linear(3, classes)
+
+    def init_weights(self):
+        super().init_weights()
+        nn.init.zeros_(self.transformer.weight)
+
+    def forward(self, inputs, mode):
+        return dict(loss=self.transformer(inputs).sum())
+
+
+def begin_with(model, path, work_dir):
+    """Train for no step to speak of; -> the model and its averages."""
+    runner = Runner(
+        model, str(work_dir), dict(batch_size=2, dataset=[torch.ones(3)] * 2,
+                                   collate_fn=dict(type='default_collate'),
+                                   sampler=dict(type='DefaultSampler', shuffle=False)),
+        train_cfg=dict(by_epoch=False, max_iters=1), load_from=str(path), experiment_name='weights',
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.0)),
+        custom_hooks=[dict(type='EMAHook'),
+                      dict(type='finola_mm.StrictLoadHook', path=str(path))])
+    model.train_step = lambda data, optim_wrapper: {}
+    runner.train()
+    (averages,) = (hook.ema_model.module for hook in runner.hooks if hasattr(hook, 'ema_model'))
+    return runner.model, averages
+
+
+def test_a_model_that_draws_parts_anew_keeps_what_was_loaded(write, tmp_path):
+    weights = randomised(Redrawn()).state_dict()
+    for model in begin_with(Redrawn(), write(weights), tmp_path / 'run'):
+        assert_same(model, SimpleNamespace(state_dict=lambda: weights))
+
+
+def test_load_from_another_model(write, tmp_path):
+    file = write(Redrawn().state_dict())
+    with pytest.raises(CheckpointError, match=r'of another shape are transformer.weight'):
+        begin_with(Redrawn(classes=5), file, tmp_path / 'run')

@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 
 import pytest
@@ -146,6 +147,48 @@ def test_a_closed_terminal(tmp_path, ignored):
             launched.wait(1)
         launched.send_signal(signal.SIGTERM)
     assert launched.wait(60) == 75
+
+
+HANGS = """
+import os, pathlib, signal, time
+import torch
+from torch import distributed
+
+signal.signal(signal.SIGINT, lambda *_: print('noted', flush=True))
+parent = os.getpid()
+rank = int(os.fork() == 0)
+distributed.init_process_group(
+    'gloo', store=distributed.FileStore('store', 2), rank=rank, world_size=2)
+while rank and os.getppid() == parent:  # stands in for another machine, which never answers
+    time.sleep(0.1)
+if not rank:
+    pathlib.Path('hangs').touch()
+    distributed.all_reduce(torch.zeros(1))
+"""
+
+
+def test_ctrl_c_twice_ends_what_hangs_in_a_reduction(tmp_path):
+    """No handler of Python's runs there: it is killed, here after a part of the ten seconds."""
+    (tmp_path / 'hangs.py').write_text(HANGS)
+    launch = (f'import sys; sys.path.insert(0, {str(ROOT / "tools/misc")!r}); import launch; '
+              'launch.PATIENCE /= 10; launch.main()')
+    command = [sys.executable, '-c', launch, '--standalone', '--local-addr', '127.0.0.1',
+               '--nproc-per-node', '1', 'hangs.py']
+    launched = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / 'hangs').exists():
+        assert launched.poll() is None
+        time.sleep(0.05)
+    launched.send_signal(signal.SIGINT)
+    with pytest.raises(subprocess.TimeoutExpired):
+        launched.wait(1.1)  # it would finish its step now
+    launched.send_signal(signal.SIGINT)
+    again = time.monotonic()
+    assert launched.wait(60) == 128 + signal.SIGKILL
+    assert time.monotonic() - again > 0.9
+    out, err = launched.communicate()
+    assert out == '', 'a handler ran, so it hung elsewhere'
+    assert err.startswith('launch: process 0 of this machine was ended by SIGKILL')
 
 
 def test_a_killed_process_is_named(tmp_path):

@@ -135,7 +135,8 @@ def test_where_a_run_starts(settle, tmp_path):
     with pytest.raises(ValueError, match=r'--pretrained .*a\.pth and load_from=.*b\.pth both set'):
         settle('--pretrained', a, load_from=b)
     cfg = settle('--resume', load_from=b)  # no checkpoint yet
-    assert not cfg.resume and cfg.load_from is None and cfg.model.init_cfg[-1].checkpoint == b
+    assert not cfg.resume and cfg.load_from == b
+    assert cfg.custom_hooks == [dict(type='finola_mm.StrictLoadHook', path=b)]
     assert settle(resume=True).resume is False
     assert settle('--resume', '--pretrained', a).model.backbone.init_cfg[-1].checkpoint == a
 

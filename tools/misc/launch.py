@@ -20,6 +20,7 @@ from torch.distributed import run
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+PATIENCE = 10  # seconds that the processes have after a second Ctrl-C
 interrupted: list[float] = []  # when Ctrl-C was pressed
 
 
@@ -31,7 +32,7 @@ def hand_on(number: int, frame) -> None:
         interrupted.append(time.monotonic())
         if interrupted[-1] - interrupted[0] > 1:
             # One that waits for another machine runs no handler.
-            end = threading.Timer(10, send, [signal.SIGKILL])
+            end = threading.Timer(PATIENCE, send, [signal.SIGKILL])
             end.daemon = True
             end.start()
 
