@@ -97,6 +97,8 @@ def apply(args: argparse.Namespace, cfg: Config, processes: Processes) -> None:
     cfg.resume = resumed is not None
     if cfg.resume:
         cfg.load_from = find_checkpoint(resumed.path)  # on each machine
+        for module in (cfg.model, encoder(cfg)):
+            drop_weights(module)  # all come from the checkpoint, and their files may be gone
         add_hook(cfg, type='finola_mm.StrictResumeHook', **resumed._asdict())
     else:
         initialise(args, cfg)
@@ -143,32 +145,27 @@ def local_checkpoint(path: str) -> str:
 
 
 def initialise(args: argparse.Namespace, cfg: Config) -> None:
-    """Begin with the encoder of --pretrained, or with the config's load_from, all of it."""
-    if args.pretrained and cfg.get('load_from'):
-        raise ValueError(
-            f'--pretrained {args.pretrained} and load_from={cfg.load_from} both set the encoder; '
-            'leave one out (--cfg-options load_from=None)'
-        )
+    """Begin with the encoder of --pretrained, or with the weights that the config names."""
     if args.pretrained:
-        if 'backbone' not in cfg.model:
-            raise ValueError(f'the model of {args.config} has no backbone for --pretrained')
-        initialise_encoder(cfg.model.backbone, args.pretrained)
+        replace_encoder(args, cfg)
     elif cfg.get('load_from'):
         cfg.load_from = local_checkpoint(cfg.load_from)
         add_hook(cfg, type='finola_mm.StrictLoadHook', path=cfg.load_from)
-    elif is_frozen_at_random(cfg.model):
+    elif encoder(cfg).get('frozen_stages', -1) > -1 and not (
+        readers(cfg.model) or readers(encoder(cfg))
+    ):
         raise ValueError(
             f'{args.config} freezes the encoder (model.backbone.frozen_stages='
-            f'{cfg.model.backbone.frozen_stages}) and nothing gives it weights: add --pretrained '
+            f'{encoder(cfg).frozen_stages}) and nothing gives it weights: add --pretrained '
             'FILE, or --pretrained none to keep the random ones on purpose'
         )
+    for reader in readers(cfg.model) + readers(encoder(cfg)):
+        if reader.type == 'finola_mm.Pretrained':
+            local_checkpoint(reader.checkpoint)
 
 
-def is_frozen_at_random(model: ConfigDict) -> bool:
-    """Whether stages of the encoder are frozen and no initialiser reads their weights."""
-    backbone = model.get('backbone') or {}
-    loaded = any(reads_weights(init) for part in (model, backbone) for init in initialisers(part))
-    return backbone.get('frozen_stages', -1) > -1 and not loaded
+def encoder(cfg: Config) -> ConfigDict:
+    return cfg.model.get('backbone') or ConfigDict()
 
 
 def initialisers(module: ConfigDict) -> list[ConfigDict]:
@@ -177,17 +174,34 @@ def initialisers(module: ConfigDict) -> list[ConfigDict]:
     return list(found) if isinstance(found, (list, tuple)) else [found]
 
 
-def reads_weights(init: ConfigDict) -> bool:
-    return str(init.get('type')).rpartition('.')[2] == 'Pretrained'
+def readers(module: ConfigDict) -> list[ConfigDict]:
+    """Those of its initialisers that read a file of weights."""
+    return [init for init in initialisers(module)
+            if str(init.get('type')).rpartition('.')[2] == 'Pretrained']
 
 
-def initialise_encoder(backbone: ConfigDict, pretrained: str) -> None:
-    """Let its last initialiser read ``pretrained``, not what the config names; 'none': let none."""
-    kept = [init for init in initialisers(backbone) if not reads_weights(init)]
-    if pretrained != 'none':
-        kept.append(dict(type='finola_mm.Pretrained', checkpoint=local_checkpoint(pretrained)))
-    if kept or 'init_cfg' in backbone:
-        backbone.init_cfg = kept
+def drop_weights(module: ConfigDict) -> None:
+    """Let no initialiser of ``module`` read a file."""
+    if readers(module):
+        module.init_cfg = [init for init in initialisers(module) if init not in readers(module)]
+
+
+def replace_encoder(args: argparse.Namespace, cfg: Config) -> None:
+    """Let the encoder's last initialiser read --pretrained, not what the config names."""
+    if 'backbone' not in cfg.model:
+        raise ValueError(f'the model of {args.config} has no backbone for --pretrained')
+    others = {f'model.init_cfg={init.checkpoint}': 'model.init_cfg' for init in readers(cfg.model)}
+    if cfg.get('load_from'):
+        others[f'load_from={cfg.load_from}'] = 'load_from'
+    for other, name in others.items():
+        raise ValueError(
+            f'--pretrained {args.pretrained} and {other} both set the encoder; '
+            f'leave one out (--cfg-options {name}=None)'
+        )
+    drop_weights(cfg.model.backbone)
+    if args.pretrained != 'none':
+        reader = dict(type='finola_mm.Pretrained', checkpoint=local_checkpoint(args.pretrained))
+        cfg.model.backbone.init_cfg = [*initialisers(cfg.model.backbone), reader]
 
 
 def main() -> None:

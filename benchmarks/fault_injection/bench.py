@@ -101,9 +101,9 @@ def last_line(text: str) -> str:
     return lines[-1] if lines else ''
 
 
-def difference(work: Path, whole: Path, *, steps: int = STEPS) -> str | None:
+def difference(work: Path, whole: Path) -> str | None:
     """The first part of the last checkpoint that is not the other run's, to the bit."""
-    files = [folder / f'iter_{steps}.pth' for folder in (work, whole)]
+    files = [folder / f'iter_{STEPS}.pth' for folder in (work, whole)]
     if not files[0].is_file():
         return f'{files[0].name} was not written'
     try:
@@ -124,8 +124,8 @@ def equal(a, b) -> bool:
     return a == b
 
 
-def resume(bench: Bench, work: Path, whole: Path, reached: int) -> tuple[int, list[str], str]:
-    """Go on after a fault at step ``reached``; -> (steps lost, what is wrong, what was said)."""
+def resume(bench: Bench, work: Path, whole: Path, reached: int) -> tuple[int, list[str]]:
+    """Go on after a fault at step ``reached``; -> (steps lost, what is wrong)."""
     kept = newest(work)
     status, text = bench.run(work, '--resume')
     start, failures = resumed_from(text), []
@@ -140,7 +140,7 @@ def resume(bench: Bench, work: Path, whole: Path, reached: int) -> tuple[int, li
     changed = difference(work, whole)
     if changed:
         failures.append(changed)
-    return max(0, reached - start), failures, text
+    return max(0, reached - start), failures
 
 
 # ---------------------------------------------------------------------------------- data

@@ -61,7 +61,7 @@ def kill_at_random_moments(bench: Bench, whole: Path, tries: int, seconds: float
             time.sleep(0.002)
         time.sleep(delay)
         failures += kill(child)
-        steps, wrong, _ = resume(bench, work, whole, steps_made(said(work)))
+        steps, wrong = resume(bench, work, whole, steps_made(said(work)))
         lost.append(steps)
         failures += wrong
     return Row('kill -9 at a random moment', tries, 'nothing; --resume goes on', steps_lost(lost),
@@ -81,7 +81,7 @@ def kill_while_writing(bench: Bench, whole: Path, tries: int, rng) -> Row:
         failures += kill(child)
         hits += any(work.glob('.iter_*'))
         renamed += newest(work) == step
-        steps, wrong, _ = resume(bench, work, whole, steps_made(said(work)))
+        steps, wrong = resume(bench, work, whole, steps_made(said(work)))
         lost.append(steps)
         failures += wrong
     if not hits and tries:
@@ -187,7 +187,7 @@ def fill_the_disk(bench: Bench, whole: Path) -> Row:
         row = refused(fault, *bench.run(work), work)
         reached = steps_made(said(work))
         subprocess.run(['mount', '-o', f'remount,size={64 * size}', str(work)], check=True)
-        lost, failures, _ = resume(bench, work, whole, reached)
+        lost, failures = resume(bench, work, whole, reached)
     finally:
         subprocess.run(['umount', str(work)], check=True)
     return row._replace(lost=f'{lost} steps', failures=row.failures + failures)

@@ -3,8 +3,7 @@
 #
 # What the tran-1 probe has starts from it: encoder, projection, first block, norm and classifier.
 # Blocks 2 to 4 alone may be missing in its file, and start at random. Another probe than the
-# last in work_dirs/tran1: --cfg-options model.init_cfg.checkpoint=CHECKPOINT. It is read at every
-# start of the run, of --resume too.
+# last in work_dirs/tran1: --cfg-options model.init_cfg.checkpoint=CHECKPOINT.
 #
 # Expected   83.9 top-1 after masked FINOLA-B (Table 7).
 # Measured   not yet run on ImageNet.

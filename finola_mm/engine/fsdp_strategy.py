@@ -15,6 +15,9 @@ from .checkpoint_file import CheckpointError
 
 # Hooks that take the weights from the model themselves, and would find this process's share.
 OF_WHOLE_WEIGHTS = ('EMAHook', 'KNNHook')
+# Settings that FlexibleRunner passes over without a word. The gradient would be clipped, but each
+# process's share by itself.
+WITHOUT_EFFECT = ('sync_bn', 'compile', 'efficient_conv_bn_eval', 'activation_checkpointing')
 
 
 @STRATEGIES.register_module()
@@ -64,7 +67,8 @@ def check_sharded(cfg: Config) -> None:
     """Refuse what does not go with shared out parameters.
 
     Raises:
-        ValueError: one process without a launcher, or a hook that needs the whole weights.
+        ValueError: one process without a launcher, a hook that needs the whole weights, or a
+            setting that would do nothing or something else.
     """
     if not is_sharded(cfg):
         return
@@ -72,6 +76,13 @@ def check_sharded(cfg: Config) -> None:
         raise ValueError(
             f'{cfg.filename} shares the parameters out among processes: start it by '
             'tools/dist_train.sh or tools/slurm_train.sh'
+        )
+    settings = [name for name in WITHOUT_EFFECT if cfg.get(name)]
+    settings += ['optim_wrapper.clip_grad'] if cfg.optim_wrapper.get('clip_grad') else []
+    if settings:
+        raise ValueError(
+            f'{" and ".join(settings)} of {cfg.filename} does not go with parameters that are '
+            'shared out (FSDP): leave it out of this config'
         )
     hooks = [*cfg.get('default_hooks', {}).values(), *(cfg.get('custom_hooks') or [])]
     names = {str(hook.get('type')).rpartition('.')[2] for hook in hooks if hook}

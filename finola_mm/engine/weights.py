@@ -58,6 +58,8 @@ def load_weights(
         CheckpointError: unreadable or unsafe file, or one that does not fit; ``module`` is
             unchanged then, unless it refused the weights itself.
     """
+    if isinstance(allow_missing, (str, bool)):
+        raise TypeError(f'allow_missing must be a list of names, got {allow_missing!r}')
     module = module.module if is_model_wrapper(module) else module
     checkpoint = read_checkpoint(path)
     record = run_record(checkpoint)
@@ -66,12 +68,21 @@ def load_weights(
     lacking = [key for key in fit.missing if not any(fnmatchcase(key, a) for a in allow_missing)]
     if not fit.matched or fit.reshaped or lacking or (fit.unused and not allow_unused):
         raise CheckpointError(_misfit(module, path, fit, record, tensors))
-    try:
-        module.load_state_dict({key: tensors[key] for key in fit.matched}, strict=False)
-    except ValueError as error:  # MobileFormer refuses the other form of dynamic ReLU
-        raise CheckpointError(f'{path}: {error}') from None
+    fill(module, {key: tensors[key] for key in fit.matched}, path)
     print_log(_loaded(module, path, fit, record), logger='current', level=logging.INFO)
     return record
+
+
+def fill(module: nn.Module, tensors: dict[str, Tensor], path: str | Path) -> None:
+    """Put tensors that fit into ``module``.
+
+    Raises:
+        CheckpointError: the module refuses them, as MobileFormer does the other dynamic ReLU.
+    """
+    try:
+        module.load_state_dict(tensors, strict=False)
+    except ValueError as error:
+        raise CheckpointError(f'{path}: {error}') from None
 
 
 def find_tensors(checkpoint: dict[str, Any], path: str | Path) -> dict[str, Tensor]:
@@ -205,11 +216,17 @@ class StrictLoadHook(Hook):
         fit = compare(module, tensors)
         if self.refuses(fit):
             raise CheckpointError(_misfit(module, self.path, fit, record, tensors))
-        checkpoint['state_dict'] = tensors  # EMAHook knows no other place
+        checkpoint['state_dict'] = {key: tensors[key] for key in fit.matched}
+        fill(module, checkpoint['state_dict'], self.path)  # MMEngine does it, too, but for errors
+        self.settle(checkpoint)
         runner.logger.info(_loaded(module, self.path, fit, record))
 
     def refuses(self, fit: Fit) -> bool:
         return bool(fit.missing or fit.reshaped)
+
+    def settle(self, checkpoint: dict[str, Any]) -> None:
+        """Averages begin anew: state_dict holds those of the run that made the file."""
+        checkpoint.pop('ema_state_dict', None)
 
 
 @HOOKS.register_module()
@@ -233,6 +250,9 @@ class StrictResumeHook(StrictLoadHook):
 
     def refuses(self, fit: Fit) -> bool:
         return bool(fit.unused) or super().refuses(fit)
+
+    def settle(self, checkpoint: dict[str, Any]) -> None:
+        """Averages go on."""
 
 
 @WEIGHT_INITIALIZERS.register_module(name='Pretrained')

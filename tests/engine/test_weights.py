@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModel, BaseModule, MMDistributedDataParallel
 from mmengine.runner import Runner
@@ -13,7 +14,7 @@ from torch import nn
 from finola_mm import MobileFormer
 from finola_mm.engine import CheckpointError, load_weights, read_checkpoint, run_record
 from finola_mm.engine.run_record import read_config_text
-from finola_mm.engine.weights import StrictResumeHook
+from finola_mm.engine.weights import StrictLoadHook, StrictResumeHook
 from finola_mm.registry import MODELS
 
 CONFIG = """
@@ -130,6 +131,8 @@ def test_missing_tensors(source, write, log):
     assert_same(encoder, before)
     with pytest.raises(CheckpointError, match=r'193 of 194'):
         load_weights(encoder, file, allow_missing=['stem.*', 'token'])
+    with pytest.raises(TypeError, match=r"a list of names, got 'token\*'"):
+        load_weights(encoder, file, allow_missing='token*')
     load_weights(encoder, file, allow_missing=['stem.*', 'token*'])
     assert log[0].startswith('Loaded 193 of 194')
     assert log[0].endswith('not in the file, and left as they were: tokens')
@@ -286,29 +289,53 @@ class Redrawn(BaseModel):
         return dict(loss=self.transformer(inputs).sum())
 
 
-def begin_with(model, path, work_dir):
-    """Train for no step to speak of; -> the model and its averages."""
+class Start(Hook):
+    """What a run begins with: the model and its averages."""
+
+    def before_train(self, runner):
+        (ema,) = (hook.ema_model for hook in runner.hooks if hasattr(hook, 'ema_model'))
+        self.steps = ema.steps.item()
+        self.found = [copy.deepcopy(m.state_dict()) for m in (runner.model, ema.module)]
+
+
+def begin_with(model, path, work_dir, scope='mmengine'):
+    start = Start()
     runner = Runner(
         model, str(work_dir), dict(batch_size=2, dataset=[torch.ones(3)] * 2,
                                    collate_fn=dict(type='default_collate'),
                                    sampler=dict(type='DefaultSampler', shuffle=False)),
         train_cfg=dict(by_epoch=False, max_iters=1), load_from=str(path), experiment_name='weights',
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.0)),
-        custom_hooks=[dict(type='EMAHook'),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.0)), default_scope=scope,
+        custom_hooks=[dict(type='EMAHook'), start,
                       dict(type='finola_mm.StrictLoadHook', path=str(path))])
     model.train_step = lambda data, optim_wrapper: {}
     runner.train()
-    (averages,) = (hook.ema_model.module for hook in runner.hooks if hasattr(hook, 'ema_model'))
-    return runner.model, averages
+    return start
 
 
-def test_a_model_that_draws_parts_anew_keeps_what_was_loaded(write, tmp_path):
-    weights = randomised(Redrawn()).state_dict()
-    for model in begin_with(Redrawn(), write(weights), tmp_path / 'run'):
-        assert_same(model, SimpleNamespace(state_dict=lambda: weights))
+@pytest.mark.parametrize('scope', ['mmengine', 'mmpretrain'])
+def test_a_run_begins_with_the_averages_of_another(tmp_path, scope):
+    """Its own averages begin anew. Some models draw parts anew after their initialisers."""
+    averages, own = randomised(Redrawn()).state_dict(), randomised(Redrawn()).state_dict()
+    ema = {'steps': torch.tensor(9), **{f'module.{key}': value for key, value in own.items()}}
+    file = tmp_path / 'w.pth'
+    torch.save(dict(meta=META, state_dict=averages, ema_state_dict=ema), file)
+    start = begin_with(Redrawn(), file, tmp_path / 'run', scope)
+    assert start.steps == 0
+    for found in start.found:
+        torch.testing.assert_close(found, averages, rtol=0, atol=0)
 
 
 def test_load_from_another_model(write, tmp_path):
     file = write(Redrawn().state_dict())
     with pytest.raises(CheckpointError, match=r'of another shape are transformer.weight'):
         begin_with(Redrawn(classes=5), file, tmp_path / 'run')
+
+
+def test_load_from_the_other_dynamic_relu(write):
+    state = Whole().state_dict()
+    path = write(state)
+    model = Whole()
+    model.backbone = MobileFormer('small', dynamic_relu='spatial')
+    with pytest.raises(CheckpointError, match="were trained with dynamic_relu='plain'"):
+        StrictLoadHook('w.pth').after_load_checkpoint(runner_of(model), read_checkpoint(path))

@@ -8,7 +8,12 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from finola_mm.engine import CheckpointError, ResumableFSDPStrategy, read_checkpoint
+from finola_mm.engine import (
+    CheckpointError,
+    ResumableFSDPStrategy,
+    check_sharded,
+    read_checkpoint,
+)
 from tests.conftest import ROOT
 from tests.forks import run_script
 
@@ -48,7 +53,8 @@ def train(config, work_dir, *args, expect=0):
             MASTER_ADDR='127.0.0.1', MASTER_PORT=port, OMP_NUM_THREADS='1')
 
     with ThreadPoolExecutor(2) as both:
-        return next(both.map(process, '01'))
+        said, _ = both.map(process, '01')
+        return said
 
 
 def losses(work_dir):
@@ -101,9 +107,32 @@ def test_a_checkpoint_without_fsdp():
         ResumableFSDPStrategy.load_optim_state_dict(None, dict(state={0: {}}, param_groups=[]))
 
 
-def test_what_does_not_go_with_it(folder, image_folder):
-    config = write_config(folder / 'alone.py', 'masked_finola_b_fsdp', image_folder)
-    said = run_script(ROOT / 'tools/train.py', config, '--work-dir', folder / 'alone', expect=1)
-    assert 'shares the parameters out among processes: start it by tools/dist_train.sh' in said
-    config = write_config(folder / 'ema.py', 'masked_finola_b_fsdp', image_folder, type='EMAHook')
-    assert 'train: EMAHook of' in train(config, folder / 'ema', expect=1)
+def test_load_from(folder, sharded):
+    """All weights of the file; without a rate they stay, but for the statistics of BatchNorm."""
+    said = train(
+        folder / 'fsdp.py', folder / 'loaded', '--cfg-options', 'optim_wrapper.optimizer.lr=0',
+        f'load_from={folder / "fsdp/epoch_2.pth"}')
+    assert said.count('Loaded 216 of 216 tensors of MaskedFINOLA') == 1
+    loaded = read_checkpoint(folder / 'loaded/epoch_2.pth')['state_dict']
+    for name, tensor in sharded['state_dict'].items():
+        if not name.endswith(('running_mean', 'running_var', 'num_batches_tracked')):
+            assert torch.equal(loaded[name], tensor), name
+
+
+@pytest.mark.parametrize(
+    ('settings', 'said'),
+    [
+        (dict(launcher='none'), 'shares the parameters out among processes: start it by tools/'),
+        (dict(custom_hooks=[dict(type='EMAHook')]), 'EMAHook of .*would see a share'),
+        (dict(default_hooks=dict(knn=dict(type='finola_mm.KNNHook'))), 'KNNHook of '),
+        (dict(sync_bn='torch'), 'sync_bn of .* does not go with parameters that are shared out'),
+        (dict(optim_wrapper=dict(clip_grad=dict(max_norm=1))), r'optim_wrapper.clip_grad of '),
+    ],
+)
+def test_what_does_not_go_with_it(settings, said):
+    cfg = Config.fromfile(ROOT / 'configs/selfsup/masked_finola_b_fsdp.py')
+    cfg.launcher = 'pytorch'
+    check_sharded(cfg)
+    cfg.merge_from_dict(settings)
+    with pytest.raises(ValueError, match=said):
+        check_sharded(cfg)

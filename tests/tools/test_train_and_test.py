@@ -174,7 +174,8 @@ def test_a_frozen_encoder_needs_weights(settle, tmp_path, name):
 
 
 def test_the_switch_takes_the_place_of_the_weights_in_the_config(settle, tmp_path):
-    """Which need not be there; other initialisers stay."""
+    """Which need not be there, nor be there still when the run is resumed; other initialisers stay.
+    """
     weights = tmp_path / 'a.pth'
     torch.save(OF_A_RUN, weights)
     kaiming, absent = dict(type='Kaiming'), dict(type='finola_mm.Pretrained', checkpoint='no.pth')
@@ -182,6 +183,23 @@ def test_the_switch_takes_the_place_of_the_weights_in_the_config(settle, tmp_pat
     given = dict(type='finola_mm.Pretrained', checkpoint=str(weights))
     assert settle('--pretrained', weights, model=model).model.backbone.init_cfg == [kaiming, given]
     assert settle('--pretrained', 'none', model=model).model.backbone.init_cfg == [kaiming]
+    for args in ([], ['--pretrained', weights]):
+        cfg = settle(*args, '--resume', weights, model=dict(model, init_cfg=absent))
+        assert cfg.model.init_cfg == [] and cfg.model.backbone.init_cfg == [kaiming]
+
+
+def test_weights_that_the_config_names(settle, tmp_path):
+    weights = tmp_path / 'a.pth'
+    torch.save(OF_A_RUN, weights)
+    absent = dict(type='finola_mm.Pretrained', checkpoint='no.pth')
+    for model in (dict(backbone=dict(init_cfg=absent)), dict(init_cfg=absent)):
+        with pytest.raises(FileNotFoundError, match=r'no checkpoint no\.pth'):
+            settle(model=model)
+    model = dict(backbone=dict(), init_cfg=absent)
+    for given in (weights, 'none'):
+        with pytest.raises(ValueError, match=r'model\.init_cfg=no\.pth both set the encoder; leave '
+                                             r'one out \(--cfg-options model\.init_cfg=None\)'):
+            settle('--pretrained', given, model=model)
 
 
 def test_a_file_of_the_name_none(settle, monkeypatch, tmp_path):
