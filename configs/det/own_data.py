@@ -1,0 +1,63 @@
+# Objects of your own on one GPU: MF-Dec-211 on Mobile-Former W720, encoder and all, images of up to
+# 640 pixels. docs/own_data.md goes through it. As it stands it reads the scenes of make_shapes.py.
+#
+# Copy it, beside it, and write your folder, files and classes into the copy; the classes as
+#   python tools/misc/check_coco.py FILE.json FOLDER
+# prints them, in any order. A decoder begins at random: a few hundred images want many epochs.
+# Train      python tools/train.py configs/det/own_data.py --pretrained ENCODER --amp: batches of 8.
+#            Other batches: --auto-scale-lr. ENCODER is a pre-training's work directory or
+#            checkpoint, or what extract_backbone.py made of one.
+# Test       python tools/test.py configs/det/own_data.py work_dirs/own_data --show-dir shown
+# Measured   not yet run to its end.
+_base_ = ['detr_mf_dec211_w720.py']
+
+data_root = 'data/shapes/coco'
+train_file, train_images = 'annotations/instances_train2017.json', 'train2017'
+val_file, val_images = 'annotations/instances_val2017.json', 'val2017'
+classes = (
+    'ball', 'cat', 'donut', 'fish', 'heart', 'house', 'kite', 'leaf', 'moon', 'mug', 'star', 'tree')
+data_remedy = 'Write your folder into data_root of your copy of configs/det/own_data.py.'
+
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(
+        type='RandomChoiceResize',
+        scales=[(side, 640) for side in range(320, 513, 32)],
+        keep_ratio=True),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackDetInputs'),
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(640, 512), keep_ratio=True),
+    *_base_.test_pipeline[2:],
+]
+data = dict(data_root=data_root, metainfo=dict(classes=classes))
+train_dataloader = dict(
+    batch_size=8,
+    dataset=dict(
+        dataset=dict(
+            **data,
+            ann_file=train_file,
+            data_prefix=dict(img=train_images),
+            pipeline=train_pipeline)))
+val_dataloader = dict(
+    dataset=dict(
+        **data, ann_file=val_file, data_prefix=dict(img=val_images), pipeline=test_pipeline))
+test_dataloader = val_dataloader
+val_evaluator = dict(ann_file=f'{data_root}/{val_file}')
+test_evaluator = val_evaluator
+
+# The encoder learns, too, at a tenth of the rate; BatchNorm keeps the statistics of pre-training.
+model = dict(
+    backbone=dict(frozen_stages=-1, norm_eval=True), bbox_head=dict(num_classes=len(classes)))
+optim_wrapper = dict(
+    optimizer=dict(lr=2e-4), paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.1))))
+
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
+    dict(type='MultiStepLR', by_epoch=True, begin=0, end=100, milestones=[80], gamma=0.1),
+]
+train_cfg = dict(max_epochs=100)
+auto_scale_lr = dict(base_batch_size=8)

@@ -1,0 +1,29 @@
+"""The weights in demo/: unchanged, with a card, of the models that the demo builds."""
+
+import hashlib
+
+import pytest
+from mmengine.registry import init_default_scope
+
+from finola_mm import MobileFormer
+from finola_mm.engine import load_config, load_weights
+from finola_mm.registry import MODELS
+from tests.conftest import ROOT
+
+FILES = sorted((ROOT / 'demo').glob('*.safetensors'))
+
+
+@pytest.mark.parametrize('file', FILES, ids=lambda file: file.name)
+def test_the_name_ends_with_the_hash_and_there_is_a_card(file):
+    assert file.stem.rpartition('-')[2] == hashlib.sha256(file.read_bytes()).hexdigest()[:8]
+    assert f'## {file.name}\n' in (ROOT / 'demo/README.md').read_text()
+
+
+@pytest.mark.parametrize('file', FILES, ids=lambda file: file.name)
+def test_all_of_it_is_loaded(file):
+    if file.name.startswith('masked_finola_b'):
+        model = MobileFormer('small')
+    else:
+        init_default_scope('mmpretrain')
+        model = MODELS.build(load_config(ROOT / 'configs/study/reconstruction.py').model)
+    load_weights(model, file, allow_unused=False)
