@@ -11,6 +11,8 @@ import fcntl
 import sys
 from pathlib import Path
 
+import detection
+import detection_tables
 import pretraining
 import pretraining_tables
 import reconstruction
@@ -19,7 +21,11 @@ from study import read_rows
 
 RESULTS = Path('docs/results.md')
 MARKS = '<!-- studies/{} begins -->\n', '<!-- studies/{} ends -->\n'
-TABLES = {reconstruction: reconstruction_tables.tables, pretraining: pretraining_tables.tables}
+TABLES = {
+    reconstruction: reconstruction_tables.tables,
+    pretraining: pretraining_tables.tables,
+    detection: detection_tables.tables,
+}
 
 
 def between_marks(text: str, name: str, body: str) -> str:

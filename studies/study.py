@@ -28,7 +28,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TextIO
 
-STUDIES = ('reconstruction', 'pretraining')
+STUDIES = ('reconstruction', 'pretraining', 'detection')
 # Written beside what the study itself measures.
 RECORD = ('note', 'minutes', 'date', 'commit', 'machine')
 NOT_FINITE = 'loss not finite'

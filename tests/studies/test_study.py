@@ -36,7 +36,7 @@ def studies(project_root, monkeypatch):
     """The folder's modules as its scripts see each other."""
     monkeypatch.syspath_prepend(str(project_root / 'studies'))
     names = ('study', 'reconstruction', 'reconstruction_tables', 'pretraining',
-             'pretraining_tables', 'report')
+             'pretraining_tables', 'detection', 'detection_tables', 'report')
     yield types.SimpleNamespace(**{name: importlib.import_module(name) for name in names})
     for name in names:
         sys.modules.pop(name)
@@ -257,7 +257,7 @@ def test_the_place_is_this_code_and_this_machine(studies):
 
 
 # ------------------------------------------------------------------------- the committed study
-@pytest.mark.parametrize('name', ['reconstruction', 'pretraining'])
+@pytest.mark.parametrize('name', ['reconstruction', 'pretraining', 'detection'])
 def test_every_run_has_its_own_name(studies, name):
     runs = list(getattr(studies, name).runs())
     assert len({run.name for run in runs}) == len(runs)

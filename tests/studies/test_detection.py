@@ -1,0 +1,131 @@
+"""The study of detection: its list, what its commands train, and its table."""
+
+import argparse
+import importlib
+import json
+import sys
+import types
+from pathlib import Path
+
+import pytest
+from mmengine.config import DictAction
+
+from finola_mm.engine import load_config
+
+
+@pytest.fixture
+def studies(project_root, monkeypatch):
+    """The folder's modules as its scripts see each other."""
+    monkeypatch.syspath_prepend(str(project_root / 'studies'))
+    monkeypatch.chdir(project_root)
+    names = ('study', 'pretraining', 'pretraining_tables', 'detection', 'detection_tables')
+    yield types.SimpleNamespace(**{name: importlib.import_module(name) for name in names})
+    for name in names:
+        sys.modules.pop(name)
+
+
+@pytest.fixture
+def encoders(studies, tmp_path):
+    """What the study of pre-training leaves: its last checkpoints."""
+    paths = {}
+    for encoder, run, end in (
+            ('random', 'random-0-6000', 50), ('supervised', 'supervised-0-6000', 6000),
+            ('masked FINOLA-B', 'masked-finola-b-0-6000', 6000)):
+        paths[encoder] = tmp_path / 'pretraining' / run / 'pretraining' / f'iter_{end}.pth'
+        paths[encoder].parent.mkdir(parents=True)
+        paths[encoder].touch()
+    return paths
+
+
+def arguments(step):
+    """What a step gives tools/train.py."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument('script')
+    parser.add_argument('config')
+    parser.add_argument('--work-dir')
+    parser.add_argument('--resume')
+    parser.add_argument('--pretrained')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    return parser.parse_args(step.command)
+
+
+@pytest.fixture
+def configs(studies, encoders, tmp_path):
+    """Those of the first run, with its options: frozen, fine-tuned."""
+    run = next(studies.detection.runs())
+    steps = map(arguments, run.steps(tmp_path / 'detection' / run.name))
+    return [load_config(step.config, options=step.cfg_options) for step in steps]
+
+
+def test_every_run_has_its_own_name(studies):
+    names = [run.name for run in studies.detection.runs()]
+    assert len(set(names)) == len(names) == 3 * len(studies.detection.SEEDS)
+    assert names[:3] == ['masked-finola-b-0', 'supervised-0', 'random-0']
+
+
+def test_a_frozen_run_starts_from_its_encoder_and_the_other_from_there(
+        studies, encoders, tmp_path):
+    for run in studies.detection.runs():
+        frozen, fine = map(arguments, run.steps(tmp_path / 'detection' / run.name))
+        assert frozen.pretrained == str(encoders[run.keys['encoder']])
+        assert 'load_from' not in frozen.cfg_options and fine.pretrained is None
+        assert fine.cfg_options['load_from'] == frozen.work_dir != fine.work_dir
+        for step in (frozen, fine):
+            assert step.cfg_options['randomness.seed'] == run.keys['seed']
+
+
+def test_the_same_detector_is_frozen_then_fine_tuned(studies, configs):
+    frozen, fine = configs
+    assert frozen.load_from is None
+    assert [cfg.model.backbone.pop('frozen_stages') for cfg in configs] == [5, -1]
+    assert frozen.model == fine.model
+    for cfg in configs:
+        assert cfg.param_scheduler[-1].end == cfg.train_cfg.max_epochs
+        assert cfg.train_cfg.val_interval == cfg.train_cfg.max_epochs
+        assert cfg.train_dataloader == frozen.train_dataloader
+
+
+def test_the_scenes_are_made_where_the_configs_look(studies, configs):
+    (make,) = studies.detection.PREPARE
+    data = f'{make[make.index("--out") + 1]}/coco'
+    assert Path(make[0]).is_file()
+    for cfg in configs:
+        assert cfg.train_dataloader.dataset.dataset.data_root == data
+        assert cfg.val_dataloader.dataset.data_root == data
+        assert ' '.join(make) in cfg.data_remedy
+
+
+def test_an_encoder_that_is_lacking_is_named_in_one_line(studies, encoders, tmp_path):
+    encoders['supervised'].unlink()
+    lacking = next(r for r in studies.detection.runs() if r.keys['encoder'] == 'supervised')
+    with pytest.raises(ValueError, match='run supervised-0-6000 is lacking.*iter_6000.pth') as seen:
+        lacking.steps(tmp_path / 'detection' / lacking.name)
+    assert '\n' not in str(seen.value) and '--only supervised-0-6000' in str(seen.value)
+
+
+def test_the_rows_are_the_last_validation(studies, encoders, tmp_path):
+    run = next(studies.detection.runs())
+    steps = run.steps(tmp_path / 'detection' / run.name)
+    for k, step in enumerate(steps):
+        log = step.out / 'now/vis_data/scalars.json'
+        log.parent.mkdir(parents=True)
+        lines = [{'coco/bbox_mAP': ap, 'coco/bbox_mAP_50': 2 * ap, 'step': 9}
+                 for ap in (0.01, 0.25 + k / 8)]
+        log.write_text('\n'.join(map(json.dumps, lines)))
+    rows = [row for step in steps for row in step.scores(step.out)]
+    assert rows == [dict(training='frozen', ap='0.2500', ap50='0.5000'),
+                    dict(training='fine-tuned', ap='0.3750', ap50='0.7500')]
+
+
+def test_the_table_has_what_has_run(studies):
+    common = dict(seed='0', note='', minutes='31.4')
+    rows = [
+        dict(common, encoder='random', training='frozen', ap='0.0512', ap50='0.1250'),
+        dict(common, encoder='random', training='fine-tuned', ap='0.2000', ap50='0.4000'),
+        dict(common, encoder='supervised', training='frozen', ap='0.3000', ap50='0.6000'),
+        dict(common, encoder='supervised', training='', ap='', ap50='', note='loss not finite'),
+    ]
+    text = '\n'.join(studies.detection_tables.tables(rows))
+    assert '| random | 5.1 | 12.5 | 20.0 | 40.0 | 31 |' in text
+    assert '| supervised | 30.0 | 60.0 | loss not finite | loss not finite | 31 |' in text
+    assert f'| masked FINOLA-B |{" not yet run |" * 5}' in text
