@@ -9,12 +9,13 @@ import argparse
 import json
 from pathlib import Path
 
-from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
 from finola_mm.datasets import BadDataError
 from finola_mm.engine import (
+    CfgOptions,
     EvaluationDataError,
     LaunchError,
     Processes,
@@ -23,11 +24,12 @@ from finola_mm.engine import (
     first_speaks,
     load_config,
     load_weights,
+    unknown_setting,
 )
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Test a checkpoint')
+    parser = argparse.ArgumentParser(description='Test a checkpoint', allow_abbrev=False)
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file, or a work directory for its last one')
     parser.add_argument('--work-dir', help='where logs go')
@@ -36,7 +38,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=CfgOptions,
         help='settings to change, key=value; nested: a.b=1; lists: a="[1,2]"',
     )
     parser.add_argument(
@@ -85,7 +87,12 @@ def test(args: argparse.Namespace, processes: Processes) -> None:
         processes.join(cfg)
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(f'test: {error}') from None
-    runner = Runner.from_cfg(cfg)
+    try:
+        runner = Runner.from_cfg(cfg)
+    except TypeError as error:
+        if not (said := unknown_setting(error, args.cfg_options)):
+            raise
+        raise SystemExit(f'test: {said}') from None
     try:  # by itself the runner would test random weights where a checkpoint does not fit
         load_weights(runner.model, checkpoint, allow_unused=False)
     except ValueError as error:

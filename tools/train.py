@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 
@@ -16,6 +16,7 @@ from finola_mm.engine import (
     NO_SPACE,
     AnnotationError,
     BatchError,
+    CfgOptions,
     CheckpointError,
     EvaluationDataError,
     InterruptedRun,
@@ -31,6 +32,7 @@ from finola_mm.engine import (
     find_resumable,
     first_speaks,
     load_config,
+    unknown_setting,
 )
 from finola_mm.engine.interruption_hook import SIGNALS
 
@@ -42,7 +44,7 @@ STOPS = (
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Train a model')
+    parser = argparse.ArgumentParser(description='Train a model', allow_abbrev=False)
     parser.add_argument('config', help='config file')
     parser.add_argument('--work-dir', help='where logs and checkpoints go')
     parser.add_argument(
@@ -77,7 +79,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=CfgOptions,
         help='settings to change, key=value; nested: a.b=1; lists: a="[1,2]"',
     )
     parser.add_argument(
@@ -236,6 +238,10 @@ def train(args: argparse.Namespace, processes: Processes) -> None:
         raise
     except STOPS as error:
         raise SystemExit(f'train: {error}') from None
+    except TypeError as error:
+        if not (said := unknown_setting(error, args.cfg_options)):
+            raise
+        raise SystemExit(f'train: {said}') from None
     except OSError as error:
         if error.errno not in NO_SPACE:
             raise

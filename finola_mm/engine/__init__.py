@@ -6,7 +6,7 @@ from .batch_check import BatchError, check_batch
 from .bfloat16_optim_wrapper import BFloat16OptimWrapper
 from .checkpoint_file import CheckpointError, read_checkpoint, write_weights
 from .compile_hook import CompileHook
-from .config import find_checkpoint, load_config
+from .config import CfgOptions, find_checkpoint, load_config, unknown_setting
 from .data_check import IMAGE_SUFFIXES, MissingDataError, check_data
 from .data_time_hook import DataTimeHook
 from .exact_resume import ExactEpochLoop, SeedIterationHook
@@ -30,6 +30,7 @@ __all__ = [
     'BFloat16OptimWrapper',
     'BadSamplesHook',
     'BatchError',
+    'CfgOptions',
     'CheckpointError',
     'CompileHook',
     'DataTimeHook',
@@ -72,6 +73,7 @@ __all__ = [
     'read_checkpoint',
     'run_record',
     'spread',
-    'write_whole',
+    'unknown_setting',
     'write_weights',
+    'write_whole',
 ]

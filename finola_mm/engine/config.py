@@ -1,10 +1,12 @@
 """Read a config for a tool: every mistake ends in one message that names it and its remedy."""
 
+import argparse
 import difflib
 import inspect
+import re
 from pathlib import Path
 
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
 # What is read of a config after its file: by the runner's arguments, by the runner elsewhere, and
@@ -14,6 +16,26 @@ READ = {
     'compile', 'efficient_conv_bn_eval', 'find_unused_parameters', 'model_wrapper_cfg', 'sync_bn',
     'runner_type', 'strategy', 'data_remedy', 'test_pipeline',
 }
+
+
+class CfgOptions(DictAction):
+    """Settings of the command line, key=value, as MMEngine's tools take them."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        for value in values:
+            if '=' not in value:
+                raise argparse.ArgumentError(self, f'{value!r} has no "="; expected key=value')
+        super().__call__(parser, namespace, values, option_string)
+
+
+def unknown_setting(error: TypeError, options: dict | None) -> str | None:
+    """Of ``options`` the one that a class has refused, and what it said; None: it was no option."""
+    refused = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'",
+                        str(error))
+    for option in options or {}:
+        if refused and option.rpartition('.')[2] == refused[2]:
+            return f'--cfg-options {option}: {refused[1]} has no {refused[2]}'
+    return None
 
 
 def load_config(path: str, *, options: dict | None = None, work_dir: str | None = None) -> Config:

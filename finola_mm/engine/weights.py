@@ -155,6 +155,8 @@ def _misfit(
     arch = _arch(encoder, record)
     if arch and compare(encoder, part_for(encoder, tensors)).reshaped:
         text += f'its {type(encoder).__name__} is of arch={arch!r}, the model has another; '
+    if _complete(fit):
+        return f'{text}it has all {total} tensors, and others besides: {_names(fit.unused)}'
     text += f'{len(fit.matched)} of {total} tensors match'
     if fit.reshaped:
         text += f', of another shape are {_names(fit.reshaped)}'
@@ -165,7 +167,7 @@ def _misfit(
     fits_encoder = encoder is not module and _complete(
         compare(encoder, part_for(encoder, tensors))
     )
-    if fits_encoder and not _complete(fit):
+    if fits_encoder:
         text += '. It does fit the encoder: give it to tools/train.py --pretrained'
     return text
 
@@ -206,6 +208,7 @@ class StrictLoadHook(Hook):
     """
 
     priority = 'VERY_HIGH'  # before EMAHook, which exchanges tensors by name
+    remedy = ''
 
     def __init__(self, path: str):
         self.path = path
@@ -215,7 +218,8 @@ class StrictLoadHook(Hook):
         record, tensors = run_record(checkpoint), find_tensors(checkpoint, self.path)
         fit = compare(module, tensors)
         if self.refuses(fit):
-            raise CheckpointError(_misfit(module, self.path, fit, record, tensors))
+            said = _misfit(module, self.path, fit, record, tensors)
+            raise CheckpointError(said + self.remedy)
         checkpoint['state_dict'] = {key: tensors[key] for key in fit.matched}
         fill(module, checkpoint['state_dict'], self.path)  # MMEngine does it, too, but for errors
         self.settle(checkpoint)
@@ -238,6 +242,8 @@ class StrictResumeHook(StrictLoadHook):
         passed_over (Sequence[str]): Why newer ones were not taken, for the log.
     """
 
+    remedy = '. --resume wants the model of that run: take its config, or another --work-dir'
+
     def __init__(self, path: str, *, passed_over: Sequence[str] = ()):
         super().__init__(path)
         self.passed_over = passed_over
@@ -247,6 +253,10 @@ class StrictResumeHook(StrictLoadHook):
             runner.logger.warning(f'{self.path} is resumed, and no newer one: {line}')
         check_run(checkpoint, self.path)
         super().after_load_checkpoint(runner, checkpoint)
+        if checkpoint['meta'].get('iter', 0) >= runner.max_iters:
+            runner.logger.warning(
+                f'{self.path} is the end of its run, {runner.max_iters} iterations: there is '
+                'nothing to train')
 
     def refuses(self, fit: Fit) -> bool:
         return bool(fit.unused) or super().refuses(fit)

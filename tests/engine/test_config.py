@@ -1,6 +1,9 @@
-import pytest
+import argparse
 
-from finola_mm.engine import find_checkpoint, load_config
+import pytest
+from mmengine.registry import LOOPS
+
+from finola_mm.engine import CfgOptions, find_checkpoint, load_config, unknown_setting
 
 CONFIG = 'configs/selfsup/masked_finola_b.py'
 
@@ -47,3 +50,24 @@ def test_checkpoint_of_a_work_directory(tmp_path):
 def test_no_checkpoint_at_all(tmp_path):
     with pytest.raises(FileNotFoundError, match='holds no .pth file'):
         find_checkpoint(str(tmp_path / 'epoch_1.pth'))
+
+
+def test_settings_of_the_command_line(capsys):
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions)
+    given = parser.parse_args(['--cfg-options', 'a.b=1', 'c=[2,d=3]']).cfg_options
+    assert given == {'a.b': 1, 'c': [2, 'd=3']}
+    with pytest.raises(SystemExit):
+        parser.parse_args(['--cfg-options', 'a.b', '3'])
+    assert '--cfg-options: \'a.b\' has no "="; expected key=value' in capsys.readouterr().err
+
+
+def test_a_setting_that_its_class_does_not_have():
+    """As MMEngine's registry says it; another class's is no mistake in an option."""
+    with pytest.raises(TypeError) as caught:
+        LOOPS.build(dict(type='IterBasedTrainLoop', runner=None, dataloader=None, max_iter=3))
+    said = unknown_setting(caught.value, {'train_cfg.max_iter': 3, 'work_dir': 'a'})
+    assert said == '--cfg-options train_cfg.max_iter: IterBasedTrainLoop has no max_iter'
+    assert unknown_setting(caught.value, {'train_cfg.max_iters': 3}) is None
+    assert unknown_setting(TypeError('another'), {'train_cfg.max_iter': 3}) is None
+    assert unknown_setting(caught.value, None) is None

@@ -117,7 +117,7 @@ def test_an_encoder_without_the_last_layers(source, write, log):
     assert 'in the file only: stages.3' in log[0]
     for key, tensor in encoder.state_dict().items():
         assert torch.equal(tensor, source.backbone.state_dict()[key])
-    with pytest.raises(CheckpointError, match='only in the file are stages'):
+    with pytest.raises(CheckpointError, match='has all .* tensors, and others besides: stages'):
         load_weights(encoder, write(source.state_dict()), allow_unused=False)
 
 
@@ -246,7 +246,7 @@ def resume(module, state, **content):
 
 
 def runner_of(module):
-    return SimpleNamespace(model=module, logger=MMLogger.get_current_instance())
+    return SimpleNamespace(model=module, logger=MMLogger.get_current_instance(), max_iters=100)
 
 
 @pytest.mark.parametrize('wrap', [lambda module: module, Wrapped])
@@ -260,11 +260,24 @@ def test_resume_of_the_same_model(source, wrap, prefix):
         resume(wrap(Whole()), state)
 
 
+@pytest.mark.parametrize(('reached', 'complete'), [(99, False), (100, True)])
+def test_resume_of_a_finished_run(source, reached, complete):
+    said = []
+    runner = SimpleNamespace(model=Whole(), max_iters=100, logger=SimpleNamespace(
+        info=lambda line: None, warning=said.append))
+    checkpoint = dict(meta=dict(META, iter=reached), message_hub={}, optimizer={},
+                      state_dict=source.state_dict())
+    StrictResumeHook('w.pth').after_load_checkpoint(runner, checkpoint)
+    end = ['w.pth is the end of its run, 100 iterations: there is nothing to train']
+    assert said == (end if complete else [])
+
+
 def test_resume_of_another_model(source):
     state = source.state_dict()
     with pytest.raises(CheckpointError, match=r'w\.pth .*of another shape are neck.linear.weight'):
         resume(Whole(), {**state, 'neck.linear.weight': torch.ones(2, 4)})
-    with pytest.raises(CheckpointError, match=r'only in the file are extra$'):
+    with pytest.raises(CheckpointError, match=(
+        r'it has all 196 tensors, and others besides: extra\. --resume wants the model of that')):
         resume(Whole(), {**state, 'extra': torch.ones(1)})
 
 

@@ -27,11 +27,11 @@ from pathlib import Path
 import matplotlib
 import matplotlib.pyplot as plt
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.utils import track_iter_progress
 from torch import Tensor, nn
 
-from finola_mm.engine import find_images, load_config
+from finola_mm.engine import CfgOptions, find_images, load_config
 from finola_mm.evaluation import psnr
 from finola_mm.selfsup.inference import load_inputs, load_model
 
@@ -51,7 +51,7 @@ def parse_args() -> argparse.Namespace:
                         help='default: 1, 4, 16, ... as far as there are')
     parser.add_argument('--batch-size', type=int, default=32)
     parser.add_argument('--seed', type=int, default=0, help='seed of the samples')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='settings, key=value')
+    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, help='settings, key=value')
     return parser.parse_args()
 
 

@@ -10,14 +10,14 @@ import copy
 from collections.abc import Iterable, Sequence
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import BaseDataElement
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from finola_mm.engine import load_config
+from finola_mm.engine import CfgOptions, load_config
 
 # arXiv 2305.16319: parameters (M) and MAdds (G) at 800 x 1333, Table 4; of the two widest Table 2
 # gives the parameters.
@@ -71,7 +71,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=CfgOptions,
         help='settings to change, key=value; nested: a.b=1; lists: a="[1,2]"',
     )
     return parser.parse_args()

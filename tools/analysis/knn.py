@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import init_default_scope
 from mmengine.utils import track_iter_progress
@@ -28,6 +28,7 @@ from torch.utils.data import Dataset
 
 from finola_mm.datasets import BadDataError
 from finola_mm.engine import (
+    CfgOptions,
     LabelledData,
     check_data,
     encode,
@@ -59,7 +60,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--random', action='store_true', help='add the encoder before training')
     parser.add_argument('--seed', type=int, default=0, help='seed of --random')
     parser.add_argument('--out', help='write the accuracies to this .json file')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='settings, key=value')
+    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, help='settings, key=value')
     return parser.parse_args()
 
 

@@ -23,11 +23,10 @@ from pathlib import Path
 import matplotlib
 import matplotlib.pyplot as plt
 import torch
-from mmengine.config import DictAction
 from mmengine.utils import track_iter_progress
 from torch import Tensor, nn
 
-from finola_mm.engine import load_config
+from finola_mm.engine import CfgOptions, load_config
 from finola_mm.functional.wave_speeds import mean_free_condition, wave_speeds
 from finola_mm.selfsup.inference import load_model
 
@@ -48,7 +47,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file of the pre-training')
     parser.add_argument('checkpoint', help='checkpoint file, or a work directory for its last one')
     parser.add_argument('--out', required=True, help='folder for the picture and the tables')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='settings, key=value')
+    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, help='settings, key=value')
     return parser.parse_args()
 
 

@@ -23,12 +23,12 @@ from pathlib import Path
 
 import onnxruntime
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from torch import Tensor, nn
 from torch.export import Dim
 
-from finola_mm.engine import find_checkpoint, load_config, load_weights
+from finola_mm.engine import CfgOptions, find_checkpoint, load_config, load_weights
 
 STRIDE = 32  # of the coarsest map of the decoder
 SIZE = (192, 256)  # of the images that the graph is traced with, where the size is free
@@ -94,7 +94,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--size', type=int, nargs=2, metavar=('H', 'W'), help='fix the image size')
     parser.add_argument('--batch', type=int, help='fix the number of images')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction,
+        '--cfg-options', nargs='+', action=CfgOptions,
         help='settings to change, key=value; nested: a.b=1; lists: a="[1,2]"')
     args = parser.parse_args(argv)
     if args.out.suffix != '.onnx' or args.out.exists():

@@ -16,11 +16,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.config import DictAction
 from PIL import Image
 from rich.progress import track
 
-from finola_mm.engine import AnnotationError, load_config
+from finola_mm.engine import AnnotationError, CfgOptions, load_config
 from finola_mm.engine.annotation_check import check_image, find_problems, read_annotations
 from finola_mm.engine.data_check import CocoData, find_coco
 
@@ -36,7 +35,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--show', type=int, default=20, help='wrong images that are named; default: %(default)s')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction,
+        '--cfg-options', nargs='+', action=CfgOptions,
         help='settings of a config to change, key=value; nested: a.b=1; lists: a="[1,2]"')
     args = parser.parse_args(argv)
     if (args.folder is None) == args.source.endswith('.json'):

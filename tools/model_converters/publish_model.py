@@ -52,8 +52,7 @@ def main() -> None:
     print(f'wrote {file}: {len(tensors)} tensors, {values:,} values, {size:,} bytes')
     for key, value in meta.items():
         print(f'    {key}: {value}')
-    print('It is loaded by tools/test.py and tools/visualization/reconstruct.py as CHECKPOINT, its')
-    print('encoder by tools/train.py --pretrained.')
+    print('tools/test.py takes it as CHECKPOINT, tools/train.py --pretrained its encoder.')
 
 
 if __name__ == '__main__':

@@ -14,13 +14,13 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
-from finola_mm.engine import find_checkpoint, load_config, load_weights
+from finola_mm.engine import CfgOptions, find_checkpoint, load_config, load_weights
 
 STRIDES = (32, 16, 8)  # of the decoder's scales, in its order
 COLUMNS = 3
@@ -36,7 +36,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--stride', type=int, choices=STRIDES, default=16, help='of the map; default: %(default)s')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction,
+        '--cfg-options', nargs='+', action=CfgOptions,
         help='settings to change, key=value; nested: a.b=1; lists: a="[1,2]"')
     args = parser.parse_args(argv)
     if args.queries < 1:

@@ -14,10 +14,9 @@ from collections import Counter
 from pathlib import Path
 
 from mmdet.apis import DetInferencer
-from mmengine.config import DictAction
 from mmengine.registry import DATASETS, init_default_scope
 
-from finola_mm.engine import find_checkpoint, find_images, load_config, load_weights
+from finola_mm.engine import CfgOptions, find_checkpoint, find_images, load_config, load_weights
 
 
 class CheckedInferencer(DetInferencer):
@@ -46,7 +45,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--score', type=float, default=0.3, help='least score to be drawn; default: %(default)s')
     parser.add_argument('--batch-size', type=int, default=1, help='default: %(default)s')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction,
+        '--cfg-options', nargs='+', action=CfgOptions,
         help='settings to change, key=value; nested: a.b=1; lists: a="[1,2]"')
     args = parser.parse_args(argv)
     if not 0 <= args.score <= 1:

@@ -9,10 +9,9 @@ go through the config's test pipeline: resized and cropped.
 import argparse
 from pathlib import Path
 
-from mmengine.config import DictAction
 from PIL import Image
 
-from finola_mm.engine import draw_reconstructions, find_images, load_config
+from finola_mm.engine import CfgOptions, draw_reconstructions, find_images, load_config
 from finola_mm.selfsup.inference import load_batch, load_model
 
 
@@ -31,7 +30,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--seed', type=int, default=0, help='seed of the random blocks')
     parser.add_argument('--num', type=int, default=16, help='draw at most so many images')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='settings, key=value')
+    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, help='settings, key=value')
     return parser.parse_args()
 
 
@@ -39,6 +38,8 @@ def main() -> None:
     args = parse_args()
     try:
         cfg = load_config(args.config, options=args.cfg_options)
+        if 'upsampler' not in cfg.model:
+            raise ValueError(f'the model of {args.config} restores no images: it has no upsampler')
         files = find_images(args.images)
         if Path(args.out).suffix.lower() not in ('.png', '.jpg', '.jpeg'):
             raise ValueError(f'--out {args.out}: expected a name that ends in .png or .jpg')
