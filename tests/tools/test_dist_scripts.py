@@ -150,7 +150,7 @@ def test_a_closed_terminal(tmp_path, ignored):
 
 
 HANGS = """
-import os, pathlib, signal, time
+import os, pathlib, signal, threading, time
 import torch
 from torch import distributed
 
@@ -162,7 +162,7 @@ distributed.init_process_group(
 while rank and os.getppid() == parent:  # stands in for another machine, which never answers
     time.sleep(0.1)
 if not rank:
-    pathlib.Path('hangs').touch()
+    threading.Timer(1, pathlib.Path('hangs').touch).start()  # by then it is in the reduction
     distributed.all_reduce(torch.zeros(1))
 """
 
