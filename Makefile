@@ -34,8 +34,6 @@ lint: setup
 
 bench: setup
 	@$(RUN) tools/dataset_converters/make_shapes.py --out data/shapes
-	@$(RUN) tools/dataset_converters/make_shapes.py --out data/scenes --train-images 12 \
-		--val-images 12 --train-scenes 4000 --val-scenes 200
 	@for script in benchmarks/*.py; do echo "== $$script"; $(RUN) $$script || exit 1; done
 
 study: setup

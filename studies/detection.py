@@ -22,9 +22,7 @@ TRAININGS = {
     'fine-tuned': 'configs/study/det_mf_dec211_finetune.py',
 }
 SEEDS = (0,)
-SCENES = ['--train-images', '12', '--val-images', '12', '--train-scenes', '4000',
-          '--val-scenes', '200']
-PREPARE = [['tools/dataset_converters/make_shapes.py', '--out', 'data/scenes', *SCENES]]
+PREPARE = [['tools/dataset_converters/make_shapes.py', '--out', 'data/shapes']]
 
 
 def runs() -> Iterator[Run]:

@@ -3,8 +3,6 @@
 # The same code as configs/det/detr_mf_dec211.py on scenes squeezed to 128 x 128 pixels, two to six
 # objects of 12 classes in each, with 25 queries of width 128. The encoder is frozen, and has to
 # know the objects: a random one's map at stride 16 differs by 0.4 % from one image to another.
-# Data       tools/dataset_converters/make_shapes.py --out data/scenes --train-images 12
-#            --val-images 12 --train-scenes 4000 --val-scenes 200 (90 s on one core)
 # Train      tools/train.py configs/demo/cls_supervised.py, then
 #            tools/train.py configs/demo/det_mf_dec211.py --pretrained work_dirs/demo_supervised
 # Measured   this schedule in one piece: not yet run. Of 2200 steps on the first 1500 scenes, on an
@@ -12,10 +10,8 @@
 #            tried: docs/results.md. A step takes 0.4 to 0.5 s of one core.
 _base_ = ['../det/detr_mf_dec211.py']
 
-data_root = 'data/scenes/coco'
-data_remedy = (
-    'Make it: python tools/dataset_converters/make_shapes.py --out data/scenes --train-images 12 '
-    '--val-images 12 --train-scenes 4000 --val-scenes 200')
+data_root = 'data/shapes/coco'
+data_remedy = 'Make it: python tools/dataset_converters/make_shapes.py --out data/shapes'
 classes = (
     'ball', 'cat', 'donut', 'fish', 'heart', 'house', 'kite', 'leaf', 'moon', 'mug', 'star', 'tree')
 

@@ -134,6 +134,19 @@ def test_killed_run_is_completed(make_shapes, made, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in survivors} == survivors  # not drawn again
 
 
+def test_a_folder_grows(make_shapes, made, tmp_path):
+    """To what it would have been at once; what is there is not drawn again, and nothing goes."""
+    out = tmp_path / 'shapes'
+    make_shapes.main(['--out', str(out), *SMALL, '--train-images', '12', '--val-scenes', '1'])
+    before = {path: path.stat().st_mtime_ns for path in out.rglob('*.jpg')}
+    make_shapes.main(['--out', str(out), *SMALL])
+    assert contents(out) == contents(made)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    with pytest.raises(SystemExit, match='not made for these arguments'):
+        make_shapes.main(['--out', str(out), *SMALL, '--train-images', '12'])
+    assert contents(out) == contents(made)
+
+
 def test_other_data_is_never_touched(make_shapes, made, tmp_path):
     (tmp_path / 'thesis.txt').write_text('ten years of work')
     with pytest.raises(SystemExit, match='holds something else'):

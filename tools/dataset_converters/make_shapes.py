@@ -2,7 +2,7 @@
 
     python tools/dataset_converters/make_shapes.py --out data/shapes
 
-makes, within half a minute on two cores,
+makes, in about a minute on two cores,
 
     data/shapes/shapes.json                                  the request, and whether it is done
     data/shapes/imagenet/{train,val}/<class>/*.jpg           one object each
@@ -10,8 +10,8 @@ makes, within half a minute on two cores,
     data/shapes/coco/annotations/instances_{train,val}2017.json
 
 The same arguments give the same bytes, however many workers: every picture is drawn from its own
-seed (seed, folder, split, index). A finished folder is left as it is, an unfinished one is
-continued, and a folder that holds anything else is never touched.
+seed (seed, folder, split, index). A finished folder is left as it is, or grows where more pictures
+are asked for; an unfinished one is continued, and one that holds anything else is never touched.
 """
 
 import argparse
@@ -32,6 +32,7 @@ from finola_mm.datasets.shapes import NAMES, crowd, draw, portrait
 VERSION = 1  # raise it when the same arguments give other pictures
 SPLITS = ('train', 'val')
 FOLDERS = ('imagenet', 'coco')
+COUNTS = 'train_images', 'val_images', 'train_scenes', 'val_scenes'
 SIZES = 48, 1024  # pixels; smaller objects show no surface, larger ones a blurred one
 JPEG_QUALITY = 92
 CATEGORIES = [  # COCO's ids begin at 1 and have gaps: code that takes id - 1 for a class must fail
@@ -52,8 +53,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
                              'long and 1.125 times as wide; default: %(default)s')
     parser.add_argument('--train-images', type=int, default=4000, help='default: %(default)s')
     parser.add_argument('--val-images', type=int, default=500, help='default: %(default)s')
-    parser.add_argument('--train-scenes', type=int, default=500, help='default: %(default)s')
-    parser.add_argument('--val-scenes', type=int, default=100, help='default: %(default)s')
+    parser.add_argument('--train-scenes', type=int, default=4000, help='default: %(default)s')
+    parser.add_argument('--val-scenes', type=int, default=200, help='default: %(default)s')
     parser.add_argument('--workers', type=int, default=os.cpu_count(),
                         help='processes; default: the number of cores, here %(default)s')
     args = parser.parse_args(argv)
@@ -100,17 +101,28 @@ def claim(out: Path, request: dict) -> bool:
     stamp = out / 'shapes.json'
     if stamp.is_file():
         found = json.loads(stamp.read_text())
-        if not isinstance(found, dict) or found.get('request') != request:
+        made = found.get('request') if isinstance(found, dict) else None
+        if made == request:
+            return found['complete']
+        if not isinstance(made, dict) or not grows(made, request):
             raise ValueError(
                 f'{out} was not made for these arguments: {stamp.name} holds {found}, '
                 f'not {request}. Choose another --out, or remove the folder.')
-        return found['complete']
+        write_json(stamp, {'request': request, 'complete': False})
+        return False
     ours = {f'.{stamp.name}.part'}  # of a run that ended right at its start
     if out.exists() and (not out.is_dir() or {path.name for path in out.iterdir()} - ours):
         raise ValueError(f'{out} exists and holds something else than this generator makes. '
                          'Nothing was written; choose another --out.')
     write_json(stamp, {'request': request, 'complete': False})
     return False
+
+
+def grows(made: dict, request: dict) -> bool:
+    """Whether ``request`` is for the same pictures and more of them."""
+    return made.keys() == request.keys() and all(
+        made[name] <= value if name in COUNTS else made[name] == value
+        for name, value in request.items())
 
 
 # ------------------------------------------------------------------------------------ pictures
