@@ -49,9 +49,8 @@ def pretrained(encoder: str, work_dir: Path) -> Path:
     Raises:
         ValueError: it has not.
     """
-    seed, steps = pretraining.LENGTHS[0]
-    run = pretraining.judged(encoder, seed, steps).name
-    end = pretraining.points(encoder, steps)[-1]
+    run = pretraining.judged(encoder, pretraining.LONG_SEED).name
+    end = pretraining.points(encoder, pretraining.LONG_SEED)[-1]
     checkpoint = work_dir.parents[1] / 'pretraining' / run / 'pretraining' / f'iter_{end}.pth'
     if not checkpoint.is_file():
         raise ValueError(

@@ -1,46 +1,62 @@
 """The tables and the curve of studies/pretraining.py in docs/results.md."""
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pretraining import AS_DRAWN, LENGTHS, METHODS, POINTS, PROTOCOLS, points
+from pretraining import (
+    AS_DRAWN,
+    FROZEN,
+    LONG_SEED,
+    METHODS,
+    POINTS,
+    PROTOCOLS,
+    SHORT,
+    SHORT_SEEDS,
+    points,
+)
 from study import NOT_RUN
 
 PICTURE = Path('docs/pretraining.png')
 CURVE = ('kNN', 'linear')
+BATCH = 64
 
 
 def tables(rows: list[dict]) -> Iterator[str]:
     found = {
-        (row['method'], int(row['seed']), int(row['steps']), row['protocol'], int(row['after'])):
-        row['top1'] for row in rows if not row['note']
+        (row['method'], int(row['seed']), row['protocol'], int(row['after'])): row['top1']
+        for row in rows if not row['note']
     }
-    broken = {(row['method'], int(row['seed']), int(row['steps'])): row['note']
-              for row in rows if row['note']}
-    for steps in POINTS:
-        seeds = [seed for seed, length in LENGTHS if length == steps]
-        yield f'\n**After {steps} steps** (top-1 in percent, {named(seeds)})\n'
-        yield f'| pre-training | {" | ".join(PROTOCOLS)} |\n|---|{"---|" * len(PROTOCOLS)}'
-        for method in (AS_DRAWN, *METHODS):
-            end = points(method, steps)[-1]
-            keys = [[(method, seed, steps, protocol, end) for seed in seeds]
-                    for protocol in (CURVE if method == AS_DRAWN else PROTOCOLS)]
-            cells = [cell(found, broken, key) for key in keys]
-            cells += ['–'] * (len(PROTOCOLS) - len(cells))  # not asked for
-            yield f'| {method} | {" | ".join(cells)} |'
+    broken = {(row['method'], int(row['seed'])): row['note'] for row in rows if row['note']}
+    yield f'\n**The long runs** (top-1 in percent, {named([LONG_SEED])})\n'
+    yield from table(found, broken, [LONG_SEED], PROTOCOLS)
+    yield f'\n**After {SHORT} steps** (top-1 in percent, {named(SHORT_SEEDS)})\n'
+    yield from table(found, broken, SHORT_SEEDS, FROZEN)
     for protocol in CURVE:
         yield from curve(found, broken, protocol)
 
 
-def named(seeds: list[int]) -> str:
-    return f'seed {seeds[0]}' if len(seeds) == 1 else f'mean of the seeds {seeds}, and each'
+def table(found: dict, broken: dict, seeds: Sequence[int], protocols: Sequence) -> Iterator[str]:
+    yield f'| pre-training | steps | {" | ".join(protocols)} |'
+    yield f'|---|---|{"---|" * len(protocols)}'
+    for method in (AS_DRAWN, *METHODS):
+        end = points(method, seeds[0])[-1]
+        cells = [
+            '–' if method == AS_DRAWN and protocol not in CURVE  # not asked for
+            else cell(found, broken, [(method, seed, protocol, end) for seed in seeds])
+            for protocol in protocols
+        ]
+        yield f'| {method} | {0 if method == AS_DRAWN else end} | {" | ".join(cells)} |'
+
+
+def named(seeds: Sequence[int]) -> str:
+    return f'seed {seeds[0]}' if len(seeds) == 1 else f'mean of the seeds {list(seeds)}, and each'
 
 
 def cell(found: dict, broken: dict, keys: list[tuple]) -> str:
     """The seeds that have run: one value, or their mean and each of them."""
     values = [float(found[key]) for key in keys if key in found]
-    if notes := {broken[key[:3]] for key in keys if key not in found and key[:3] in broken}:
+    if notes := {broken[key[:2]] for key in keys if key not in found and key[:2] in broken}:
         return ', '.join(notes)
     if not values:
         return NOT_RUN
@@ -51,37 +67,35 @@ def cell(found: dict, broken: dict, keys: list[tuple]) -> str:
 
 def curve(found: dict, broken: dict, protocol: str) -> Iterator[str]:
     """The long seed, from point to point."""
-    (seed, steps), *_ = LENGTHS
-    yield f'\n**{protocol} while training, seed {seed}** (top-1 in percent)\n'
-    yield f'| after | {" | ".join(map(str, POINTS[steps]))} |\n|---|{"---|" * len(POINTS[steps])}'
+    yield f'\n**{protocol} while training, seed {LONG_SEED}** (top-1 in percent)\n'
+    shares = ' | '.join(f'{k}/{POINTS}' for k in range(1, POINTS + 1))
+    yield f'| of the steps | {shares} |\n|---|{"---|" * POINTS}'
     for method in METHODS:
         if method != 'random':
-            lacking = broken.get((method, seed, steps), NOT_RUN)
-            values = [found.get((method, seed, steps, protocol, k), lacking)
-                      for k in POINTS[steps]]
+            lacking = broken.get((method, LONG_SEED), NOT_RUN)
+            values = [found.get((method, LONG_SEED, protocol, k), lacking)
+                      for k in points(method, LONG_SEED)]
             yield f'| {method} | {" | ".join(values)} |'
 
 
 def draw(rows: list[dict]) -> None:
-    """Accuracy against steps for the methods whose long seed has run; nothing without one."""
+    """Accuracy against images for the methods whose long seed has run; nothing without one."""
     import matplotlib.pyplot as plt  # only once there is something to draw
 
-    (seed, steps), *_ = LENGTHS
-    rows = [row for row in rows
-            if (int(row['seed']), int(row['steps'])) == (seed, steps) and not row['note']]
+    rows = [row for row in rows if int(row['seed']) == LONG_SEED and not row['note']]
     if not rows:
         return
     figure, axes = plt.subplots(1, len(CURVE), figsize=(9, 3.5), layout='constrained')
     for ax, protocol in zip(axes, CURVE, strict=True):
         for method in (AS_DRAWN, *METHODS):
-            line = [(int(row['after']), float(row['top1'])) for row in rows
+            line = [(BATCH * int(row['after']) / 1e3, float(row['top1'])) for row in rows
                     if (row['method'], row['protocol']) == (method, protocol)]
             if method.startswith('random') and line:
                 dashes = '--' if method == AS_DRAWN else ':'
                 ax.axhline(line[0][1], color='grey', linestyle=dashes, label=method)
             elif line:
                 ax.plot(*zip(*sorted(line), strict=True), marker='.', label=method)
-        ax.set(title=f'{protocol}, frozen encoder', xlabel='steps of 64 images', ylabel='top-1, %')
+        ax.set(title=f'{protocol}, frozen encoder', xlabel='thousand images', ylabel='top-1, %')
         ax.grid(alpha=0.3)
     axes[0].legend()
     figure.savefig(PICTURE, dpi=110, metadata={'Software': None})

@@ -29,7 +29,7 @@ def encoders(studies, tmp_path):
     """What the study of pre-training leaves: its last checkpoints."""
     paths = {}
     for encoder, run, end in (
-            ('random', 'random-0-6000', 50), ('supervised', 'supervised-0-6000', 6000),
+            ('random', 'random-0-50', 50), ('supervised', 'supervised-0-2400', 2400),
             ('masked FINOLA-B', 'masked-finola-b-0-6000', 6000)):
         paths[encoder] = tmp_path / 'pretraining' / run / 'pretraining' / f'iter_{end}.pth'
         paths[encoder].parent.mkdir(parents=True)
@@ -98,9 +98,9 @@ def test_the_scenes_are_made_where_the_configs_look(studies, configs):
 def test_an_encoder_that_is_lacking_is_named_in_one_line(studies, encoders, tmp_path):
     encoders['supervised'].unlink()
     lacking = next(r for r in studies.detection.runs() if r.keys['encoder'] == 'supervised')
-    with pytest.raises(ValueError, match='run supervised-0-6000 is lacking.*iter_6000.pth') as seen:
+    with pytest.raises(ValueError, match='run supervised-0-2400 is lacking.*iter_2400.pth') as seen:
         lacking.steps(tmp_path / 'detection' / lacking.name)
-    assert '\n' not in str(seen.value) and '--only supervised-0-6000' in str(seen.value)
+    assert '\n' not in str(seen.value) and '--only supervised-0-2400' in str(seen.value)
 
 
 def test_the_rows_are_the_last_validation(studies, encoders, tmp_path):

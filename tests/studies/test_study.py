@@ -296,7 +296,7 @@ def test_every_command_of_a_pretraining_is_one_of_the_tools(studies, tmp_path):
         for script, config, *rest in (step.command for step in run.steps(tmp_path)):
             assert Path(script).is_file() and Path(config).is_file()
             if script != 'tools/train.py':
-                assert rest[0] in [f'{made[0]}/iter_1000.pth', f'{made[0]}/iter_50.pth']
+                assert rest[0] == f'{made[0]}/iter_{run.keys["steps"]}.pth'
                 continue
             made.append(rest[rest.index('--work-dir') + 1])
             options = parsed(rest[rest.index('--cfg-options'):])
@@ -310,7 +310,7 @@ def test_every_command_of_a_pretraining_is_one_of_the_tools(studies, tmp_path):
                 start = rest[rest.index('--pretrained') + 1] if '--pretrained' in rest else None
                 assert (start or cfg.load_from) in made[:-1]
                 assert not (start and cfg.get('load_from'))
-        assert [Path(path).name for path in made[1:]] == list(studies.pretraining.PROTOCOLS)[2:]
+        assert [Path(path).name for path in made[1:]] == list(studies.pretraining.FROZEN)[2:]
 
 
 def test_few_labels_are_a_tenth_of_the_list(studies, tmp_path):
@@ -326,14 +326,17 @@ def test_the_rows_of_a_pretraining_are_read_from_its_files(studies, tmp_path):
         log = tmp_path / name / 'now/vis_data/scalars.json'
         log.parent.mkdir(parents=True)
         log.write_text(json.dumps({'accuracy/top1': top1, 'step': 9}) + '\n')
-    found = {'iter_1000.pth': {'k = 20': [5, 50], 'linear': [6.125, 60]}}
-    (tmp_path / 'features_1000.json').write_text(json.dumps(found))
-    run = next(r for r in studies.pretraining.runs() if r.keys['steps'] == 1000)
+    run = next(r for r in studies.pretraining.runs() if r.keys['method'] == 'FINOLA')
+    every = studies.pretraining.points('FINOLA', run.keys['seed'])
+    assert len(every) == 8 and every[-1] == run.keys['steps']
+    for after in every:
+        found = {f'iter_{after}.pth': {'k = 20': [5, 50], 'linear': [6.125, 60]}}
+        (tmp_path / f'features_{after}.json').write_text(json.dumps(found))
     rows = [row for step in run.steps(tmp_path) for row in step.scores(step.out)]
     assert {row['protocol']: row['top1'] for row in rows} == {
         'kNN': '5.00', 'linear': '6.12', 'lin': '1.00', 'tran1': '2.00', 'tran1_ft': '3.00',
         'tran1_ft_10pct': '4.00'}
-    assert {row['after'] for row in rows} == {1000}
+    assert {row['after'] for row in rows} == set(every)
 
 
 def test_a_random_encoder_is_judged_as_drawn_too(studies, tmp_path):
@@ -343,28 +346,29 @@ def test_a_random_encoder_is_judged_as_drawn_too(studies, tmp_path):
     found = {'random': {'k = 20': [1, 50], 'linear': [2, 60]},
              'iter_50.pth': {'k = 20': [3, 50], 'linear': [4, 60]}}
     (tmp_path / 'features_50.json').write_text(json.dumps(found))
-    rows = [dict(row, seed='0', steps='6000', note='') for row in step.scores(step.out)]
+    rows = [dict(row, seed='0', steps='50', note='') for row in step.scores(step.out)]
     text = '\n'.join(studies.pretraining_tables.tables(rows))
-    assert '| random, as drawn | 1.0 | 2.0 | – | – | – | – |' in text
-    assert '| random | 3.0 | 4.0 | not yet run |' in text
+    assert '| random, as drawn | 0 | 1.0 | 2.0 | – | – | – | – |' in text
+    assert '| random | 50 | 3.0 | 4.0 | not yet run |' in text
 
 
 def test_the_curve_is_drawn_from_the_long_seed(studies, tmp_path, monkeypatch):
     picture = tmp_path / 'curve.png'
     monkeypatch.setattr(studies.pretraining_tables, 'PICTURE', picture)
-    row = dict(method='FINOLA', seed='1', steps='1000', protocol='kNN', after='1000', top1='9.5',
+    row = dict(method='FINOLA', seed='1', steps='480', protocol='kNN', after='480', top1='9.5',
                note='')
     studies.pretraining_tables.draw([row])
     assert not picture.exists()
-    long = [{**row, 'seed': '0', 'steps': '6000', 'after': str(k)} for k in (750, 1500)]
+    long = [{**row, 'seed': '0', 'steps': '1200', 'after': str(k)} for k in (150, 300)]
     studies.pretraining_tables.draw([row, *long])
     with Image.open(picture) as image:
         assert image.width > 500
     broken = {**long[0], 'method': 'MoCo v2', 'after': '', 'top1': '', 'note': 'loss not finite'}
     text = '\n'.join(studies.pretraining_tables.tables([row, *long, broken]))
     assert '| FINOLA | 9.5 | 9.5 | not yet run |' in text
-    assert '| FINOLA | 9.5 (one seed of 2) | not yet run |' in text
-    assert text.count('| MoCo v2 | loss not finite | loss not finite |') == 3
+    assert '| FINOLA | 480 | 9.5 (one seed of 2) | not yet run |' in text
+    assert text.count('| MoCo v2 | loss not finite |') == 2
+    assert '| MoCo v2 | 1600 | loss not finite |' in text
 
 
 def test_the_scores_are_those_of_the_last_validation(studies, tmp_path):
