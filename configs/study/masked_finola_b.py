@@ -28,7 +28,7 @@ test_dataloader = val_dataloader
 
 # With the demo's 2e-3, kNN and linear accuracy were 8.4 and 21.2 % after 750 steps of 6000 and 7.0
 # and 23.0 after 1500. A run of 600 steps with 5e-4 gave 14.0 and 33.6 (seed 0); a random encoder,
-# but for BatchNorm's statistics, has 13.8 and 29.4. masked_finola_e.py has the same rate, untried.
+# but for BatchNorm's statistics, has 15.4 and 29.6. masked_finola_e.py has the same rate, untried.
 optim_wrapper = dict(optimizer=dict(lr=5e-4))
 
 work_dir = 'work_dirs/study/masked_finola_b'

@@ -2,7 +2,7 @@
 
     python tools/dataset_converters/make_shapes.py --out data/shapes
 
-makes, in about a minute on two cores,
+makes, in a minute or two on two cores,
 
     data/shapes/shapes.json                                  the request, and whether it is done
     data/shapes/imagenet/{train,val}/<class>/*.jpg           one object each
