@@ -6,9 +6,9 @@
 # Train      tools/train.py configs/demo/cls_supervised.py, then
 #            tools/train.py configs/demo/det_mf_dec211.py --pretrained work_dirs/demo_supervised
 # Measured   on the encoder in demo/ (masked FINOLA-B), seed 0: AP 0.072, AP50 0.169 after 15
-#            minutes of one core. These commands, with a supervised encoder: not yet run; of 2200 steps on
-#            the first 1500 scenes, on 213 steps of cls_supervised.py, AP 0.131, AP50 0.312. What
-#            else was tried: docs/results.md. A step takes 0.3 to 0.5 s of one core.
+#            minutes of one core. These commands, with a supervised encoder: not yet run. Of 2200
+#            steps on the first 1500 scenes, on 213 steps of cls_supervised.py: AP 0.131, AP50 0.312
+#            (all trials: docs/results.md). A step takes 0.3 to 0.5 s of one core.
 _base_ = ['../det/detr_mf_dec211.py']
 
 data_root = 'data/shapes/coco'
