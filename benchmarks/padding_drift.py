@@ -12,8 +12,8 @@ right and at the bottom to the given share of its sides, and compared with itsel
   highest scores in each image: mean and maximum of the absolute differences;
 * class: how many of those queries change their class.
 
-Without a checkpoint the weights are random, BatchNorm's statistics are those of the images, and the
-numbers say little: what drifts are the tokens' effects, and they are learned.
+The detector is that of demo/ where none is named. With random weights the numbers would say little:
+what drifts are the tokens' effects, and they are learned.
 """
 
 import argparse
@@ -29,14 +29,16 @@ from mmengine.registry import init_default_scope
 from finola_mm.engine import find_checkpoint, load_config, load_weights
 from finola_mm.functional import coarser
 
+CONFIG = 'configs/demo/det_mf_dec211.py'
+CHECKPOINT = 'demo/det_mf_dec211_shapes-f6ab0c45.safetensors'
 SHARES = (1.1, 1.25, 1.5, 2.0)
 BEST = 5  # queries of an image that are compared
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('config', nargs='?', default='configs/demo/det_mf_dec211.py')
-    parser.add_argument('checkpoint', nargs='?')
+    parser.add_argument('config', nargs='?', default=CONFIG)
+    parser.add_argument('checkpoint', nargs='?', default=CHECKPOINT)
     parser.add_argument('--images', type=int, default=32)
     return parser.parse_args()
 
@@ -102,15 +104,11 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args.config)
     init_default_scope('mmdet')
-    torch.manual_seed(0)
     model = MODELS.build(cfg.model).eval()
     batches = load_images(cfg, args.images, model.data_preprocessor)
-    if args.checkpoint:
-        load_weights(model, find_checkpoint(args.checkpoint), allow_unused=False)
-    else:
-        settle(model, batches)
+    load_weights(model, find_checkpoint(args.checkpoint), allow_unused=False)
     print(machine())
-    print(f'{args.config}, {args.checkpoint or "random weights"}, {len(batches)} images')
+    print(f'{args.config}, {args.checkpoint}, {len(batches)} images')
     print('share  encoder   map 8   map 16   score (max)       box, pixels (max)   class')
     for share in SHARES:
         for masked in (False, True):
@@ -118,19 +116,6 @@ def main() -> None:
             name = 'masked' if masked else 'unmasked'
             print('{:5} {:>8}  {:6.4f}   {:6.4f}   {:.4f} ({:.4f})   {:8.3f} ({:.3f})    {:7.1%}'
                   .format(share, name, *row))
-
-
-@torch.no_grad()
-def settle(model, batches: list[dict]) -> None:
-    """Give every BatchNorm the statistics of the images, as training would."""
-    norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
-    for norm in norms:
-        norm.train()
-        norm.momentum = None  # the average of all batches
-        norm.reset_running_stats()
-    for batch in batches:
-        model.refine(batch['inputs'], batch['data_samples'])
-    model.eval()
 
 
 if __name__ == '__main__':

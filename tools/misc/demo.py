@@ -1,8 +1,8 @@
 """The demo: make the data, pre-train the small encoder, test it, draw what it completes.
 
-Before the training, images through one vector and classes out of a frozen encoder, both with the
-weights in demo/. All are commands that a user could type; each is shown before it runs, its whole
-output goes to work_dirs/demo/demo.log.
+Before the training, images through one vector and classes out of a frozen encoder, after it the
+objects that a detector finds, all three with the weights in demo/. All are commands that a user
+could type; each is shown before it runs, its whole output goes to work_dirs/demo/demo.log.
 """
 
 import json
@@ -12,11 +12,14 @@ import sys
 import time
 from pathlib import Path
 
+from PIL import Image
+
 CONFIG = 'configs/demo/masked_finola_b.py'
 OUT = Path('work_dirs/demo')
 # demo/README.md says how they were trained.
 ONE_VECTOR = 'configs/study/reconstruction.py', 'demo/finola_shapes-8a2e96ea.safetensors'
 ENCODER = 'configs/study/finola.py', 'demo/masked_finola_b_shapes-fc5a4b1a.safetensors'
+DETECTOR = 'configs/demo/det_mf_dec211.py', 'demo/det_mf_dec211_shapes-f6ab0c45.safetensors'
 QUIET = 'tools/train.py', 'tools/test.py', 'tools/analysis/knn.py'  # only their progress is shown
 PROGRESS = re.compile(r'Iter\(train\) \[ *(\d+)/(\d+)\].*?eta: (\S+).*?loss: (\S+)')
 
@@ -46,11 +49,59 @@ def run_test(log, config: str, checkpoint: str, out: Path) -> dict[str, float]:
     return json.loads((out / 'metrics.json').read_text())
 
 
-def judge_encoder(log, config: str, encoder: str, out: Path) -> list[dict[str, list[float]]]:
-    """kNN and linear accuracy (top-1, top-5) of the encoder untrained, and as it is."""
-    run(log, 'tools/analysis/knn.py', config, encoder, '--k', '20', '--linear', '--random', '--out',
+def one_vector(log) -> None:
+    """Images out of one vector each, by weights that come with the code."""
+    found = run_test(log, *ONE_VECTOR, OUT / 'one_vector')
+    print(f"""
+Held-out images of 64 x 64 out of one vector of 256 numbers each, by the weights in demo/
+  PSNR {found['image/psnr']:6.2f} dB    SSIM {found['image/ssim']:.3f}
+Picture: {OUT}/one_vector/reconstruction.png""", flush=True)
+
+
+def features(log) -> None:
+    """What a frozen encoder that comes with the code knows of the classes, and knew untrained."""
+    out = OUT / 'features.json'
+    run(log, 'tools/analysis/knn.py', *ENCODER, '--k', '20', '--linear', '--random', '--out',
         str(out))
-    return list(json.loads(out.read_text()).values())
+    random, trained = json.loads(out.read_text()).values()  # top-1 and top-5 of each classifier
+    print("""
+Held-out drawings of 12 classes by a frozen encoder, pre-trained without labels, in demo/""")
+    for name, column in (('20 nearest neighbours', 'k = 20'), ('linear classifier', 'linear')):
+        print(f'  {name:22}{trained[column][0]:6.1f} %   '
+              f'before training{random[column][0]:6.1f} %', flush=True)
+
+
+def completion(log) -> None:
+    """Pre-train, and complete held-out images."""
+    run(log, 'tools/train.py', CONFIG, '--no-validate')
+    found = run_test(log, CONFIG, str(OUT), OUT)
+    print(f"""
+Masked region of held-out images, PSNR
+  mean colour of the visible block   {found['masked/psnr_mean_colour']:6.2f} dB
+  masked FINOLA-B, small encoder     {found['masked/psnr']:6.2f} dB
+  gain                               {found['masked/gain']:+6.2f} dB
+Picture: {OUT}/reconstruction.png""", flush=True)
+
+
+def detection(log) -> None:
+    """Objects that a detector finds which comes with the code."""
+    found = run_test(log, *DETECTOR, OUT / 'detection')
+    scenes = sorted((OUT / 'detection').glob('*.jpg'))
+    contact_sheet(scenes[:12], OUT / 'detections.png')
+    print(f"""
+Objects of 12 classes in {len(scenes)} held-out scenes, found by the detector in demo/
+  AP {100 * found['coco/bbox_mAP']:5.1f} %    AP50 {100 * found['coco/bbox_mAP_50']:5.1f} %
+Picture, the truth on the left of each pair: {OUT}/detections.png""", flush=True)
+
+
+def contact_sheet(pictures: list[Path], out: Path, columns: int = 4) -> None:
+    """Paste pictures of different sizes into one."""
+    images = [Image.open(picture) for picture in pictures]
+    width, height = (max(sides) for sides in zip(*(image.size for image in images), strict=True))
+    sheet = Image.new('RGB', (columns * width, -(-len(images) // columns) * height), 'white')
+    for i, image in enumerate(images):
+        sheet.paste(image, (i % columns * width, i // columns * height))
+    sheet.save(out)
 
 
 def main() -> None:
@@ -58,25 +109,9 @@ def main() -> None:
     OUT.mkdir(parents=True, exist_ok=True)
     with open(OUT / 'demo.log', 'w') as log:
         run(log, 'tools/dataset_converters/make_shapes.py', '--out', 'data/shapes')
-        whole = run_test(log, *ONE_VECTOR, OUT / 'one_vector')
-        print(f"""
-Held-out images of 64 x 64 out of one vector of 256 numbers each, by the weights in demo/
-  PSNR {whole['image/psnr']:6.2f} dB    SSIM {whole['image/ssim']:.3f}
-Picture: {OUT}/one_vector/reconstruction.png""", flush=True)
-        random, trained = judge_encoder(log, *ENCODER, OUT / 'features.json')
-        print("""
-Held-out drawings of 12 classes by a frozen encoder, pre-trained without labels, in demo/""")
-        for name, column in (('20 nearest neighbours', 'k = 20'), ('linear classifier', 'linear')):
-            print(f'  {name:22}{trained[column][0]:6.1f} %   '
-                  f'before training{random[column][0]:6.1f} %', flush=True)
-        run(log, 'tools/train.py', CONFIG, '--no-validate')
-        metrics = run_test(log, CONFIG, str(OUT), OUT)
-    print(f"""
-Masked region of held-out images, PSNR
-  mean colour of the visible block   {metrics['masked/psnr_mean_colour']:6.2f} dB
-  masked FINOLA-B, small encoder     {metrics['masked/psnr']:6.2f} dB
-  gain                               {metrics['masked/gain']:+6.2f} dB
-Picture: {OUT}/reconstruction.png    Whole log: {OUT}/demo.log    {time.time() - start:.0f} s""")
+        for part in (one_vector, features, completion, detection):
+            part(log)
+    print(f'Whole log: {OUT}/demo.log    {time.time() - start:.0f} s')
 
 
 if __name__ == '__main__':
