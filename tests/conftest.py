@@ -1,19 +1,32 @@
 """Small image folders and a tiny pre-training config that several tests share."""
 
 import gc
+import os
 import signal
 from pathlib import Path
+
+# Before anything reads it, and for the processes of tests as well. To share tensors as small as
+# these among threads takes longer than to compute them, many times so where a core is busy.
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+os.environ.setdefault('OMP_WAIT_POLICY', 'passive')  # those there are do not wait in a loop
 
 import numpy as np
 import pytest
 from mmengine.registry import DefaultScope
 from mmengine.utils import ManagerMixin
 from PIL import Image
+from torch.utils.data import _utils
+
+import tests.remembered  # noqa: F401
 
 ROOT = Path(__file__).parents[1]
 
 # A shell ignores Ctrl-C for what it starts in the background, and so would all processes of tests.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Seconds until a worker is killed that does not leave. Where the garbage collector takes a run, it
+# takes first what would tell the workers, and the next test waited five seconds for each.
+_utils.MP_STATUS_CHECK_INTERVAL = 0.1
 
 
 def forget_runs(manager=ManagerMixin) -> None:

@@ -1,7 +1,8 @@
 """Processes that start with the host packages imported, and nothing of finola_mm.
 
 To start Python and import mmpretrain and mmdet takes five seconds; to fork a process that has done
-so, a tenth of one. All else is as in a process of its own: memory, arguments, output, status.
+so, a tenth of one. All else is as in a process of its own: memory, arguments, output, status; but
+see remembered.py.
 """
 
 import gc
@@ -13,7 +14,8 @@ import tempfile
 from pathlib import Path
 
 CONTEXT = multiprocessing.get_context('forkserver')
-CONTEXT.set_forkserver_preload(['mmpretrain.apis', 'mmpretrain.models', 'mmdet.apis'])
+CONTEXT.set_forkserver_preload(
+    ['mmpretrain.apis', 'mmpretrain.models', 'mmdet.apis', 'tests.remembered'])
 
 
 def run_script(script, *args, expect: int = 0, **environ: str) -> str:

@@ -3,8 +3,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from mmcv.cnn import fuse_conv_bn
 
-from finola_mm.layers import BneckLite, Mobile, MobileDown
+from finola_mm.layers import BneckLite, Mobile, MobileDown, depthwise, pointwise
 from finola_mm.layers.conv_bn import DepthwiseConv2d
 
 
@@ -74,3 +75,41 @@ def test_residuals_of_mobile():
     middle = down.project1(down.act1(down.filter1(x), tokens))
     torch.testing.assert_close(down.train()(x, tokens), middle)
     assert middle.shape == (1, 6, 3, 3)
+
+
+def settled_pairs():
+    """A convolution and BatchNorm of each kind, with statistics and weights that matter."""
+    torch.manual_seed(0)
+    for layer in (pointwise(4, 6), depthwise(4, 4), depthwise(4, 8), depthwise(4, 12, stride=2)):
+        norm = layer[1]
+        for values in (norm.weight, norm.bias, norm.running_mean):
+            torch.nn.init.normal_(values)
+        torch.nn.init.uniform_(norm.running_var, 0.1, 2)
+        yield layer.double().eval()
+
+
+def test_a_prediction_folds_batch_norm():
+    """With gradients the two run one behind the other, as they do for any other caller."""
+    x = torch.randn(2, 4, 7, 6, dtype=torch.double)
+    for layer in settled_pairs():
+        expected = layer[1](layer[0](x))
+        torch.testing.assert_close(layer(x), expected, rtol=0, atol=0)
+        calls = []
+        layer[1].register_forward_hook(lambda *args, calls=calls: calls.append(1))
+        with torch.no_grad():
+            torch.testing.assert_close(layer(x), expected)
+        assert not calls
+        layer.train()
+        with torch.no_grad():
+            layer(x)
+        assert calls, 'statistics of the batch cannot be folded'
+
+
+def test_mmcv_can_fuse_batch_norm():
+    """mmdet's --fuse-conv-bn gives the convolution a bias."""
+    x = torch.randn(2, 4, 7, 6, dtype=torch.double)
+    for layer in settled_pairs():
+        expected = layer(x)
+        torch.testing.assert_close(fuse_conv_bn(layer)(x), expected)
+        with torch.no_grad():
+            torch.testing.assert_close(layer(x), expected)
