@@ -9,7 +9,7 @@ RUN := .venv/bin/python
 .PHONY: help setup demo test lint bench study
 
 help:
-	@echo 'make demo    pre-train a small encoder on the CPU, end with a picture (after the set-up: minutes)'
+	@echo 'make demo    pre-train a small encoder on the CPU, detect with another: pictures (after the set-up: minutes)'
 	@echo 'make test    run the tests'
 	@echo 'make lint    check the style of the code and the syntax of the scripts'
 	@echo 'make bench   run every benchmark'

@@ -30,7 +30,7 @@ from finola_mm.engine import find_checkpoint, load_config, load_weights
 from finola_mm.functional import coarser
 
 CONFIG = 'configs/demo/det_mf_dec211.py'
-CHECKPOINT = 'demo/det_mf_dec211_shapes-f6ab0c45.safetensors'
+CHECKPOINT = 'demo/det_mf_dec211_shapes-a148973c.safetensors'
 SHARES = (1.1, 1.25, 1.5, 2.0)
 BEST = 5  # queries of an image that are compared
 
@@ -40,7 +40,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', nargs='?', default=CONFIG)
     parser.add_argument('checkpoint', nargs='?', default=CHECKPOINT)
     parser.add_argument('--images', type=int, default=32)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.config != CONFIG and args.checkpoint == CHECKPOINT:
+        parser.error(f'name a checkpoint of {args.config} too')
+    return args
 
 
 def load_images(cfg: Config, count: int, preprocess) -> list[dict]:

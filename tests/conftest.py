@@ -25,7 +25,8 @@ ROOT = Path(__file__).parents[1]
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Seconds until a worker is killed that does not leave. Where the garbage collector takes a run, it
-# takes first what would tell the workers, and the next test waited five seconds for each.
+# takes first what would tell the workers, and the next test waited five seconds for each. So no
+# test here sees a worker that hangs.
 _utils.MP_STATUS_CHECK_INTERVAL = 0.1
 
 

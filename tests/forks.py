@@ -44,6 +44,7 @@ def _script(command: list[str], folder: str, environ: dict[str, str], out: str) 
     os.environ.clear()
     os.environ.update(environ)
     assert not any(name.startswith('finola_mm') for name in sys.modules)
+    assert 'tests.remembered' in sys.modules, 'the first fork was not made in the checkout'
     sys.argv, sys.path[0] = command, str(Path(command[0]).resolve().parent)
     gc.freeze()  # or each collection would go through, and copy, what the processes share
     runpy.run_path(command[0], run_name='__main__')

@@ -12,14 +12,15 @@ from yapf.yapflib import yapf_api
 
 
 def remember(module, name: str) -> None:
-    """Have the function of this name keep its results; keywords are the same in every call."""
+    """Have the function of this name keep its results."""
     function, results = getattr(module, name), {}
 
     @functools.wraps(function)
     def remembered(*args, **kwargs):
-        if args not in results:
-            results[args] = function(*args, **kwargs)
-        return results[args]
+        call = args, repr(kwargs)
+        if call not in results:
+            results[call] = function(*args, **kwargs)
+        return results[call]
 
     setattr(module, name, remembered)
 

@@ -5,9 +5,10 @@
 # know the objects: a random one's map at stride 16 differs by 0.4 % from one image to another.
 # Train      tools/train.py configs/demo/det_mf_dec211.py \
 #                --pretrained demo/masked_finola_b_shapes-fc5a4b1a.safetensors
-# Measured   so, seed 0, 200 held-out scenes: AP 0.072, AP50 0.169 after 15 minutes of one core;
-#            0.171 and 0.347 after 10 more of configs/study/det_mf_dec211_finetune.py (these weights
-#            are in demo/). Other encoders and the trials of settings: docs/results.md.
+# Measured   by studies/detection.py, seed 0, 200 held-out scenes: AP 0.072, AP50 0.169; fine-tuned
+#            from there (configs/study/det_mf_dec211_finetune.py) 0.171 and 0.347, 34 minutes in all
+#            on one core beside other work. The latter weights are in demo/; other encoders and the
+#            trials of settings: docs/results.md.
 _base_ = ['../det/detr_mf_dec211.py']
 
 data_root = 'data/shapes/coco'

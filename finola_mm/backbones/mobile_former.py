@@ -17,8 +17,8 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..functional import clear, coarser, predicts_on_cpu
-from ..layers import BneckLite, MobileFormerBlock, pointwise, recompute
+from ..functional import clear, coarser
+from ..layers import BneckLite, MobileFormerBlock, pointwise, predicts_on_cpu, recompute
 from ..registry import MODELS
 
 # Table 9. tokens: number T, width d. stages: (expanded, output) channels of every block; stage 1
@@ -170,7 +170,7 @@ class MobileFormer(BaseModule):
         self.stem = nn.Sequential(
             nn.Conv2d(3, arch['stem'], 3, stride=2, padding=1, bias=False),
             nn.BatchNorm2d(arch['stem']),
-            nn.ReLU6(inplace=True),
+            nn.ReLU6(),
         )
         widths = [arch['stem'], *(stage[-1][1] for stage in arch['stages'])]
         self.stages = nn.ModuleList(
@@ -207,7 +207,7 @@ class MobileFormer(BaseModule):
         training BatchNorm's statistics are of all positions.
         """
         lite, *stages = self.stages
-        if predicts_on_cpu(x):  # depthwise convolutions take a half of the time, or less
+        if predicts_on_cpu(x):  # depthwise convolutions take half of the time, or less
             x = x.contiguous(memory_format=torch.channels_last)
         tokens = self.tokens.expand(x.shape[0], -1, -1)     # (N, T, d)
         x = self.stem(clear(x, padding))                # (N, C0, H/2, W/2)

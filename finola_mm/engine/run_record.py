@@ -22,6 +22,8 @@ def run_record(checkpoint: dict[str, Any]) -> dict[str, Any]:
     config = read_config_text(meta.get('cfg', ''))
     model = _part(config, 'model')
     images = _part(model, 'data_preprocessor') or _part(config, 'data_preprocessor')
+    if 'bgr_to_rgb' in images:  # mmdet's name
+        images = {**images, 'to_rgb': images['bgr_to_rgb']}
     record = dict(
         # MMEngine's experiment name is the config's, and the time when the run began.
         source=re.sub(r'_\d{8}_\d{6}$', '', meta.get('experiment_name', '')),

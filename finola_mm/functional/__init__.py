@@ -7,7 +7,6 @@ from .linear_probe import linear_accuracy
 from .norm_linear import at_least_float32, channel_norm, norm_linear_step
 from .padding import average_pool, clear, coarser, double_size, padding_mask
 from .patches import image_to_patches, patches_to_image, take
-from .prediction import predicts_on_cpu
 from .sine_positions import sine_positions
 from .top_accuracy import top_accuracy
 from .unroll import finola
@@ -37,7 +36,6 @@ __all__ = [
     'norm_linear_step',
     'padding_mask',
     'patches_to_image',
-    'predicts_on_cpu',
     'sine_positions',
     'take',
     'top_accuracy',

@@ -40,7 +40,8 @@ def coarser(padding: Tensor | None, stride: int = 2) -> Tensor | None:
 
 def clear(x: Tensor, padding: Tensor | None) -> Tensor:
     """x (N, C, H, W) with 0 at its padding (N, H, W), as a convolution sees beyond a border."""
-    return x if padding is None else x.masked_fill(padding[:, None], 0)
+    # Unlike masked_fill this keeps the memory format.
+    return x if padding is None else torch.where(padding[:, None], 0, x)
 
 
 def average_pool(x: Tensor, stride: int, padding: Tensor | None = None) -> Tensor:

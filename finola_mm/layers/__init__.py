@@ -11,6 +11,7 @@ from .mobile import Mobile, MobileDown
 from .mobile_former import MobileFormerBlock
 from .mobile_former_decoder import MobileFormerDecoder
 from .mobile_to_former import MobileToFormer
+from .prediction import predicts_on_cpu
 from .recompute import recompute
 from .res_conv import ResConv, UpConv, norm_silu_conv
 from .transformer import TransformerBlock
@@ -33,5 +34,6 @@ __all__ = [
     'depthwise',
     'norm_silu_conv',
     'pointwise',
+    'predicts_on_cpu',
     'recompute',
 ]

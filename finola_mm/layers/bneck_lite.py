@@ -21,7 +21,7 @@ class BneckLite(nn.Module):
     def __init__(self, inp: int, exp: int, out: int) -> None:
         super().__init__()
         self.filter = depthwise(inp, exp)
-        self.act = nn.ReLU6(inplace=True)
+        self.act = nn.ReLU6()
         self.project = pointwise(exp, out)
         self.residual = inp == out
 

@@ -6,35 +6,15 @@ Legend: N images, C channels, H x W positions.
 import torch
 from torch import Tensor, nn
 
-from ..functional import predicts_on_cpu
-
 
 def pointwise(inp: int, out: int) -> nn.Sequential:
     """1x1 convolution and BatchNorm: (N, inp, H, W) to (N, out, H, W)."""
-    return ConvNorm(nn.Conv2d(inp, out, 1, bias=False), nn.BatchNorm2d(out))
+    return nn.Sequential(nn.Conv2d(inp, out, 1, bias=False), nn.BatchNorm2d(out))
 
 
 def depthwise(inp: int, out: int, *, stride: int = 1) -> nn.Sequential:
     """3x3 depthwise convolution and BatchNorm; each channel gives out / inp channels."""
-    return ConvNorm(DepthwiseConv2d(inp, out, stride=stride), nn.BatchNorm2d(out))
-
-
-class ConvNorm(nn.Sequential):
-    """A convolution, then a BatchNorm; a prediction on a CPU has the second in the first's weights.
-
-    The fold is made anew in each call: weights are small beside the maps, and nothing can be stale.
-    Not under autocast, which would round the weights with the statistics in them.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, inp, H, W) to (N, out, ceil(H/stride), ceil(W/stride))."""
-        conv, norm = self
-        plain = self.training or torch.is_autocast_enabled('cpu') or not predicts_on_cpu(x)
-        if plain or not isinstance(norm, nn.BatchNorm2d):   # fuse_conv_bn leaves an Identity
-            return super().forward(x)
-        scale = norm.weight * (norm.running_var + norm.eps).rsqrt()     # (out,)
-        weight = conv.weight * scale[:, None, None, None]
-        return conv._conv_forward(x, weight, norm.bias - norm.running_mean * scale)
+    return nn.Sequential(DepthwiseConv2d(inp, out, stride=stride), nn.BatchNorm2d(out))
 
 
 class DepthwiseConv2d(nn.Conv2d):
@@ -50,20 +30,20 @@ class DepthwiseConv2d(nn.Conv2d):
             raise ValueError(f'out must be a multiple of inp={inp}, got {out}')
         super().__init__(inp, out, 3, stride, padding=1, groups=inp, bias=False)
 
-    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """(N, inp, H, W) to (N, out, ceil(H/stride), ceil(W/stride))."""
         if self.stride == (1, 1) or x.dtype != torch.bfloat16 or x.device.type != 'cpu':
-            return self._filter(x, weight, bias)
+            return self._filter(x, self.weight, self.bias)
         # The gradient of a strided filter takes a CPU 9 times as long in bfloat16 as in float32.
         with torch.autocast('cpu', enabled=False):
-            bias = None if bias is None else bias.float()
-            return self._filter(x.float(), weight.float(), bias).to(x.dtype)
+            bias = None if self.bias is None else self.bias.float()
+            return self._filter(x.float(), self.weight.float(), bias).to(x.dtype)
 
     def _filter(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        convolve = super()._conv_forward
         if self.out_channels == self.in_channels:  # cat would copy even a single map
-            return convolve(x, weight, bias)
+            return self._conv_forward(x, weight, bias)
         weights = weight.split(self.in_channels)
+        # There is a bias once mmcv's fuse_conv_bn has put a BatchNorm into the weights.
         biases = [None] * len(weights) if bias is None else bias.split(self.in_channels)
         pairs = zip(weights, biases, strict=True)
-        return torch.cat([convolve(x, w, b) for w, b in pairs], dim=1)
+        return torch.cat([self._conv_forward(x, w, b) for w, b in pairs], dim=1)

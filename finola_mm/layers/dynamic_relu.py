@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..functional import predicts_on_cpu
+from .prediction import predicts_on_cpu
 
-# Elements of a map that a prediction activates at a time: with what is made of them on the way,
-# 1 MB for each thread, the cache that a core has to itself.
+# Elements of a map that each thread of a prediction activates at a time: in float32 1 MB with what
+# is made of them on the way, about the cache of a core.
 SLICE = 2**17
 
 
@@ -65,7 +65,7 @@ def activate_(x: Tensor, rise: Tensor, slope: Tensor) -> Tensor:
     The same operators on the same elements as over the whole map, whose two intermediate maps would
     be fresh memory: in place it takes a tenth of the time at 100 MB.
     """
-    rows = max(1, SLICE * torch.get_num_threads() * x.shape[2] // x.numel())
+    rows = max(1, SLICE * torch.get_num_threads() * x.shape[2] // max(1, x.numel()))
     slices = (t.expand_as(x).split(rows, dim=2) for t in (x, rise, slope))
     for part, r, s in zip(*slices, strict=True):
         torch.addcmul((part * r).relu_(), part, s, out=part)

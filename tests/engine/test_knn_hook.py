@@ -217,7 +217,8 @@ def test_features_are_the_average_of_the_last_map():
     # Statistics and modes are as they were, also where the parts differ.
     assert all(torch.equal(v, before[k]) for k, v in encoder.state_dict().items())
     assert encoder.training and not encoder.stages[0].training
-    (_, last), _ = encoder.eval()(images)
+    with torch.no_grad():
+        (_, last), _ = encoder.eval()(images)
     assert torch.equal(features, last.mean((2, 3))) and features.shape == (2, 256)
     assert found.tolist() == [3, 1]
 

@@ -213,6 +213,8 @@ def test_the_record_is_read_and_not_run(write):
         source='pretrain', epoch=3, iter=70,
         encoder=dict(arch='small', type='finola_mm.MobileFormer'),
         normalization=dict(mean=[1.5, 2, -3], std=[4, 5, 6], to_rgb=True))
+    of_mmdet = dict(meta, cfg=meta['cfg'].replace('to_rgb', 'bgr_to_rgb'))
+    assert run_record(dict(meta=of_mmdet)) == record
     settings = read_config_text(meta['cfg'])
     assert settings['names'] == {'a.b': [1, dict(c=[2, 3])]}
     assert settings['rate'] is None and settings['danger'] is None

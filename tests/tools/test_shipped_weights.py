@@ -10,6 +10,10 @@ from finola_mm.engine import load_config, load_weights
 from finola_mm.registry import MODELS
 from tests.conftest import ROOT
 
+CONFIGS = {
+    'finola': ('mmpretrain', 'configs/study/reconstruction.py'),
+    'det_mf_dec211': ('mmdet', 'configs/demo/det_mf_dec211.py'),
+}
 FILES = sorted((ROOT / 'demo').glob('*.safetensors'))
 
 
@@ -21,9 +25,11 @@ def test_the_name_ends_with_the_hash_and_there_is_a_card(file):
 
 @pytest.mark.parametrize('file', FILES, ids=lambda file: file.name)
 def test_all_of_it_is_loaded(file):
-    if file.name.startswith('masked_finola_b'):
+    name = file.name.partition('_shapes')[0]
+    if name == 'masked_finola_b':
         model = MobileFormer('small')
     else:
-        init_default_scope('mmpretrain')
-        model = MODELS.build(load_config(ROOT / 'configs/study/reconstruction.py').model)
+        scope, config = CONFIGS[name]
+        init_default_scope(scope)
+        model = MODELS.build(load_config(ROOT / config).model)
     load_weights(model, file, allow_unused=False)

@@ -74,7 +74,7 @@ def find_fault(record: dict, folder: Path) -> BadImage | None:
     try:
         decode(data, str(path))
     except Exception as error:  # each format has its own way to fail
-        said = ' '.join(str(error).split()).removeprefix(f'{path} is ')
+        said = ' '.join(str(error).removeprefix(f'{path} is ').split())
         reason = f'cannot be decoded ({said or type(error).__name__})'
         return BadImage(str(path), len(data), 'is empty' if not data else reason)
     line = check_image(record, folder) if 'width' in record else None

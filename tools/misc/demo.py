@@ -19,7 +19,7 @@ OUT = Path('work_dirs/demo')
 # demo/README.md says how they were trained.
 ONE_VECTOR = 'configs/study/reconstruction.py', 'demo/finola_shapes-8a2e96ea.safetensors'
 ENCODER = 'configs/study/finola.py', 'demo/masked_finola_b_shapes-fc5a4b1a.safetensors'
-DETECTOR = 'configs/demo/det_mf_dec211.py', 'demo/det_mf_dec211_shapes-f6ab0c45.safetensors'
+DETECTOR = 'configs/demo/det_mf_dec211.py', 'demo/det_mf_dec211_shapes-a148973c.safetensors'
 QUIET = 'tools/train.py', 'tools/test.py', 'tools/analysis/knn.py'  # only their progress is shown
 PROGRESS = re.compile(r'Iter\(train\) \[ *(\d+)/(\d+)\].*?eta: (\S+).*?loss: (\S+)')
 
@@ -85,6 +85,8 @@ Picture: {OUT}/reconstruction.png""", flush=True)
 
 def detection(log) -> None:
     """Objects that a detector finds which comes with the code."""
+    for old in (OUT / 'detection').glob('*.jpg'):
+        old.unlink()
     found = run_test(log, *DETECTOR, OUT / 'detection')
     scenes = sorted((OUT / 'detection').glob('*.jpg'))
     contact_sheet(scenes[:12], OUT / 'detections.png')

@@ -2,7 +2,7 @@
 
 There a map of a large image (100 MB in W2880) is larger than any cache, and fresh memory of that
 size costs a page fault for every 4 KB, which takes longer than the arithmetic. Layers whose
-training needs every intermediate map then overwrite them, and fold what they can.
+training needs every intermediate map overwrite them there.
 """
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def predicts_on_cpu(x: Tensor) -> bool:
-    """Whether nobody will ask for gradients, ``x`` lies on the CPU, and operators run one by one.
+    """Whether gradients are off, ``x`` lies on the CPU, and operators run one by one.
 
     False while a graph is taken (torch.compile, ONNX): the compiler plans passes and memory better,
     and wants the plain operators.
