@@ -57,6 +57,7 @@ def read_annotations(file: str | Path) -> dict[str, list[dict]]:
     """The content of a COCO file, known to be lists of records with the fields that are needed.
 
     Raises:
+        FileNotFoundError: there is none.
         AnnotationError: it is no JSON, or has another form.
     """
     content = _read_json(file)
@@ -78,6 +79,10 @@ def read_annotations(file: str | Path) -> dict[str, list[dict]]:
 
 
 def _read_json(file: str | Path) -> Any:
+    if not Path(file).is_file():
+        beside = sorted(str(p) for p in Path(file).parent.glob('*.json'))
+        raise FileNotFoundError(
+            f'there is no annotation file {file}; beside it: {", ".join(beside) or "none"}')
     text = Path(file).read_bytes()
     collects = gc.isenabled()
     gc.disable()  # or it goes through all of the growing millions of objects, again and again

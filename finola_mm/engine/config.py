@@ -88,10 +88,13 @@ def find_checkpoint(path: str) -> str:
     if last is not None:
         return str(last)
     folder = Path(path) if Path(path).is_dir() else Path(path).parent
-    held = sorted(str(p) for p in folder.glob('*.pth'))
+    if not folder.is_dir():
+        raise FileNotFoundError(f'no checkpoint {path}; there is no folder {folder}')
+    held = sorted(str(p) for p in folder.iterdir() if p.suffix in ('.pth', '.safetensors'))
     raise FileNotFoundError(
         f'no checkpoint {path}; '
-        + (f'in {folder}: {", ".join(held)}' if held else f'{folder} holds no .pth file')
+        + (f'in {folder}: {", ".join(held)}' if held
+           else f'{folder} holds no .pth or .safetensors file')
     )
 
 

@@ -48,7 +48,7 @@ def test_checkpoint_of_a_work_directory(tmp_path):
 
 
 def test_no_checkpoint_at_all(tmp_path):
-    with pytest.raises(FileNotFoundError, match='holds no .pth file'):
+    with pytest.raises(FileNotFoundError, match='holds no .pth or .safetensors file'):
         find_checkpoint(str(tmp_path / 'epoch_1.pth'))
 
 

@@ -157,7 +157,7 @@ def test_another_arch(source, write):
     file = write(source.state_dict())
     said = refusal(encoder, file, allow_missing=['*'])
     assert said.startswith(f'{file} (pretrain, iteration 70) does not fit this MobileFormer: '
-                           "its MobileFormer is of arch='small', the model has another; ")
+                           "its MobileFormer is of arch='small', the model has another: ")
     assert 'stem.0.weight: (32, 3, 3, 3) in the file, (16, 3, 3, 3) in the model' in said
     assert_same(encoder, before)
     assert "its MobileFormer is of arch='small', the model has" in refusal(Whole(wide), file)

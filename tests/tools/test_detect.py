@@ -37,11 +37,13 @@ def setting(project_root, tmp_path):
     return checkpoint, scenes / 'val2017', options
 
 
-def test_detect(tool, setting, tmp_path):
+def test_detect(tool, setting, tmp_path, capsys):
     checkpoint, folder, options = setting
     out = tmp_path / 'out'
     arguments = [small_detector.CONFIG, str(checkpoint), str(folder), '--out', str(out), *options]
+    (folder / 'broken.jpg').write_bytes(b'no image')
     tool('detect').main(arguments)
+    assert f'left out: {folder}/broken.jpg is no complete image' in capsys.readouterr().out
     for name in ('0', '1'):
         found = json.loads((out / 'preds' / f'{name}.json').read_text())
         assert len(found['bboxes']) == len(found['scores']) == 8
@@ -62,6 +64,14 @@ def test_detect_refuses(tool, setting, tmp_path):
         detect([small_detector.CONFIG, str(checkpoint), str(folder), f'{folder}/0.jpg', *out])
     with pytest.raises(SystemExit, match='no checkpoint'):
         detect([small_detector.CONFIG, 'none.pth', str(folder), *out])
+    with pytest.raises(SystemExit, match='is ImageClassifier'):
+        detect(['configs/demo/cls_supervised.py', str(checkpoint), str(folder), *out[:2]])
+    with pytest.raises(SystemExit, match='is a file; name a folder'):
+        detect([small_detector.CONFIG, str(checkpoint), str(folder), '--out', __file__, *options])
+    for broken in folder.iterdir():
+        broken.write_bytes(broken.read_bytes()[:200])
+    with pytest.raises(SystemExit, match='none of the 2 pictures can be read'):
+        detect([small_detector.CONFIG, str(checkpoint), str(folder), *out])
 
 
 @pytest.mark.parametrize('by', ['file', 'name'])

@@ -97,8 +97,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--cfg-options', nargs='+', action=CfgOptions,
         help='settings to change, key=value; nested: a.b=1; lists: a="[1,2]"')
     args = parser.parse_args(argv)
-    if args.out.suffix != '.onnx' or args.out.exists():
-        parser.error(f'expected the name of a new .onnx file, got {args.out}')
+    if args.out.suffix != '.onnx':
+        parser.error(f'expected a name that ends in .onnx, got {args.out}')
+    if args.out.exists():
+        parser.error(f'{args.out} exists: delete it, or choose another name')
     if args.size and min(args.size) < 32:
         parser.error(f'--size must be from 32 32 up, got {args.size}')
     if args.batch is not None and args.batch < 1:

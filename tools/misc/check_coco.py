@@ -46,6 +46,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def find_data(args: argparse.Namespace) -> list[CocoData]:
     """What is to be looked through."""
     if args.folder is not None:
+        if not Path(args.folder).is_dir():
+            raise FileNotFoundError(f'there is no folder of images {args.folder}')
         content = read_annotations(args.source)
         classes = tuple(category['name'] for category in content['categories'])
         return [CocoData(Path(args.source), Path(args.folder), classes, False)]
@@ -112,6 +114,7 @@ def check(data: CocoData, args: argparse.Namespace) -> bool:
     print('  nothing is wrong' if well else '  see the lines above that begin with WRONG')
     if args.folder is not None:
         print(f'  in a config: metainfo=dict(classes={data.classes!r})')
+        print(f'  in a copy of configs/det/own_data.py: classes = {data.classes!r}')
     return well
 
 

@@ -41,8 +41,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.queries < 1:
         parser.error(f'--queries must be at least 1, got {args.queries}')
-    if args.out.suffix.lower() not in ('.png', '.jpg', '.jpeg') or args.out.exists():
-        parser.error(f'--out: expected a new name that ends in .png or .jpg, got {args.out}')
+    if args.out.suffix.lower() not in ('.png', '.jpg', '.jpeg'):
+        parser.error(f'--out: expected a name that ends in .png or .jpg, got {args.out}')
+    if args.out.exists():
+        parser.error(f'--out: {args.out} exists: delete it, or choose another name')
     return args
 
 

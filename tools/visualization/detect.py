@@ -4,9 +4,9 @@
 
 PICTURES are files and folders, of which every image counts. DIR/vis gets a drawing of each,
 DIR/preds a JSON file with its boxes (x1, y1, x2, y2 in pixels), scores and labels; only objects
-from --score on are drawn, the files have all. Any detector of mmdet works: this is its
-DetInferencer, with weights read without running code in the file, and complaints where one is
-missing, and with the class names of the config.
+from --score on are drawn, the files have all. A picture that cannot be read is named and left out.
+Any detector of mmdet works: this is its DetInferencer, with weights read without running code in
+the file, and complaints where one is missing, and with the class names of the config.
 """
 
 import argparse
@@ -14,8 +14,11 @@ from collections import Counter
 from pathlib import Path
 
 from mmdet.apis import DetInferencer
-from mmengine.registry import DATASETS, init_default_scope
+from mmdet.models import BaseDetector
+from mmengine.config import Config
+from mmengine.registry import DATASETS, MODELS, init_default_scope
 
+from finola_mm.datasets.load_random_resized_crop import decode
 from finola_mm.engine import CfgOptions, find_checkpoint, find_images, load_config, load_weights
 
 
@@ -42,13 +45,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('images', nargs='+', metavar='PICTURES', help='image files and folders')
     parser.add_argument('--out', required=True, help='folder to make')
     parser.add_argument(
-        '--score', type=float, default=0.3, help='least score to be drawn; default: %(default)s')
+        '--score', type=float,
+        help="least score to be drawn; default: the config's for its pictures, else 0.3")
     parser.add_argument('--batch-size', type=int, default=1, help='default: %(default)s')
     parser.add_argument(
         '--cfg-options', nargs='+', action=CfgOptions,
         help='settings to change, key=value; nested: a.b=1; lists: a="[1,2]"')
     args = parser.parse_args(argv)
-    if not 0 <= args.score <= 1:
+    if args.score is not None and not 0 <= args.score <= 1:
         parser.error(f'--score must lie between 0 and 1, got {args.score}')
     if args.batch_size < 1:
         parser.error(f'--batch-size must be at least 1, got {args.batch_size}')
@@ -57,8 +61,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def check_names(files: list[Path], out: str) -> None:
     """Refuse what would overwrite a drawing: the host names them by the image's name alone."""
+    if Path(out).is_file():
+        raise ValueError(f'--out {out} is a file; name a folder')
     if Path(out).exists() and any(Path(out).iterdir()):
-        raise ValueError(f'--out {out} is not empty; choose another folder')
+        raise ValueError(f'--out {out} is not empty; delete it, or choose another folder')
     for kind, names in (('drawing', [f.name for f in files]), ('JSON', [f.stem for f in files])):
         twice = [name for name, number in Counter(names).items() if number > 1]
         if twice:
@@ -67,18 +73,44 @@ def check_names(files: list[Path], out: str) -> None:
                 'has the name of its image: detect in one folder at a time')
 
 
+def check_model(cfg: Config, path: str) -> None:
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    name = cfg.get('model', {}).get('type')
+    kind = MODELS.get(name) if name else None
+    if kind is None or not issubclass(kind, BaseDetector):
+        raise ValueError(f'expected the config of a detector; the model of {path} is {name}')
+
+
+def readable(files: list[Path]) -> list[Path]:
+    """Those that are whole images; the others are named."""
+    found = []
+    for file in files:
+        try:
+            decode(file.read_bytes(), str(file))
+        except (OSError, ValueError) as error:
+            print(f'left out: {error}')
+        else:
+            found.append(file)
+    if not found:
+        raise ValueError(f'none of the {len(files)} pictures can be read')
+    return found
+
+
 def detect(args: argparse.Namespace) -> None:
     cfg = load_config(args.config, options=args.cfg_options)
-    files = find_images(args.images)
+    check_model(cfg, args.config)
+    files = readable(find_images(args.images))
     check_names(files, args.out)
     checkpoint = find_checkpoint(args.checkpoint)
-    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    score = args.score
+    if score is None:
+        score = cfg.get('default_hooks', {}).get('visualization', {}).get('score_thr', 0.3)
     inferencer = CheckedInferencer(cfg, checkpoint)
     inferencer(
         [str(file) for file in files],
         batch_size=args.batch_size,
         out_dir=args.out,
-        pred_score_thr=args.score,
+        pred_score_thr=score,
         no_save_pred=False,
     )
     print(f'{args.out}: vis and preds of {len(files)} images')
