@@ -144,7 +144,7 @@ def place() -> dict:
         return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT).stdout
 
     # What the study itself writes does not make the code another.
-    code = ('--', '.', ':!studies/*.csv', ':!docs/results.md')
+    code = ('--', '.', ':!studies/*.csv', ':!docs/results.md', ':!docs/*.png')
     changed = output('git', 'status', '--porcelain', '--untracked-files=no', *code)
     commit = output('git', 'describe', '--always').strip() or 'unknown'
     return dict(
