@@ -50,6 +50,8 @@ def test_checkpoint_of_a_work_directory(tmp_path):
 def test_no_checkpoint_at_all(tmp_path):
     with pytest.raises(FileNotFoundError, match='holds no .pth or .safetensors file'):
         find_checkpoint(str(tmp_path / 'epoch_1.pth'))
+    with pytest.raises(FileNotFoundError, match='there is no folder .*nowhere'):
+        find_checkpoint(str(tmp_path / 'nowhere' / 'epoch_1.pth'))
 
 
 def test_settings_of_the_command_line(capsys):

@@ -45,7 +45,7 @@ def test_all_is_well(check, coco):
     assert code == 0
     assert '4 images, 1 of them without objects; 3 objects, 1 of them crowds' in said
     assert 'nothing is wrong' in said
-    assert "metainfo=dict(classes=('cup',))" in said
+    assert "metainfo=dict(classes=('cup',))" in said and "py: classes = ('cup',)" in said
 
 
 def test_every_image_is_looked_at(check, coco):
@@ -57,6 +57,13 @@ def test_every_image_is_looked_at(check, coco):
     code, said = check(*coco, '--decode', '--show', 1)
     assert code == 1 and 'and 1 more images' in said
     assert '3.jpg cannot be decoded (image file is truncated' in check(*coco, '--decode')[1]
+
+
+def test_what_is_not_there(check, coco):
+    file, folder = coco
+    assert 'there is no folder of images nowhere' in check(file, 'nowhere')[0]
+    absent = file.with_name('absent.json')
+    assert f'there is no annotation file {absent}; beside it: {file}' in check(absent, folder)[0]
 
 
 def test_what_is_wrong_in_the_file(check, coco):

@@ -74,7 +74,7 @@ def check_names(files: list[Path], out: str) -> None:
 
 
 def check_model(cfg: Config, path: str) -> None:
-    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    """Refuse the config of something else, which the host's inferencer ends in a traceback."""
     name = cfg.get('model', {}).get('type')
     kind = MODELS.get(name) if name else None
     if kind is None or not issubclass(kind, BaseDetector):
@@ -98,10 +98,12 @@ def readable(files: list[Path]) -> list[Path]:
 
 def detect(args: argparse.Namespace) -> None:
     cfg = load_config(args.config, options=args.cfg_options)
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
     check_model(cfg, args.config)
-    files = readable(find_images(args.images))
+    files = find_images(args.images)
     check_names(files, args.out)
     checkpoint = find_checkpoint(args.checkpoint)
+    files = readable(files)  # last: it takes as long as the pictures are many
     score = args.score
     if score is None:
         score = cfg.get('default_hooks', {}).get('visualization', {}).get('score_thr', 0.3)
