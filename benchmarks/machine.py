@@ -11,11 +11,12 @@ import torch
 
 
 def machine() -> str:
-    """Processor or GPU, threads and torch, in a line."""
+    """Processor and what it computes with, or GPU; threads and torch, in a line."""
     if torch.cuda.is_available():
         return f'{torch.cuda.get_device_name()}, torch {torch.__version__}'
     threads = f'{torch.get_num_threads()} threads of {os.cpu_count()} cores'
-    return f'{processor()}, {threads}, torch {torch.__version__}'
+    extension = torch.backends.cpu.get_cpu_capability()
+    return f'{processor()} ({extension}), {threads}, torch {torch.__version__}'
 
 
 def processor() -> str:

@@ -21,6 +21,7 @@ from machine import machine
 from torch import nn
 
 from finola_mm import MobileFormer
+from finola_mm.engine import computes_bfloat16
 
 SIDE = 128  # pixels, as in configs/demo
 MARGIN = 16  # training crops move by up to this much
@@ -89,7 +90,7 @@ def train(encoder, classifier, images, labels, steps, batch):
         chosen = torch.randint(len(images), (batch,))
         y, x = torch.randint(MARGIN + 1, (2,)).tolist()
         crop = images[chosen, :, y:y + SIDE, x:x + SIDE]
-        with torch.autocast('cpu', torch.bfloat16):
+        with torch.autocast('cpu', torch.bfloat16, enabled=computes_bfloat16('cpu')):
             features = encoder(normalise(crop.flip(-1) if step % 2 else crop))[0].mean((2, 3))
             logits = classifier(features)
         loss = F.cross_entropy(logits.float(), labels[chosen])

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
 from mmengine.registry import RUNNERS
@@ -28,6 +27,7 @@ from finola_mm.engine import (
     check_data,
     check_resumable,
     check_sharded,
+    computes_bfloat16,
     find_checkpoint,
     find_resumable,
     first_speaks,
@@ -63,7 +63,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--amp',
         action='store_true',
-        help='mixed precision: bfloat16 where the device has it, else float16 with loss scaling',
+        help='mixed precision: bfloat16 where the device computes in it; else on a GPU float16 with loss '
+        'scaling, on a CPU float32',
     )
     parser.add_argument(
         '--compile',
@@ -116,9 +117,8 @@ def apply(args: argparse.Namespace, cfg: Config, processes: Processes) -> None:
             cfg.auto_scale_lr.base_batch_size /= cfg.optim_wrapper.get('accumulative_counts', 1)
         cfg.auto_scale_lr.enable = True
     if args.amp:
-        cuda = get_device() == 'cuda'
-        bfloat16 = not cuda or torch.cuda.is_bf16_supported(including_emulation=False)
-        cfg.optim_wrapper.type = 'finola_mm.BFloat16OptimWrapper' if bfloat16 else 'AmpOptimWrapper'
+        float16 = get_device() == 'cuda' and not computes_bfloat16('cuda')
+        cfg.optim_wrapper.type = 'AmpOptimWrapper' if float16 else 'finola_mm.BFloat16OptimWrapper'
 
 
 def add_hook(cfg: Config, **hook: Any) -> None:

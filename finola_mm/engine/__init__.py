@@ -3,7 +3,7 @@
 from .annotation_check import AnnotationError
 from .bad_samples_hook import BadSamplesHook, EvaluationDataError
 from .batch_check import BatchError, check_batch
-from .bfloat16_optim_wrapper import BFloat16OptimWrapper
+from .bfloat16_optim_wrapper import BFloat16OptimWrapper, computes_bfloat16
 from .checkpoint_file import CheckpointError, read_checkpoint, write_weights
 from .compile_hook import CompileHook
 from .config import CfgOptions, find_checkpoint, load_config, unknown_setting
@@ -58,6 +58,7 @@ __all__ = [
     'check_data',
     'check_resumable',
     'check_sharded',
+    'computes_bfloat16',
     'draw_reconstructions',
     'encode',
     'encoder_part',

@@ -27,6 +27,11 @@ FIELDS = {
     'annotations': ('id', 'image_id', 'category_id', 'bbox', 'area', 'iscrowd'),
     'categories': ('id', 'name'),
 }
+# Fields that other tools often leave out, and what to write there.
+REMEDIES = {
+    'area': "where there are no masks, area is the box's width times its height",
+    'iscrowd': 'iscrowd is 0 for a single object',
+}
 # Polygons are two thirds of COCO's files, and nothing here reads them. Lists of lists of numbers
 # only, so that a match cannot end elsewhere than the value does.
 POLYGONS = re.compile(rb'"segmentation":\s*\[\[[\d\s.,eE+\-\[\]]*\]\]')
@@ -71,9 +76,10 @@ def read_annotations(file: str | Path) -> dict[str, list[dict]]:
         for i, record in enumerate(content[name]):
             lacking = [field for field in fields if field not in record]
             if lacking:
+                known = ' and '.join(REMEDIES[field] for field in lacking if field in REMEDIES)
                 raise AnnotationError(
                     f'{file}: {name}[{i}] has no {", ".join(lacking)}: {_short(record)}. Each of '
-                    f'the {name} must have {", ".join(fields)}'
+                    f'the {name} must have {", ".join(fields)}{known and f" ({known})"}'
                 )
     return content
 

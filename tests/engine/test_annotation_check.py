@@ -143,6 +143,9 @@ def test_no_annotations_at_all():
         (json.dumps(dict(right(), images=[dict(id=1, file_name='a.jpg', width=1)])),
          r'images\[0\] has no height'),
         (json.dumps(dict(right(), annotations=[dict(id=1)])), 'no image_id, category_id, bbox'),
+        (json.dumps(dict(right(), annotations=[
+            dict(id=1, image_id=10, category_id=1, bbox=[1, 2, 3, 4], iscrowd=0)])),
+         "has no area: .*area is the box's width times its height"),
     ],
 )
 def test_what_is_no_annotation_file(tmp_path, text, seen):

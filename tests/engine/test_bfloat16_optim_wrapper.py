@@ -1,16 +1,42 @@
+import platform
+import sys
+from pathlib import Path
+
+import pytest
 import torch
 from torch import nn
 
-from finola_mm.engine import BFloat16OptimWrapper
+from finola_mm.engine import BFloat16OptimWrapper, bfloat16_optim_wrapper, computes_bfloat16
 
 
-def test_forward_in_bfloat16_weights_in_float32():
+@pytest.fixture(params=[True, False])
+def bfloat16(request, monkeypatch):
+    """A CPU that computes in bfloat16, and one that would emulate it."""
+    monkeypatch.setattr(bfloat16_optim_wrapper, 'computes_bfloat16', lambda device: request.param)
+    return request.param
+
+
+def test_forward_in_bfloat16_or_float32_weights_in_float32(bfloat16):
     model = nn.Linear(4, 4)
     wrapper = BFloat16OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
     with wrapper.optim_context(model):
         out = model(torch.randn(2, 4))
-    assert out.dtype == torch.bfloat16
+    assert out.dtype == (torch.bfloat16 if bfloat16 else torch.float32)
     before = model.weight.clone()
     wrapper.update_params(out.float().square().mean())
     assert model.weight.dtype == torch.float32
     assert not torch.equal(model.weight, before)
+
+
+def test_float32_is_said(bfloat16, capsys):
+    BFloat16OptimWrapper(torch.optim.SGD(nn.Linear(4, 4).parameters(), lr=0.1))
+    assert ('would emulate bfloat16' in capsys.readouterr().out) != bfloat16
+
+
+@pytest.mark.skipif(
+    sys.platform != 'linux' or platform.machine() != 'x86_64', reason='the flags are those of x86')
+def test_an_x86_processor_needs_avx_512():
+    """AVX-512 as the kernel lists it, in the form that oneDNN asks for."""
+    lines = Path('/proc/cpuinfo').read_text().splitlines()
+    flags = next(line for line in lines if line.startswith('flags')).split()
+    assert computes_bfloat16('cpu') == ({'avx512bw', 'avx512vl', 'avx512dq'} <= set(flags))

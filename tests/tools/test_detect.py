@@ -40,6 +40,7 @@ def setting(project_root, tmp_path):
 def test_detect(tool, setting, tmp_path, capsys):
     checkpoint, folder, options = setting
     out = tmp_path / 'out'
+    classes = Config.fromfile(small_detector.CONFIG).classes
     arguments = [small_detector.CONFIG, str(checkpoint), str(folder), '--out', str(out), *options]
     (folder / 'broken.jpg').write_bytes(b'no image')
     tool('detect').main(arguments)
@@ -47,6 +48,7 @@ def test_detect(tool, setting, tmp_path, capsys):
     for name in ('0', '1'):
         found = json.loads((out / 'preds' / f'{name}.json').read_text())
         assert len(found['bboxes']) == len(found['scores']) == 8
+        assert found['names'] == [classes[label] for label in found['labels']]
         boxes = np.array(found['bboxes'])
         assert (boxes >= 0).all() and (boxes[:, ::2] <= 80).all() and (boxes[:, 1::2] <= 60).all()
         assert Image.open(out / 'vis' / f'{name}.jpg').size == (80, 60)
@@ -102,9 +104,11 @@ def test_attention(tool, setting, tmp_path, monkeypatch):
     assert seen.shape[:2] == (1, 8)
     torch.testing.assert_close(seen.sum((2, 3)), torch.ones(1, 8))
     picture = Image.open(out)
-    width, height = seen.shape[3] * 8, seen.shape[2] * 8        # of a cell, rounded up
-    assert picture.width // 3 in range(width - 7, width + 1)
-    assert picture.height // 2 in range(height - 7, height + 1)
+    width, height = seen.shape[3] * 8, seen.shape[2] * 8        # of the image, rounded up
+    scale = picture.width // 3 // (width - 7)                   # that of a cell
+    assert 320 <= picture.width // 3 < 320 + width
+    assert picture.width // 3 in range(scale * (width - 7), scale * width + 1)
+    assert picture.height // 2 in range(scale * (height - 7), scale * height + 1)
     with pytest.raises(SystemExit):
         attention.main([small_detector.CONFIG, 'x.pth', 'no.jpg', '--out', str(out)])
 

@@ -4,7 +4,7 @@ IMAGE --out PICTURE.
 For configs with MobileFormerDETR. The first cell has the best --queries objects; then each has a
 cell with the attention of its query over the map, averaged over the heads, in the last block at
 --stride 32, 16 or 8 of the decoder (Mobile->Former, where queries read the map). Red is the most
-looked at position of that cell.
+looked at position of that cell. A cell is at least 320 pixels wide.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from finola_mm.engine import CfgOptions, find_checkpoint, load_config, load_weig
 
 STRIDES = (32, 16, 8)  # of the decoder's scales, in its order
 COLUMNS = 3
+WIDTH = 320  # least one of a cell in pixels: smaller ones have no room for names
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -118,11 +119,12 @@ def pixels(model: nn.Module, batch: dict) -> np.ndarray:
 
 def draw(image: np.ndarray, found: list[tuple], classes: list[str]) -> Image.Image:
     """All boxes in one cell, then a cell for each query."""
-    cells = [boxed(image, found, classes)]
+    scale = max(1, -(-WIDTH // image.shape[1]))
+    cells = [boxed(image, found, classes, scale)]
     for item in found:
         heat = cv2.applyColorMap((255 * item[3]).astype(np.uint8), cv2.COLORMAP_JET)[..., ::-1]
-        cells.append(boxed((0.5 * image + 0.5 * heat).astype(np.uint8), [item], classes))
-    height, width = image.shape[:2]
+        cells.append(boxed((0.5 * image + 0.5 * heat).astype(np.uint8), [item], classes, scale))
+    width, height = cells[0].size
     rows = -(-len(cells) // COLUMNS)
     sheet = Image.new('RGB', (COLUMNS * width, rows * height), 'white')
     for i, cell in enumerate(cells):
@@ -130,10 +132,12 @@ def draw(image: np.ndarray, found: list[tuple], classes: list[str]) -> Image.Ima
     return sheet
 
 
-def boxed(image: np.ndarray, found: list[tuple], classes: list[str]) -> Image.Image:
+def boxed(image: np.ndarray, found: list[tuple], classes: list[str], scale: int) -> Image.Image:
     picture = Image.fromarray(image)
+    picture = picture.resize((scale * picture.width, scale * picture.height))
     pen = ImageDraw.Draw(picture)
     for label, score, box, _ in found:
+        box = [scale * edge for edge in box]
         pen.rectangle(box, outline='white', width=2)
         pen.text((max(box[0], 0) + 4, max(box[1], 0) + 2), f'{classes[label]} {score:.2f}',
                  fill='white', stroke_width=1, stroke_fill='black')

@@ -3,13 +3,14 @@
     python tools/visualization/detect.py CONFIG CHECKPOINT PICTURES... --out DIR
 
 PICTURES are files and folders, of which every image counts. DIR/vis gets a drawing of each,
-DIR/preds a JSON file with its boxes (x1, y1, x2, y2 in pixels), scores and labels; only objects
-from --score on are drawn, the files have all. A picture that cannot be read is named and left out.
+DIR/preds a JSON file with its boxes (x1, y1, x2, y2 in pixels), scores, labels and the names of
+their classes; only objects from --score on are drawn, the files have all. A picture that cannot be read is named and left out.
 Any detector of mmdet works: this is its DetInferencer, with weights read without running code in
 the file, and complaints where one is missing, and with the class names of the config.
 """
 
 import argparse
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -36,6 +37,15 @@ class CheckedInferencer(DetInferencer):
         # A palette of other classes would leave some of these without a colour.
         if len(model.dataset_meta.get('palette', ())) < len(model.dataset_meta['classes']):
             model.dataset_meta['palette'] = 'random'
+
+    def pred2dict(self, data_sample, pred_out_dir=''):
+        """The host's, which has labels alone, with the names of the classes."""
+        found = super().pred2dict(data_sample, pred_out_dir)
+        classes = self.model.dataset_meta['classes']
+        found['names'] = [classes[label] for label in found.get('labels', ())]
+        file = Path(pred_out_dir, 'preds', f'{Path(data_sample.img_path).stem}.json')
+        file.write_text(json.dumps(found))
+        return found
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
