@@ -5,7 +5,8 @@
 The six published sizes (encoders W720, W1440 and W2880 under MF-Dec-211 and MF-Dec-522) and
 DETR-R50 from mmdet's own config, all with random weights, on the same random images that fill the
 batch. Every BatchNorm behind a convolution is put into its weights, as mmdet's own benchmark does
-with --fuse-conv-bn; multiply-adds are counted before. The time is that of `predict`: from
+with --fuse-conv-bn; multiply-adds are counted before. On a CPU the process keeps freed memory, as
+tools/test.py does (--return-memory: as PyTorch does by itself). The time is that of `predict`: from
 normalised images on the device to boxes, scores and labels. In each turn every model runs once, in
 another order; a ratio is the median over the turns of latency over DETR's in that turn. Beside it
 stands the ratio of multiply-adds: where the two differ, the machine runs one of the two models
@@ -33,6 +34,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import finola_mm.det  # noqa: F401
+from finola_mm.engine import keep_freed_memory
 
 CONFIGS = Path(__file__).parents[1] / 'configs' / 'det'
 PEER = 'DETR-R50'
@@ -50,6 +52,7 @@ def parse_args():
     parser.add_argument('--models', nargs='+', choices=OURS, default=list(OURS))
     parser.add_argument('--turns', type=int, default=5, help='timed batches of each model')
     parser.add_argument('--precision', choices=['float32', 'bfloat16'], default='float32')
+    parser.add_argument('--return-memory', action='store_true', help='do not keep freed memory')
     return parser.parse_args()
 
 
@@ -113,6 +116,8 @@ def take_turns(models, number, args):
 
 def main():
     args = parse_args()
+    if not args.return_memory:
+        keep_freed_memory()
     logging.disable(logging.INFO)
     warnings.simplefilter('ignore')
     init_default_scope('mmdet')

@@ -22,6 +22,7 @@ from finola_mm.engine import (
     check_data,
     find_checkpoint,
     first_speaks,
+    keep_freed_memory,
     load_config,
     load_weights,
     unknown_setting,
@@ -70,6 +71,7 @@ def show(hook: ConfigDict, folder: str) -> None:
 def main() -> None:
     with first_speaks():
         args = parse_args()
+    keep_freed_memory()
     try:
         processes = Processes(args.launcher)
     except LaunchError as error:

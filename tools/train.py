@@ -31,6 +31,7 @@ from finola_mm.engine import (
     find_checkpoint,
     find_resumable,
     first_speaks,
+    keep_freed_memory,
     load_config,
     unknown_setting,
 )
@@ -63,8 +64,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--amp',
         action='store_true',
-        help='mixed precision: bfloat16 where the device computes in it; else on a GPU float16 with loss '
-        'scaling, on a CPU float32',
+        help='mixed precision: bfloat16 where the device computes in it; else float16 with loss '
+        'scaling on a GPU, float32 on a CPU',
     )
     parser.add_argument(
         '--compile',
@@ -209,6 +210,7 @@ def replace_encoder(args: argparse.Namespace, cfg: Config) -> None:
 def main() -> None:
     with first_speaks():
         args = parse_args()
+    keep_freed_memory()
     try:
         processes = Processes(args.launcher)
     except LaunchError as error:

@@ -12,6 +12,7 @@ from .data_time_hook import DataTimeHook
 from .exact_resume import ExactEpochLoop, SeedIterationHook
 from .features import encode, image_loader, spread
 from .finite_loss_hook import FiniteLossHook, NonFiniteLossError
+from .freed_memory import keep_freed_memory
 from .fsdp_strategy import ResumableFSDPStrategy, check_sharded
 from .images import find_images
 from .interruption_hook import InterruptedRun, InterruptionHook
@@ -68,6 +69,7 @@ __all__ = [
     'find_tensors',
     'first_speaks',
     'image_loader',
+    'keep_freed_memory',
     'labelled_data',
     'load_config',
     'load_weights',

@@ -34,6 +34,7 @@ from finola_mm.engine import (
     encode,
     find_checkpoint,
     image_loader,
+    keep_freed_memory,
     labelled_data,
     load_config,
     load_weights,
@@ -121,6 +122,7 @@ def print_table(rows: dict[str, dict[str, tuple[float, float]]]) -> None:
 
 def main() -> None:
     args = parse_args()
+    keep_freed_memory()
     try:
         cfg = load_config(args.config, options=args.cfg_options)
         if args.out and Path(args.out).suffix != '.json':

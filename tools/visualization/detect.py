@@ -4,9 +4,10 @@
 
 PICTURES are files and folders, of which every image counts. DIR/vis gets a drawing of each,
 DIR/preds a JSON file with its boxes (x1, y1, x2, y2 in pixels), scores, labels and the names of
-their classes; only objects from --score on are drawn, the files have all. A picture that cannot be read is named and left out.
-Any detector of mmdet works: this is its DetInferencer, with weights read without running code in
-the file, and complaints where one is missing, and with the class names of the config.
+their classes; only objects from --score on are drawn, the files have all. A picture that cannot be
+read is named and left out. Any detector of mmdet works: this is its DetInferencer, with weights
+read without running code in the file, and complaints where one is missing, and with the class
+names of the config.
 """
 
 import argparse
