@@ -95,6 +95,8 @@ def test(args: argparse.Namespace, processes: Processes) -> None:
         if not (said := unknown_setting(error, args.cfg_options)):
             raise
         raise SystemExit(f'test: {said}') from None
+    except ValueError as error:  # sizes that do not fit each other
+        raise SystemExit(f'test: {args.config}: {error}') from None
     try:  # by itself the runner would test random weights where a checkpoint does not fit
         load_weights(runner.model, checkpoint, allow_unused=False)
     except ValueError as error:

@@ -9,6 +9,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
 from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
 
 from finola_mm.datasets import BadDataError
 from finola_mm.engine import (
@@ -219,6 +220,14 @@ def main() -> None:
         train(args, processes)
 
 
+def build(args: argparse.Namespace, cfg: Config) -> Runner:
+    """The runner, with its model; sizes that do not fit each other end in one line."""
+    try:
+        return RUNNERS.build(cfg)
+    except ValueError as error:
+        raise SystemExit(f'train: {args.config}: {error}') from None
+
+
 def train(args: argparse.Namespace, processes: Processes) -> None:
     try:
         cfg = load_config(args.config, options=args.cfg_options, work_dir=args.work_dir)
@@ -229,7 +238,7 @@ def train(args: argparse.Namespace, processes: Processes) -> None:
     except (OSError, ValueError) as error:
         raise SystemExit(f'train: {error}') from None
     try:
-        runner = RUNNERS.build(cfg)
+        runner = build(args, cfg)
         if args.resume == 'auto' and not cfg.resume:
             runner.logger.info(f'nothing to resume in {cfg.work_dir}: starting anew')
         check_batch(runner)

@@ -15,9 +15,9 @@ custom_hooks = [
     # BatchNorm of the decoder learns from the images of its own process, as everywhere in mmdet, so
     # that each process has running statistics of its own. They are averaged after every epoch,
     # before it is saved and evaluated: all processes then have those of the checkpoint. Not by
-    # sync_bn, which would change the training itself and does not run on CPUs. The average of equal
-    # values, as in a frozen encoder, is off by a rounding error, which does not add up over epochs.
-    dict(type='SyncBuffersHook'),
+    # sync_bn, which would change the training itself and does not run on CPUs; and not those of a
+    # frozen encoder, as MMEngine's own hook would.
+    dict(type='finola_mm.SyncBuffersHook'),
 ]
 
 vis_backends = [dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]

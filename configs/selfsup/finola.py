@@ -50,6 +50,7 @@ param_scheduler = [
 ]
 
 train_cfg = dict(type='finola_mm.ExactEpochLoop', max_epochs=100, val_interval=10)
+default_hooks = dict(knn=dict(interval=10))
 val_cfg = dict()
 test_cfg = dict()
 

@@ -22,6 +22,7 @@ from .processes import LaunchError, Processes, first_speaks
 from .reconstruction_hook import ReconstructionHook, draw_reconstructions
 from .resumable import Resumable, check_resumable, find_resumable
 from .run_record import run_record
+from .sync_buffers_hook import SyncBuffersHook
 from .weights import Pretrained, encoder_part, find_tensors, load_weights
 from .whole_checkpoint_hook import WholeCheckpointHook
 from .whole_file import NO_SPACE, write_whole
@@ -54,6 +55,7 @@ __all__ = [
     'Resumable',
     'ResumableFSDPStrategy',
     'SeedIterationHook',
+    'SyncBuffersHook',
     'WholeCheckpointHook',
     'check_batch',
     'check_data',

@@ -27,6 +27,7 @@ FIELDS = {
     'annotations': ('id', 'image_id', 'category_id', 'bbox', 'area', 'iscrowd'),
     'categories': ('id', 'name'),
 }
+IDS, TEXT = {'id', 'image_id', 'category_id'}, {'file_name', 'name'}
 # Fields that other tools often leave out, and what to write there.
 REMEDIES = {
     'area': "where there are no masks, area is the box's width times its height",
@@ -73,7 +74,11 @@ def read_annotations(file: str | Path) -> dict[str, list[dict]]:
             'and categories'
         )
     for name, fields in FIELDS.items():
+        if not isinstance(content[name], list):
+            raise AnnotationError(
+                f'{file}: {name} must be a list of records, got {_short(content[name])}')
         for i, record in enumerate(content[name]):
+            _check_record(record, f'{file}: {name}[{i}]')
             lacking = [field for field in fields if field not in record]
             if lacking:
                 known = ' and '.join(REMEDIES[field] for field in lacking if field in REMEDIES)
@@ -82,6 +87,18 @@ def read_annotations(file: str | Path) -> dict[str, list[dict]]:
                     f'the {name} must have {", ".join(fields)}{known and f" ({known})"}'
                 )
     return content
+
+
+def _check_record(record: Any, place: str) -> None:
+    if not isinstance(record, dict):
+        raise AnnotationError(f'{place} must be a record of fields, got {_short(record)}')
+    for field in TEXT & record.keys():
+        if not isinstance(record[field], str):
+            raise AnnotationError(f'{place}: {field} must be text, got {_short(record[field])}')
+    for field in IDS & record.keys():
+        if not isinstance(record[field], (int, str)):
+            raise AnnotationError(
+                f'{place}: {field} must be a whole number, got {_short(record[field])}')
 
 
 def _read_json(file: str | Path) -> Any:

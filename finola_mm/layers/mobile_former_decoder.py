@@ -48,7 +48,7 @@ class MobileFormerDecoder(nn.Module):
     ) -> None:
         super().__init__()
         depths = resolve(arch)
-        fine, coarse = in_channels
+        self.in_channels = fine, coarse = tuple(in_channels)
         self.num_queries, self.dim = num_queries, dim
         self.positions = nn.Parameter(torch.empty(num_queries, dim))
         self.down = Down(coarse, dim)
@@ -80,14 +80,14 @@ class MobileFormerDecoder(nn.Module):
         block's last.
 
         Raises:
-            ValueError: maps that are not a stride apart.
+            ValueError: maps that are not a stride apart, or of other widths than in_channels.
         """
         return torch.stack([state.queries for state in self.refine(feats, padding)])
 
     def refine(self, feats: Sequence[Tensor], padding: Tensor | None = None) -> list[State]:
         """The same, with the positions and the map that each block leaves behind."""
         masks = (coarser(padding, 4), coarser(padding), padding)        # strides 32, 16, 8
-        f8, f16 = check_maps(feats)
+        f8, f16 = check_maps(feats, self.in_channels)
         f8, f16 = clear(f8, masks[2]), clear(f16, masks[1])
         p = self.positions.expand(f8.shape[0], -1, -1)                  # (N, Q, D)
         state = State(torch.zeros_like(p), p, self.down(f16, masks[0]))
@@ -124,11 +124,16 @@ def resolve(arch: str | Sequence[int]) -> tuple[int, ...]:
     return tuple(arch)
 
 
-def check_maps(feats: Sequence[Tensor]) -> Sequence[Tensor]:
-    """``feats`` if they are two maps, the second at twice the stride of the first."""
+def check_maps(feats: Sequence[Tensor], channels: tuple[int, int]) -> Sequence[Tensor]:
+    """``feats`` if they are two maps of these widths, the second at twice the stride."""
     shapes = [tuple(feat.shape[2:]) for feat in feats]
     if len(feats) != 2 or shapes[1] != tuple(-(-side // 2) for side in shapes[0]):
         raise ValueError(
             'the decoder wants two maps, of stride 8 and of stride 16 (out_indices=(2, 4) of the '
             f'encoder), got maps of {shapes}')
+    widths = tuple(feat.shape[1] for feat in feats)
+    if widths != channels:
+        raise ValueError(
+            f'the decoder was built for maps of {channels} channels (decoder.in_channels) and the '
+            f'encoder gives {widths}: set in_channels={widths}, or another arch of the encoder')
     return feats

@@ -285,3 +285,5 @@ def test_maps_that_do_not_fit_are_refused():
         decoder()([feats[0], torch.randn(1, 10, 5, 5, dtype=torch.double)])
     with pytest.raises(ValueError, match='wants two maps'):
         decoder()(feats[:1])
+    with pytest.raises(ValueError, match=r'encoder gives \(6, 7\): set in_channels=\(6, 7\)'):
+        decoder()([feats[0], torch.randn(1, 7, 4, 4, dtype=torch.double)])

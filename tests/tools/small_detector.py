@@ -27,12 +27,12 @@ def data_options(root) -> list[str]:
     return options
 
 
-def write_checkpoint(path, options=MODEL):
-    """Random weights of the demo's detector as ``options`` change it.
+def write_checkpoint(path, options=MODEL, config=CONFIG):
+    """Random weights of a detector, the demo's, as ``options`` change it.
 
     The small one keeps all of its queries, so that each picture has 8 objects.
     """
-    cfg = Config.fromfile(CONFIG)
+    cfg = Config.fromfile(config)
     cfg.merge_from_dict(dict(
         (key, DictAction._parse_iterable(value))
         for key, value in (option.split('=') for option in options)))

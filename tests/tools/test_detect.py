@@ -56,6 +56,20 @@ def test_detect(tool, setting, tmp_path, capsys):
         tool('detect').main(arguments)
 
 
+def test_detect_with_a_detector_of_mmdet(tool, setting, tmp_path):
+    """Whose name stands in the config without a scope."""
+    _, folder, _ = setting
+    options = ['model.backbone.arch=small', 'model.neck.in_channels=[96,256]',
+               'test_dataloader.dataset.pipeline.1.scale=(64,64)']
+    config = 'configs/det/retinanet_mf.py'
+    checkpoint = small_detector.write_checkpoint(tmp_path / 'retinanet.pth', options[:2], config)
+    out = tmp_path / 'out'
+    tool('detect').main([config, str(checkpoint), str(folder / '0.jpg'), '--out', str(out),
+                         '--cfg-options', *options])
+    assert set(json.loads((out / 'preds' / '0.json').read_text())) == {
+        'bboxes', 'scores', 'labels', 'names'}
+
+
 def test_detect_refuses(tool, setting, tmp_path):
     checkpoint, folder, options = setting
     detect = tool('detect').main

@@ -108,7 +108,7 @@ def test_the_parts_of_mmdets_detectors_add_up(run, name, options):
         f'configs/det/{name}_mf.py', '--shape', '64', '64', '--cfg-options',
         'model.backbone.arch=small', 'model.neck.in_channels=[96,256]',
         'test_pipeline.1.scale=(128,96)', *options)
-    rows = check_sums(out.split('prediction of one image, 96 x 128')[1])
+    rows = check_sums(out.split('forward pass of one image, 96 x 128')[1])
     assert all(rows[part][1] > 0 for part in ('backbone', 'neck', 'bbox_head'))
     if name == 'retinanet':  # two towers of 4 convolutions at 5 levels, 9 anchors of 80 classes
         positions = 12 * 16 + 6 * 8 + 3 * 4 + 2 * 2 + 1
@@ -124,9 +124,9 @@ def test_the_parts_of_mmdets_detectors_add_up(run, name, options):
     ('tran4_ft_w1440', r'sum +20\.09 +2\.60 +paper: 20 M, 2\.6 G\n'),
 ])
 def test_classifiers_beside_the_paper(run, name, rows):
-    """No labels are needed: what is counted is the prediction of one image."""
+    """No labels are needed: what is counted is the forward pass of one image."""
     out = run(f'configs/classification/{name}.py', '--shape', '64', '64')
-    assert 'ImageClassifier, prediction of one image, 224 x 224' in out
+    assert 'ImageClassifier, forward pass of one image, 224 x 224' in out
     assert re.search(rows, out), out
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from tests.conftest import tiny_options
 from tests.forks import run_script
+from tests.tools import small_detector
 
 CONFIG = 'configs/demo/masked_finola_b.py'
 
@@ -54,6 +55,20 @@ def test_more_than_the_tolerated_share_ends_the_run(project_root, hundred_images
     assert said.startswith('train: ') and 'cannot be read' in said
     assert f'{root}/train/' in said and 'max_bad_share' in said
     assert 'Traceback' not in out
+
+
+@pytest.mark.parametrize('tool', ['train', 'test'])
+def test_sizes_that_do_not_fit_each_other(project_root, tmp_path, tool):
+    scenes = small_detector.write_scenes(tmp_path / 'coco')
+    options = [*small_detector.data_options(scenes), 'model.decoder.num_queries=10']
+    checkpoint = small_detector.write_checkpoint(tmp_path / 'small.pth')
+    start = ['--pretrained', 'none'] if tool == 'train' else [checkpoint]
+    out = run_script(f'tools/{tool}.py', small_detector.CONFIG, *start, '--work-dir',
+                     tmp_path / 'work', '--cfg-options', *options, expect=1)
+    assert 'Traceback' not in out
+    *_, last = out.splitlines()
+    assert last.startswith(f'{tool}: {small_detector.CONFIG}: ')
+    assert 'max_per_img=25 is more than the 10 queries' in last
 
 
 def test_a_loss_that_is_no_number(project_root, image_folder, tmp_path):

@@ -211,18 +211,26 @@ def main() -> None:
     init_default_scope(cfg.get('default_scope', 'finola_mm'))
     note = published(cfg.model.backbone.get('arch'), args.shape)
     height, width = args.shape
-    print_table(f'encoder alone, {height} x {width}', [encoder_row(cfg, args.shape)], note)
-    # What reconstructs an image needs no labels for its loss. Of any other model it is a forward
-    # pass without the loss.
-    mode, what = ('loss', 'loss') if 'upsampler' in cfg.model else ('tensor', 'prediction')
-    rows = part_rows(cfg, size, mode)
-    note = published_classifier(cfg.model, size) or published_detector(cfg.model, size)
-    print_table(f'{cfg.model.type}, {what} of one image, {size[0]} x {size[1]}', rows, note)
+    try:
+        print_table(f'encoder alone, {height} x {width}', [encoder_row(cfg, args.shape)], note)
+        print_model(cfg, size)
+    except ValueError as error:  # sizes that do not fit each other
+        raise SystemExit(f'get_flops: {args.config}: {error}') from None
     print(
         '\nMAdds: multiply-adds of the convolutions, linear layers and matrix products of one '
         'forward\npass, attention products included. paper: the published figures of arXiv '
         '2305.16319,\nTables 2, 4, 6, 7 and 18.'
     )
+
+
+def print_model(cfg: Config, size: tuple[int, int]) -> None:
+    """The table of the whole model and its parts."""
+    # What reconstructs an image needs no labels for its loss. Of any other model it is a forward
+    # pass without the loss.
+    mode, what = ('loss', 'loss') if 'upsampler' in cfg.model else ('tensor', 'forward pass')
+    rows = part_rows(cfg, size, mode)
+    note = published_classifier(cfg.model, size) or published_detector(cfg.model, size)
+    print_table(f'{cfg.model.type}, {what} of one image, {size[0]} x {size[1]}', rows, note)
 
 
 if __name__ == '__main__':

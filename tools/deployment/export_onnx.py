@@ -13,7 +13,8 @@ images of a batch have one size: there is no padding.
   the image that went in, `scores` (N, Q) and `labels` (N, Q), one of each query, in no order; the
   class names are in the file's metadata. Free sizes are multiples of 32; --size takes any.
 
-The file is written once onnxruntime gives what PyTorch does, on random images of two sizes.
+The file is written once onnxruntime gives what PyTorch does, for two batches of random images, of
+two sizes where the size is free.
 """
 
 import argparse
@@ -116,10 +117,13 @@ def build(cfg: Config, args: argparse.Namespace) -> nn.Module:
         raise ValueError(
             f'only {DETECTOR} can be exported as a detector, {args.config} has '
             f'{cfg.get("model", {}).get("type")}; its encoder can: --part encoder')
-    if cfg.model.get('backbone', {}).get('type') != 'finola_mm.MobileFormer':
+    if cfg.get('model', {}).get('backbone', {}).get('type') != 'finola_mm.MobileFormer':
         raise ValueError(f'the model of {args.config} has no finola_mm.MobileFormer as backbone')
     init_default_scope(cfg.default_scope)
     model = MODELS.build(cfg.model)
+    if not hasattr(model.data_preprocessor, 'mean'):
+        raise ValueError(f'the data_preprocessor of {args.config} has no mean and std: they become '
+                         'part of the graph')
     file = find_checkpoint(args.checkpoint)
     if part == 'detector':
         load_weights(model, file, allow_unused=False)

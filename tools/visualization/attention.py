@@ -102,11 +102,13 @@ def look(model: nn.Module, batch: dict, stride: int, number: int) -> list[tuple]
     x, y, w, h = (boxes[-1, 0] * boxes.new_tensor([width, height, width, height])).unbind(1)
     corners = torch.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2], 1)
     # By the stride, then cut: the last positions of a map may reach beyond the image.
-    maps = F.interpolate(seen[0], scale_factor=stride, mode='bilinear')[0, :, :height, :width]
+    best = scores.topk(min(number, len(scores))).indices
+    maps = F.interpolate(seen[0][:, best], scale_factor=stride, mode='bilinear')[0]
+    maps = maps[:, :height, :width]
     maps = maps / maps.amax((1, 2), keepdim=True)
     return [
-        (labels[i].item(), scores[i].item(), corners[i].tolist(), maps[i].numpy())
-        for i in scores.topk(min(number, len(scores))).indices
+        (labels[i].item(), scores[i].item(), corners[i].tolist(), maps[k].numpy())
+        for k, i in enumerate(best)
     ]
 
 

@@ -87,7 +87,8 @@ def check_names(files: list[Path], out: str) -> None:
 def check_model(cfg: Config, path: str) -> None:
     """Refuse the config of something else, which the host's inferencer ends in a traceback."""
     name = cfg.get('model', {}).get('type')
-    kind = MODELS.get(name) if name else None
+    scope = cfg.get('default_scope', 'mmdet')
+    kind = MODELS.get(name if '.' in name else f'{scope}.{name}') if name else None
     if kind is None or not issubclass(kind, BaseDetector):
         raise ValueError(f'expected the config of a detector; the model of {path} is {name}')
 

@@ -1,0 +1,51 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.hooks import SyncBuffersHook as HostHook
+from torch import nn
+
+from finola_mm.engine import SyncBuffersHook, sync_buffers_hook
+
+
+@pytest.fixture
+def model():
+    """A frozen part and one that trains, with statistics that thirds cannot hold exactly."""
+    model = nn.ModuleDict(dict(
+        frozen=nn.BatchNorm2d(4).eval(),
+        trained=nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))))
+    for buffer in model.buffers():
+        if buffer.is_floating_point():
+            buffer.copy_(torch.rand(4, generator=torch.Generator().manual_seed(0)))
+    return model
+
+
+@pytest.fixture
+def three_processes(monkeypatch):
+    """Others whose buffers are 0: the average is a third of this one's."""
+    def average(params, op):
+        assert op == 'mean'
+        for param in params:
+            param.copy_(param / 3)
+    monkeypatch.setattr(sync_buffers_hook, 'is_distributed', lambda: True)
+    monkeypatch.setattr(sync_buffers_hook, 'all_reduce_params', average)
+
+
+def test_what_trains_is_averaged_and_what_is_frozen_stays(model, three_processes):
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    SyncBuffersHook().after_train_epoch(SimpleNamespace(model=model))
+    for name, buffer in model.named_buffers():
+        if name.startswith('frozen'):
+            assert torch.equal(buffer, before[name])
+        elif buffer.is_floating_point():
+            torch.testing.assert_close(buffer, before[name] / 3)
+
+
+def test_one_process_averages_nothing(model, monkeypatch):
+    monkeypatch.setattr(sync_buffers_hook, 'all_reduce_params', None)
+    SyncBuffersHook().after_train_epoch(SimpleNamespace(model=model))
+
+
+def test_it_takes_the_place_of_the_host_s():
+    """At the same time of an epoch: before the checkpoint."""
+    assert SyncBuffersHook().priority == HostHook().priority
