@@ -7,18 +7,20 @@ DETR-R50 from mmdet's own config, all with random weights, on the same random im
 batch. Every BatchNorm behind a convolution is put into its weights, as mmdet's own benchmark does
 with --fuse-conv-bn; multiply-adds are counted before. On a CPU the process keeps freed memory, as
 tools/test.py does (--return-memory: as PyTorch does by itself). The time is that of `predict`: from
-normalised images on the device to boxes, scores and labels. In each turn every model runs once, in
-another order; a ratio is the median over the turns of latency over DETR's in that turn. Beside it
-stands the ratio of multiply-adds: where the two differ, the machine runs one of the two models
-further below its speed of multiplication.
+normalised images on the device to boxes, scores and labels. Each of ours has a process of its own,
+where it and DETR-R50 take turns: more models than are in use would share memory and caches. A ratio
+is the median over the turns of latency over DETR's in that turn. Beside it stands the ratio of
+multiply-adds: where the two differ, the machine runs one of the two models further below its speed
+of multiplication.
 """
 
 import argparse
 import logging
-import random
+import multiprocessing
 import statistics
 import time
 import warnings
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
@@ -104,41 +106,51 @@ def take_turns(models, number, args):
     """-> seconds of every model in every turn."""
     images, samples = make_batch(number, tuple(args.size), get_device())
     times = {name: [] for name in models}
-    order = list(models)
     for turn in range(-1, args.turns):  # one to warm up
-        random.Random(turn).shuffle(order)
-        for name in order:
+        for name in sorted(models, reverse=turn % 2 == 0):  # neither is always the first
             spent = seconds(models[name], images, samples, args.precision)
             if turn >= 0:
                 times[name].append(spent)
     return times
 
 
-def main():
-    args = parse_args()
+def compare(name, args):
+    """One of ours beside DETR. -> ours and DETR's: parameters, MAdds, {batch: seconds in turns}"""
     if not args.return_memory:
         keep_freed_memory()
     logging.disable(logging.INFO)
     warnings.simplefilter('ignore')
     init_default_scope('mmdet')
-    names = [PEER, *args.models]
     torch.manual_seed(0)
-    models = {name: MODELS.build(model_config(name)).to(get_device()).eval() for name in names}
-    counts = {name: count(model, tuple(args.size)) for name, model in models.items()}
-    models = {name: fuse_conv_bn(model) for name, model in models.items()}
+    models = {n: MODELS.build(model_config(n)).to(get_device()).eval() for n in (name, PEER)}
+    counts = [count(model, tuple(args.size)) for model in models.values()]
+    models = {n: fuse_conv_bn(model) for n, model in models.items()}
+    times = {number: take_turns(models, number, args) for number in args.batches}
+    return [(*counts[i], {number: times[number][n] for number in args.batches})
+            for i, n in enumerate(models)]
+
+
+def alone(function, *args):
+    """What it returns in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context('spawn')) as pool:
+        return pool.submit(function, *args).result()
+
+
+def main():
+    args = parse_args()
     height, width = args.size
-    print(f'{machine()}; images of {height} x {width}, {args.precision}, {args.turns} turns')
-    for number in args.batches:
-        times = take_turns(models, number, args)
-        print(f'\nbatch {number:<17}{"params (M)":>12}{"MAdds (G)":>11}{"ms a batch":>12}'
-              f'{"range":>18}{"MAdds ratio":>13}{"time ratio":>12}')
-        for name, spent in times.items():
-            params, madds = counts[name]
-            ratio = statistics.median(a / b for a, b in zip(spent, times[PEER], strict=True))
-            span = f'{1e3 * min(spent):.0f} to {1e3 * max(spent):.0f}'
-            print(f'{name:23}{params / 1e6:12.1f}{madds / 1e9:11.1f}'
-                  f'{1e3 * statistics.median(spent):12.0f}{span:>18}'
-                  f'{madds / counts[PEER][1]:13.2f}{ratio:12.2f}', flush=True)
+    print(f'{machine()}; images of {height} x {width}, {args.precision}, {args.turns} turns\n\n'
+          f'{"":16}{"params (M)":>11}{"MAdds (G)":>11}{"batch":>7}{"ms a batch":>12}{"range":>16}'
+          f'{"DETR-R50":>10}{"MAdds ratio":>13}{"time ratio":>12}')
+    for name in args.models:
+        (params, madds, ours), (_, madds_peer, peer) = alone(compare, name, args)
+        for number in args.batches:
+            pairs = zip(ours[number], peer[number], strict=True)
+            ratio = statistics.median(a / b for a, b in pairs)
+            ms, ms_peer = (1e3 * statistics.median(times[number]) for times in (ours, peer))
+            span = f'{1e3 * min(ours[number]):.0f} to {1e3 * max(ours[number]):.0f}'
+            print(f'{name:16}{params / 1e6:11.1f}{madds / 1e9:11.1f}{number:7}{ms:12.0f}{span:>16}'
+                  f'{ms_peer:10.0f}{madds / madds_peer:13.2f}{ratio:12.2f}', flush=True)
 
 
 if __name__ == '__main__':

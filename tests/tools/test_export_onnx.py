@@ -57,20 +57,30 @@ def normalised(model, images):
     return (torch.from_numpy(images) - mean) / std
 
 
-def test_encoder_of_any_batch_and_size(export, checkpoint, detector, tmp_path):
-    out = tmp_path / 'encoder.onnx'
+@pytest.mark.parametrize('form', ['plain', 'spatial'])
+def test_encoder_of_any_batch_and_size(export, project_root, tmp_path, form):
+    options = [*small_detector.MODEL, f'model.backbone.dynamic_relu={form}']
+    checkpoint = small_detector.write_checkpoint(tmp_path / 'small.pth', options)
+    weights = torch.load(checkpoint, weights_only=True)['state_dict']
     encoder = tmp_path / 'encoder.pth'  # without the detector around it
-    torch.save(detector.backbone.state_dict(), encoder)
+    torch.save({name.removeprefix('backbone.'): tensor for name, tensor in weights.items()
+                if name.startswith('backbone.')}, encoder)
+    out = tmp_path / 'encoder.onnx'
     export.main([small_detector.CONFIG, str(encoder), str(out), '--part', 'encoder',
-                 '--cfg-options', *small_detector.MODEL])
+                 '--cfg-options', *options])
     onnx.checker.check_model(str(out))
     assert [p for p in tmp_path.iterdir() if 'part' in p.name] == []
+    cfg = Config.fromfile(small_detector.CONFIG)
+    model = MODELS.build(dict(cfg.model.backbone, dynamic_relu=form)).eval()
+    model.load_state_dict(torch.load(encoder, weights_only=True))
+    mean, std = (torch.tensor(cfg.model.data_preprocessor[name]).view(3, 1, 1)
+                 for name in ('mean', 'std'))
     for shape in ((3, 3, 33, 70), (1, 3, 128, 97)):  # none as it was traced
         images = random_images(*shape)
         found = run(out, images)
         assert list(found) == ['stage3', 'out']
         with torch.no_grad():
-            maps = detector.backbone(normalised(detector, images))
+            maps = model((torch.from_numpy(images) - mean) / std)
         for a, b in zip(found.values(), maps, strict=True):
             torch.testing.assert_close(torch.from_numpy(a), b, rtol=1e-4, atol=1e-5)
 
