@@ -12,8 +12,8 @@ __all__ = ['MobileFormer', '__version__']
 
 require_supported()
 
-# Lets `_base_ = 'finola_mm::…'` and an inferencer with scope='finola_mm' find the folder .mim of
-# this package. The table has no other door; importing it takes 0.2 s and no torch.
+# Lets `_base_ = 'finola_mm::…'` and `get_config('finola_mm::…')` find the folder .mim of this
+# package. The table has no other door; importing it takes 0.2 s and no torch.
 try:
     from mmengine.config.utils import MODULE2PACKAGE
 except ImportError:

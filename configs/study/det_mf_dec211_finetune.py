@@ -1,5 +1,6 @@
 # The detector of det_mf_dec211.py, encoder and all, fine-tuned from the end of that run at a
-# smaller learning rate.
+# smaller learning rate. BatchNorm of the encoder learns its statistics anew, other than in
+# configs/det/: the scenes are not the images that it was pre-trained on, and 16 make a batch.
 # Train      make study
 # Measured   docs/results.md
 _base_ = ['det_mf_dec211.py']

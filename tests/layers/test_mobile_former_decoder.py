@@ -1,11 +1,13 @@
 """The decoder against its equations in float64, padded images against the same alone, its sizes."""
 
 import math
+from collections import Counter
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.profiler import profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from finola_mm.functional import coarser, padding_mask, sine_positions
@@ -271,6 +273,20 @@ def test_the_published_sizes(arch, width):
     assert found_madds / 1e9 == pytest.approx(madds, rel=0.01)
     assert found_params / 1e6 == pytest.approx(published_params, rel=0.02)
     assert found_madds / 1e9 == pytest.approx(published_madds, rel=0.03)
+
+
+def test_a_model_that_serves_runs_the_same_operators():
+    """Where weights want no gradient, torch multiplies scattered rows one by one."""
+    model, feats = decoder().eval(), maps((16, 20))
+
+    def operators():
+        with torch.inference_mode(), profile() as run:
+            model(feats)
+        return Counter(event.name for event in run.events())
+
+    before = operators()
+    model.requires_grad_(False)
+    assert operators() == before
 
 
 @pytest.mark.parametrize('arch', ['111', (2, 1), (2, 0, 1)])

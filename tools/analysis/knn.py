@@ -9,7 +9,9 @@ directory for its last one, or an encoder that extract_backbone.py wrote.
 
 Prints top-1 / top-5 in percent. --random adds the same encoder as it is before any training, the
 floor of the numbers; --linear the optimum of a logistic regression, without augmentation (no
-substitute for the paper's linear probing, configs/classification/lin.py).
+substitute for the paper's linear probing, configs/classification/lin.py). The bank's features are
+kept in memory, 4 bytes a number, twice with --linear: all of ImageNet in W2880 would be 15 GB,
+--images 128000 is 1.5.
 """
 
 import argparse
