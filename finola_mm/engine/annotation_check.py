@@ -96,9 +96,9 @@ def _check_record(record: Any, place: str) -> None:
         if not isinstance(record[field], str):
             raise AnnotationError(f'{place}: {field} must be text, got {_short(record[field])}')
     for field in IDS & record.keys():
-        if not isinstance(record[field], (int, str)):
+        if not isinstance(record[field], (int, float, str)):
             raise AnnotationError(
-                f'{place}: {field} must be a whole number, got {_short(record[field])}')
+                f'{place}: {field} must be a number, got {_short(record[field])}')
 
 
 def _read_json(file: str | Path) -> Any:

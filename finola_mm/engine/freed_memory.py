@@ -12,8 +12,8 @@ def keep_freed_memory() -> None:
     """Let the C library keep what tensors on the CPU have freed, for the rest of the process.
 
     By itself glibc gives each large map back to the kernel once it is freed; the next one is new
-    memory, filled with zeros one page of 4 KB at a time. In a training step on a CPU that is a
-    quarter to a third of the time (benchmarks/freed_memory.py). The price is that the process
+    memory, filled with zeros one page of 4 KB at a time. Of a training step on a CPU that is up to a
+    third of the time (benchmarks/freed_memory.py). The price is that the process
     stays as large as it once was. Nothing happens on a GPU, or with another C library.
     """
     if get_device() != 'cpu':
