@@ -8,8 +8,8 @@ batch. Every BatchNorm behind a convolution is put into its weights, as mmdet's 
 with --fuse-conv-bn; multiply-adds are counted before. On a CPU the process keeps freed memory, as
 tools/test.py does (--return-memory: as PyTorch does by itself). The time is that of `predict`: from
 normalised images on the device to boxes, scores and labels. Each of ours has a process of its own,
-where it and DETR-R50 take turns: more models than are in use would share memory and caches. A ratio
-is the median over the turns of latency over DETR's in that turn. Beside it stands the ratio of
+where it and DETR-R50 take turns; other models beside them would take memory and caches. A ratio is
+the median over the turns of latency over DETR's in that turn. Beside it stands the ratio of
 multiply-adds: where the two differ, the machine runs one of the two models further below its speed
 of multiplication.
 """

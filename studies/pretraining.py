@@ -39,7 +39,7 @@ PROTOCOLS = {
     'tran1_ft': 'the same, then fine-tuned',
     'tran1_ft_10pct': 'fine-tuned on a tenth of the labels',
 }
-UNTRAINED = ('kNN', 'linear')  # the same for the same encoder: all of their spread is its own
+WITHOUT_CHANCE = ('kNN', 'linear')  # the same figure for the same encoder
 PROBE_STEPS = 300
 LOW_SHOT = 'low_shot/train_10pct.txt'
 
@@ -69,7 +69,7 @@ def runs() -> Iterator[Run]:
 
 
 def judged(method: str, seed: int) -> Run:
-    """Pre-training, the curve of its features, then the probes on its last state."""
+    """Pre-training, the curve of its features, then (the long seed) probes on its last state."""
     every = points(method, seed)
     return Run(
         dict(method=method, seed=seed, steps=every[-1]),

@@ -12,7 +12,7 @@ from pretraining import (
     PROTOCOLS,
     SHORT,
     SHORT_SEEDS,
-    UNTRAINED,
+    WITHOUT_CHANCE,
     points,
 )
 from study import NOT_RUN
@@ -30,8 +30,8 @@ def tables(rows: list[dict]) -> Iterator[str]:
     yield f'\n**The long runs** (top-1 in percent, {named([LONG_SEED])})\n'
     yield from table(found, broken, [LONG_SEED], PROTOCOLS)
     yield f'\n**After {SHORT} steps** (top-1 in percent, {named(SHORT_SEEDS)})\n'
-    yield from table(found, broken, SHORT_SEEDS, UNTRAINED)
-    for protocol in UNTRAINED:
+    yield from table(found, broken, SHORT_SEEDS, WITHOUT_CHANCE)
+    for protocol in WITHOUT_CHANCE:
         yield from curve(found, broken, protocol)
 
 
@@ -41,7 +41,7 @@ def table(found: dict, broken: dict, seeds: Sequence[int], protocols: Sequence) 
     for method in (AS_DRAWN, *METHODS):
         end = points(method, seeds[0])[-1]
         cells = [
-            '–' if method == AS_DRAWN and protocol not in UNTRAINED  # not asked for
+            '–' if method == AS_DRAWN and protocol not in WITHOUT_CHANCE  # not asked for
             else cell(found, broken, [(method, seed, protocol, end) for seed in seeds])
             for protocol in protocols
         ]
@@ -84,8 +84,8 @@ def draw(rows: list[dict]) -> None:
     rows = [row for row in rows if int(row['seed']) == LONG_SEED and not row['note']]
     if not rows:
         return
-    figure, axes = plt.subplots(1, len(UNTRAINED), figsize=(9, 3.5), layout='constrained')
-    for ax, protocol in zip(axes, UNTRAINED, strict=True):
+    figure, axes = plt.subplots(1, len(WITHOUT_CHANCE), figsize=(9, 3.5), layout='constrained')
+    for ax, protocol in zip(axes, WITHOUT_CHANCE, strict=True):
         for method in (AS_DRAWN, *METHODS):
             line = [(BATCH * int(row['after']) / 1e3, float(row['top1'])) for row in rows
                     if (row['method'], row['protocol']) == (method, protocol)]

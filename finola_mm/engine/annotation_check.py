@@ -27,7 +27,9 @@ FIELDS = {
     'annotations': ('id', 'image_id', 'category_id', 'bbox', 'area', 'iscrowd'),
     'categories': ('id', 'name'),
 }
-IDS, TEXT = {'id', 'image_id', 'category_id'}, {'file_name', 'name'}
+# What some of them must be; text serves as an id, too.
+KINDS = {field: ((int, float, str), 'a number') for field in ('id', 'image_id', 'category_id')}
+KINDS |= {field: (str, 'text') for field in ('file_name', 'name')}
 # Fields that other tools often leave out, and what to write there.
 REMEDIES = {
     'area': "where there are no masks, area is the box's width times its height",
@@ -78,7 +80,7 @@ def read_annotations(file: str | Path) -> dict[str, list[dict]]:
             raise AnnotationError(
                 f'{file}: {name} must be a list of records, got {_short(content[name])}')
         for i, record in enumerate(content[name]):
-            _check_record(record, f'{file}: {name}[{i}]')
+            _check_record(record, fields, f'{file}: {name}[{i}]')
             lacking = [field for field in fields if field not in record]
             if lacking:
                 known = ' and '.join(REMEDIES[field] for field in lacking if field in REMEDIES)
@@ -89,16 +91,13 @@ def read_annotations(file: str | Path) -> dict[str, list[dict]]:
     return content
 
 
-def _check_record(record: Any, place: str) -> None:
+def _check_record(record: Any, fields: Iterable[str], place: str) -> None:
     if not isinstance(record, dict):
         raise AnnotationError(f'{place} must be a record of fields, got {_short(record)}')
-    for field in TEXT & record.keys():
-        if not isinstance(record[field], str):
-            raise AnnotationError(f'{place}: {field} must be text, got {_short(record[field])}')
-    for field in IDS & record.keys():
-        if not isinstance(record[field], (int, float, str)):
-            raise AnnotationError(
-                f'{place}: {field} must be a number, got {_short(record[field])}')
+    for field in record.keys() & fields:
+        kinds, kind = KINDS.get(field, (object, ''))
+        if not isinstance(record[field], kinds):
+            raise AnnotationError(f'{place}: {field} must be {kind}, got {_short(record[field])}')
 
 
 def _read_json(file: str | Path) -> Any:

@@ -1,5 +1,6 @@
 """Mixed precision in bfloat16, on any device that computes in it."""
 
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,11 +17,16 @@ from ..registry import OPTIM_WRAPPERS
 def computes_bfloat16(device: str) -> bool:
     """Whether ``device`` ('cpu', 'cuda') multiplies bfloat16 in hardware.
 
-    A CPU without AVX-512 (on Arm: without its bfloat16 instructions) takes 10 to 20 times as long
-    for a product or a convolution in bfloat16 as in float32.
+    Of AVX-512 the first processors lack it, and oneDNN emulates it there; without AVX-512 torch's
+    own loops take many times as long as float32 does.
     """
     if device == 'cpu':
-        return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        x86 = platform.machine() in ('x86_64', 'AMD64')
+        return (
+            torch.backends.mkldnn.is_available()
+            and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+            and (not x86 or torch.cpu._is_avx512_bf16_supported())
+        )
     return device != 'cuda' or torch.cuda.is_bf16_supported(including_emulation=False)
 
 

@@ -16,7 +16,8 @@ class SyncBuffersHook(Hook):
 
     After every epoch the buffers of all modules in training mode become their average over the
     processes. mmengine's averages all buffers, and the average of equal values is off by a rounding
-    error, so that the statistics of a frozen encoder would not stay as they are.
+    error, so that the statistics of a frozen encoder would not stay as they are. For runs that
+    count epochs, as all of detection here.
     """
 
     def after_train_epoch(self, runner: Runner) -> None:

@@ -149,7 +149,8 @@ def test_no_annotations_at_all():
         (json.dumps(dict(right(), annotations=None)), 'annotations must be a list .*None'),
         (json.dumps(dict(right(), images=[7])), r'images\[0\] must be a record .*7'),
         (json.dumps(dict(right(), categories=[dict(id=1, name=2)])), 'name must be text, got 2'),
-        (json.dumps(dict(right(), categories=[dict(id=[1], name='a')])), r'id must be .*\[1\]'),
+        (json.dumps(dict(right(), categories=[dict(id=[1], name='a')])),
+         r'id must be a number, got \[1\]'),
     ],
 )
 def test_what_is_no_annotation_file(tmp_path, text, seen):

@@ -220,7 +220,7 @@ def test_the_config_of_a_run_with_a_scaled_rate_is_not_scaled_again(settle):
 
 
 def test_amp_and_auto_scale_lr(image_folder, tmp_path):
-    """On the CPU --amp is bfloat16; the learning rate scales by 2 images over 64."""
+    """On a CPU --amp is bfloat16 where it has it; the learning rate scales by 2 images over 64."""
     out = tool('tools/train.py', 'configs/demo/masked_finola_b.py', '--work-dir', tmp_path, '--amp',
                '--auto-scale-lr', '--no-validate', '--cfg-options', *tiny_options(image_folder),
                'optim_wrapper.type=OptimWrapper')

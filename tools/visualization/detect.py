@@ -44,8 +44,9 @@ class CheckedInferencer(DetInferencer):
         found = super().pred2dict(data_sample, pred_out_dir)
         classes = self.model.dataset_meta['classes']
         found['names'] = [classes[label] for label in found.get('labels', ())]
-        file = Path(pred_out_dir, 'preds', f'{Path(data_sample.img_path).stem}.json')
-        file.write_text(json.dumps(found))
+        if pred_out_dir:
+            file = Path(pred_out_dir, 'preds', f'{Path(data_sample.img_path).stem}.json')
+            file.write_text(json.dumps(found))
         return found
 
 
