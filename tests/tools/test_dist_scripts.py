@@ -136,8 +136,10 @@ def test_a_closed_terminal(tmp_path, ignored):
     (tmp_path / 'waits.py').write_text(WAITS)
     tool = os.path.relpath(tmp_path / 'waits.py', ROOT / 'tools')
     command = ['nohup'] * ignored + [str(ROOT / 'tools/misc/launch.sh'), '1', tool]
-    launched = subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.DEVNULL,
-                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    launched = subprocess.Popen(
+        command, cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))  # the tests may have nohup
     while not (tmp_path / 'waits').exists():
         assert launched.poll() is None
         time.sleep(0.05)
