@@ -10,7 +10,6 @@ from pretraining import (
     METHODS,
     POINTS,
     PROTOCOLS,
-    SHORT,
     SHORT_SEEDS,
     WITHOUT_CHANCE,
     points,
@@ -29,7 +28,7 @@ def tables(rows: list[dict]) -> Iterator[str]:
     broken = {(row['method'], int(row['seed'])): row['note'] for row in rows if row['note']}
     yield f'\n**The long runs** (top-1 in percent, {named([LONG_SEED])})\n'
     yield from table(found, broken, [LONG_SEED], PROTOCOLS)
-    yield f'\n**After {SHORT} steps** (top-1 in percent, {named(SHORT_SEEDS)})\n'
+    yield f'\n**The short runs** (top-1 in percent, {named(SHORT_SEEDS)})\n'
     yield from table(found, broken, SHORT_SEEDS, WITHOUT_CHANCE)
     for protocol in WITHOUT_CHANCE:
         yield from curve(found, broken, protocol)

@@ -356,7 +356,7 @@ def test_a_random_encoder_is_judged_as_drawn_too(studies, tmp_path):
 def test_the_curve_is_drawn_from_the_long_seed(studies, tmp_path, monkeypatch):
     picture = tmp_path / 'curve.png'
     monkeypatch.setattr(studies.pretraining_tables, 'PICTURE', picture)
-    row = dict(method='FINOLA', seed='1', steps='480', protocol='kNN', after='480', top1='9.5',
+    row = dict(method='FINOLA', seed='1', steps='150', protocol='kNN', after='150', top1='9.5',
                note='')
     studies.pretraining_tables.draw([row])
     assert not picture.exists()
@@ -367,7 +367,7 @@ def test_the_curve_is_drawn_from_the_long_seed(studies, tmp_path, monkeypatch):
     broken = {**long[0], 'method': 'MoCo v2', 'after': '', 'top1': '', 'note': 'loss not finite'}
     text = '\n'.join(studies.pretraining_tables.tables([row, *long, broken]))
     assert '| FINOLA | 9.5 | 9.5 | not yet run |' in text
-    assert '| FINOLA | 480 | 9.5 (one seed of 2) | not yet run |' in text
+    assert '| FINOLA | 150 | 9.5 (one seed of 2) | not yet run |' in text
     assert text.count('| MoCo v2 | loss not finite |') == 2
     assert '| MoCo v2 | 1600 | loss not finite |' in text
 
