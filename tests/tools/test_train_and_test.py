@@ -225,7 +225,7 @@ def test_amp_and_auto_scale_lr(image_folder, tmp_path):
                '--auto-scale-lr', '--no-validate', '--cfg-options', *tiny_options(image_folder),
                'optim_wrapper.type=OptimWrapper')
     assert "type='finola_mm.BFloat16OptimWrapper'" in out
-    assert f' lr: {2e-3 * 1e-2 * 2 / 64:.4e}' in out  # the first step of the warm-up
+    assert f' lr: {5e-4 * 1e-2 * 2 / 64:.4e}' in out  # the first step of the warm-up
 
 
 @pytest.mark.parametrize('steps', [2, 32])
@@ -237,7 +237,7 @@ def test_accumulated_batches_count_for_the_learning_rate(image_folder, tmp_path,
     warning = f'for batches of 64 images and this run makes batches of {2 * steps}'
     assert (warning in tool(*command)) == (steps == 2)
     out = tool(*command, '--auto-scale-lr')
-    assert f' lr: {2e-3 * 1e-2 * 2 * steps / 64:.4e}' in out
+    assert f' lr: {5e-4 * 1e-2 * 2 * steps / 64:.4e}' in out
     assert warning not in out
 
 
