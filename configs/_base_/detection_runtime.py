@@ -12,11 +12,7 @@ custom_hooks = [
     dict(type='finola_mm.BadSamplesHook'),
     dict(type='finola_mm.DataTimeHook'),
     dict(type='finola_mm.InterruptionHook'),
-    # BatchNorm of the decoder learns from the images of its own process, as everywhere in mmdet, so
-    # that each process has running statistics of its own. They are averaged after every epoch,
-    # before it is saved and evaluated: all processes then have those of the checkpoint. Not by
-    # sync_bn, which would change the training itself and does not run on CPUs; and not those of a
-    # frozen encoder, as MMEngine's own hook would.
+    # Not by sync_bn, which would change the training itself and does not run on CPUs.
     dict(type='finola_mm.SyncBuffersHook'),
 ]
 

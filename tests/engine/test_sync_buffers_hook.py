@@ -2,10 +2,15 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from mmengine.hooks import SyncBuffersHook as HostHook
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, get_priority
 from torch import nn
 
-from finola_mm.engine import SyncBuffersHook, sync_buffers_hook
+from finola_mm.engine import (
+    KNNHook,
+    SyncBuffersHook,
+    WholeCheckpointHook,
+    sync_buffers_hook,
+)
 
 
 @pytest.fixture
@@ -46,6 +51,16 @@ def test_one_process_averages_nothing(model, monkeypatch):
     SyncBuffersHook().after_train_epoch(SimpleNamespace(model=model))
 
 
-def test_it_takes_the_place_of_the_host_s():
-    """At the same time of an epoch: before the checkpoint."""
-    assert SyncBuffersHook().priority == HostHook().priority
+@pytest.mark.parametrize('loop, averages', [(EpochBasedTrainLoop, False), (IterBasedTrainLoop, True)])
+def test_iterations_count_where_there_are_no_epochs(model, three_processes, loop, averages):
+    before = model.trained[1].running_mean.clone()
+    runner = SimpleNamespace(model=model, train_loop=loop.__new__(loop))
+    SyncBuffersHook().after_train_iter(runner, 0)
+    torch.testing.assert_close(model.trained[1].running_mean, before / 3 if averages else before)
+
+
+def test_it_comes_before_all_that_judge_or_save():
+    """kNN is the first of them; the host's place would be too late."""
+    priorities = [get_priority(hook.priority)
+                  for hook in (SyncBuffersHook(), KNNHook(), WholeCheckpointHook())]
+    assert priorities == sorted(priorities) and len(set(priorities)) == 3

@@ -1,5 +1,6 @@
 """Two processes on a CPU, started by the scripts: they train, fail and stop together."""
 
+import json
 import os
 import signal
 import socket
@@ -9,8 +10,10 @@ import time
 
 import pytest
 import torch
+from mmengine.config import Config
 
 from tests.conftest import ROOT
+from tests.forks import run_script as tool
 from tests.tools.trouble import assert_same_run, write_config
 
 
@@ -45,6 +48,22 @@ def test_two_processes_train(whole):
     assert (work_dir / 'epoch_4.pth').is_file()
     assert out.count('Epoch(train) [4][2/2]') == 1, 'one process writes the log'
     assert '2 processes x 2 images x 1 step = batches of 4; learning rate 0.002' in out
+
+
+def test_what_two_processes_log_one_process_tests(config, folder, project_root):
+    """Each has BatchNorm statistics of its own, and the checkpoint holds one's."""
+    cfg = Config.fromfile(config)
+    cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook['type'] != 'EMAHook']
+    cfg.train_cfg.update(max_epochs=1, val_interval=1)
+    cfg.default_hooks.checkpoint.interval = 1
+    path, work_dir, tested = folder / 'judged.py', folder / 'judged', folder / 'tested.json'
+    cfg.dump(path)
+    script('dist_train', path, 2, '--work-dir', work_dir, cwd=folder)
+    (scalars,) = work_dir.glob('*/vis_data/scalars.json')
+    logged = json.loads(scalars.read_text().splitlines()[-1])
+    tool('tools/test.py', path, work_dir, '--work-dir', folder / 'test', '--out', tested)
+    found = json.loads(tested.read_text())
+    assert found['masked/psnr'] == pytest.approx(logged['masked/psnr'], rel=1e-6)
 
 
 def test_sigterm_saves_and_resume_is_exact(whole, folder, image_folder):
