@@ -44,7 +44,8 @@ model = dict(
 
 optim_wrapper = dict(
     type='finola_mm.BFloat16OptimWrapper',
-    # With 2e-3 the loss rises again after some 250 steps, or not, as rounding has it: docs/results.md.
+    # With 2e-3 the loss rises again after some 250 steps, or not, as rounding has it
+    # (docs/results.md).
     optimizer=dict(lr=5e-4, weight_decay=0.05))
 
 max_iters = 1200

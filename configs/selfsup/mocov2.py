@@ -2,11 +2,14 @@
 #
 # Paper      arXiv 2003.04297, by mmpretrain's own algorithm and its settings for ResNet-50; the
 #            FINOLA paper gives none. The encoder's 2880 channels are averaged for the projection,
-#            its tokens act inside the encoder only.
+#            its tokens act inside the encoder only. Keys are shuffled between processes, so that
+#            BatchNorm tells nothing of which belongs to which query; one process alone has no
+#            others to shuffle with.
 # Train      tools/dist_train.sh configs/selfsup/mocov2.py 8 --amp: 8 GPUs x 32 images = batch 256.
 #            Another total batch has to divide the queue's 65536, with --auto-scale-lr. Hours and
 #            memory are not yet known.
-# Test       by a probe: tools/train.py configs/classification/lin.py --pretrained work_dirs/mocov2
+# Test       by a probe: tools/dist_train.sh configs/classification/lin.py 8
+#            --pretrained work_dirs/mocov2
 # Expected   the figures of Table 5 are not in the text that we have.
 # Measured   not yet run on ImageNet.
 _base_ = ['../_base_/imagenet_mocov2_224.py', '../_base_/default_runtime.py']

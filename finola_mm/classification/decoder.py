@@ -9,6 +9,7 @@ Legend: N images, the encoder's last map of C x h x w, T tokens of width d, K cl
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from mmpretrain.models import ClsHead
 from torch import Tensor
@@ -17,9 +18,17 @@ from torch import Tensor
 class Decoder(ClsHead):
     """A head on ``MobileFormer(with_tokens=True)``, whose (maps, tokens) mmpretrain hands on as is.
 
-    Loss, accuracy and predictions are mmpretrain's. Its keyword arguments are ``loss``, ``topk``,
-    ``cal_acc`` and ``init_cfg``.
+    Loss, accuracy and predictions are mmpretrain's.
+
+    Args:
+        in_channels (int): C, the width of the encoder's last map.
+        token_channels (int): d, the width of its tokens.
+        **kwargs: ``loss``, ``topk``, ``cal_acc`` and ``init_cfg`` of mmpretrain's ``ClsHead``.
     """
+
+    def __init__(self, in_channels: int, token_channels: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.in_channels, self.token_channels = in_channels, token_channels
 
     def forward(self, feats: Sequence) -> Tensor:
         """(maps, tokens) -> the logits (N, K)."""
@@ -29,7 +38,7 @@ class Decoder(ClsHead):
         """(maps, tokens) -> the last map (N, C, h, w) and the first token (N, d).
 
         Raises:
-            ValueError: maps alone.
+            ValueError: maps alone, or other widths.
         """
         if len(feats) != 2 or isinstance(feats[0], Tensor):
             raise ValueError(
@@ -37,4 +46,10 @@ class Decoder(ClsHead):
                 f'{len(feats)} map(s) alone; set backbone.with_tokens=True'
             )
         maps, tokens = feats
+        found = maps[-1].shape[1], tokens.shape[2]
+        if found != (self.in_channels, self.token_channels):
+            raise ValueError(
+                f'the backbone gives {found[0]} channels and tokens of {found[1]}; the head has '
+                f'in_channels={self.in_channels} and token_channels={self.token_channels}'
+            )
         return maps[-1], tokens[:, 0]

@@ -29,7 +29,7 @@ class LinearProbeHead(Decoder):
     """
 
     def __init__(self, num_classes: int, in_channels: int, token_channels: int, **kwargs: Any):
-        super().__init__(**kwargs)
+        super().__init__(in_channels, token_channels, **kwargs)
         self.norm = nn.BatchNorm1d(in_channels + token_channels, eps=1e-6, affine=False)
         self.fc = nn.Linear(in_channels + token_channels, num_classes)
         self.reset_parameters()

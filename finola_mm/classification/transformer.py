@@ -48,7 +48,7 @@ class TransformerHead(Decoder):
         dropout: float = 0.0,
         **kwargs: Any,
     ):
-        super().__init__(**kwargs)
+        super().__init__(in_channels, token_channels, **kwargs)
         self.embed = nn.Linear(in_channels, embed_dim)
         self.blocks = nn.ModuleList(TransformerBlock(embed_dim, num_heads) for _ in range(depth))
         self.norm = nn.LayerNorm(embed_dim)

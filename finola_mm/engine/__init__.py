@@ -10,7 +10,7 @@ from .config import CfgOptions, find_checkpoint, load_config, unknown_setting
 from .data_check import IMAGE_SUFFIXES, MissingDataError, check_data
 from .data_time_hook import DataTimeHook
 from .exact_resume import ExactEpochLoop, SeedIterationHook
-from .features import encode, image_loader, spread
+from .features import collect, encode, image_loader, spread
 from .finite_loss_hook import FiniteLossHook, NonFiniteLossError
 from .freed_memory import keep_freed_memory
 from .fsdp_strategy import ResumableFSDPStrategy, check_sharded
@@ -61,6 +61,7 @@ __all__ = [
     'check_data',
     'check_resumable',
     'check_sharded',
+    'collect',
     'computes_bfloat16',
     'draw_reconstructions',
     'encode',

@@ -9,12 +9,12 @@ class BatchError(ValueError):
 
 
 def check_batch(runner: Runner) -> None:
-    """Refuse a training set without a single batch; say what a batch is and the learning rate.
+    """Refuse a batch that cannot be; say what a batch is and the learning rate.
 
     Warns where the recipe's batch is another.
 
     Raises:
-        BatchError: fewer images than one batch needs, with the batch size that would do.
+        BatchError: fewer images than one batch needs, or a number that MoCo's queue does not take.
     """
     loader = runner.train_dataloader
     if len(loader) == 0:
@@ -34,6 +34,13 @@ def check_batch(runner: Runner) -> None:
         f'{_count(processes, "process")} x {_count(loader.batch_size, "image")} x '
         f'{_count(steps, "step")} = batches of {total}; learning rate {rate:g}'
     )
+    queue = runner.cfg.model.get('queue_len')
+    if queue and queue % (processes * loader.batch_size):
+        raise BatchError(
+            f"MoCo's queue of {queue} keys is filled by {processes * loader.batch_size} a step, "
+            'which has to divide it: --cfg-options train_dataloader.batch_size=N or '
+            'model.queue_len=N'
+        )
     if base and total != base and not scale.get('enable'):
         runner.logger.warning(
             f'The learning rate is for batches of {base} images and this run makes batches of '

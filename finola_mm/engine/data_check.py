@@ -50,7 +50,10 @@ def check_data(cfg, splits=('train', 'val', 'test')) -> None:
         if _is_first_process():
             for data in find_coco(cfg, split):
                 _check_coco(cfg, split, data)
-    _check_classes(cfg, [root for split in splits for root in _class_roots(cfg, split)])
+    roots = [root for split in splits for root in _class_roots(cfg, split)]
+    _check_classes(roots)
+    if roots:
+        _check_number(cfg, splits, roots[0])
 
 
 def _datasets(node) -> Iterator[dict]:
@@ -133,7 +136,7 @@ def _class_roots(cfg, split: str) -> Iterator[Path]:
             yield Path(data['data_root'], prefix)
 
 
-def _check_classes(cfg, roots: list[Path]) -> None:
+def _check_classes(roots: list[Path]) -> None:
     """A label is the place of its folder among the sorted ones: one more shifts all behind it."""
     folders = [set(list_dir_or_file(str(root), list_file=False)) for root in roots]
     for root, names in zip(roots, folders, strict=True):
@@ -148,8 +151,6 @@ def _check_classes(cfg, roots: list[Path]) -> None:
                 f'in {root}: {_names(names - folders[0])}. Their order gives the labels: every '
                 'split wants the same ones, an empty folder for a class without images'
             )
-    if folders:
-        _check_number(cfg.get('model', {}), roots[0], len(folders[0]))
 
 
 def _names(names: set[str]) -> str:
@@ -157,15 +158,30 @@ def _names(names: set[str]) -> str:
     return ', '.join(sorted(names)[:NAMED]) + more or 'none'
 
 
-def _check_number(model: dict, root: Path, number: int) -> None:
+def _check_number(cfg, splits, root: Path) -> None:
+    """Compare the class folders with the model's classes, and with the k of top-k accuracy."""
+    number = len(list(list_dir_or_file(str(root), list_file=False)))
+    model, settings, wrong = cfg.get('model', {}), [], []
     for part in ('head', 'data_preprocessor'):
         expected = (model.get(part) or {}).get('num_classes')
+        settings.append(f'model.{part}.num_classes={number}')
         if expected not in (None, number):
-            raise ValueError(
-                f'{root} has {number} class folders and the model num_classes={expected} in its '
-                f'{part}: --cfg-options model.head.num_classes={number} '
-                f'model.data_preprocessor.num_classes={number}'
-            )
+            wrong.append(f'the model num_classes={expected} in its {part}')
+    for split in ('val', 'test'):
+        topk = _topk(cfg.get(f'{split}_evaluator'))
+        if max(topk) > number:
+            settings.append(f'{split}_evaluator.topk=1')
+            if split in splits:
+                wrong.append(f'{split}_evaluator topk={topk}')
+    if wrong:
+        raise ValueError(f'{root} has {number} class folders and {", ".join(wrong)}: '
+                         f'--cfg-options {" ".join(settings)}')
+
+
+def _topk(evaluator: Any) -> tuple[int, ...]:
+    """Of one metric; of several, or of none, the least that there is."""
+    topk = evaluator.get('topk', 1) if isinstance(evaluator, dict) else 1
+    return (topk,) if isinstance(topk, int) else tuple(topk)
 
 
 # -------------------------------------------------------------------------------------- COCO

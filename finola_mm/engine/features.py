@@ -56,6 +56,20 @@ def encode(encoder: nn.Module, preprocessor: nn.Module, batches: Iterable[dict])
             module.training = training
 
 
+def collect(
+    encoded: Iterable[tuple[Tensor, Tensor]], count: int
+) -> tuple[Tensor, Tensor]:
+    """The batches of ``encode`` in one: features (count, C), held once, and labels (count,)."""
+    features, labels, end = torch.empty(0), [], 0
+    for part, classes in encoded:
+        if not labels:
+            features = part.new_empty(count, part.shape[1])
+        features[end : end + len(part)] = part
+        labels.append(classes)
+        end += len(part)
+    return features, torch.cat(labels)
+
+
 def pooled(encoder: nn.Module, images: Tensor) -> Tensor:
     """Images (N, 3, H, W) -> (N, C), the average of the last map; a vector stays as it is.
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..functional import check_features, nearest, vote_accuracy
 from ..registry import HOOKS
-from .features import encode, image_loader, spread
+from .features import collect, encode, image_loader, spread
 from .interruption_hook import shield_workers
 from .labelled_data import NoLabelsError, labelled_data
 
@@ -61,6 +61,8 @@ class KNNHook(Hook):
     ):
         if k < 1:
             raise ValueError(f'KNNHook: k is {k}; expected 1 neighbour or more')
+        if temperature <= 0:
+            raise ValueError(f'KNNHook: temperature is {temperature}; expected more than 0')
         self.interval = interval
         self.by_epoch = by_epoch
         self.datasets = dict(bank=bank, queries=queries)
@@ -106,16 +108,17 @@ class KNNHook(Hook):
     def _encode(self, runner, dataset, indices) -> tuple[Tensor, Tensor]:
         """Features (n, C) and labels (n,) of this process's share of the images."""
         train = runner.train_dataloader
+        share = indices[get_rank() :: get_world_size()]
         loader = image_loader(
             dataset,
-            indices[get_rank() :: get_world_size()],
+            share,
             batch_size=train.batch_size,
             num_workers=train.num_workers,
         )
         shield_workers(loader)
         model = judged_model(runner)
         encoded = encode(model.backbone, model.data_preprocessor, loader)
-        features, labels = (torch.cat(parts) for parts in zip(*encoded, strict=True))
+        features, labels = collect(encoded, len(share))
         check_features(features, labels)
         return features, labels
 

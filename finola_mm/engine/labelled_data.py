@@ -43,7 +43,10 @@ def labelled_data(
     """
     if queries is None:
         if not cfg.get('val_dataloader'):
-            raise NoLabelsError('there is no validation data')
+            raise NoLabelsError(
+                'the config has no validation data; another of the same encoder that validates, '
+                'such as masked FINOLA-B, serves as well: the encoder alone is read'
+            )
         queries = with_labels(cfg.val_dataloader.dataset)
     if bank is None:
         bank = with_labels(cfg.train_dataloader.dataset)

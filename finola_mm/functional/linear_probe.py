@@ -36,7 +36,7 @@ def linear_accuracy(
     std, mean = torch.std_mean(bank, dim=0, correction=0)
     std = std.clamp(min=1e-6 * max(std.max().item(), 1e-30))  # a channel that never changes
     num_classes = int(max(bank_labels.max(), labels.max())) + 1
-    weight, bias = fit((bank - mean) / std, bank_labels, num_classes, penalty, max_iter)
+    weight, bias = fit((bank - mean).div_(std), bank_labels, num_classes, penalty, max_iter)
     return top_accuracy((queries - mean) / std @ weight.T + bias, labels)
 
 

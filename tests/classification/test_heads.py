@@ -102,6 +102,14 @@ def test_maps_alone_are_refused(head):
             head()(feats)
 
 
+@pytest.mark.parametrize('head', [lin, tran])
+def test_an_encoder_of_other_widths_is_refused(head):
+    maps, tokens = features()
+    wide = torch.cat((maps[-1], maps[-1]), 1)
+    with pytest.raises(ValueError, match=f'gives {2 * C} channels and tokens of {D}; the head'):
+        head()(((maps[0], wide), tokens))
+
+
 def test_width_that_does_not_divide():
     with pytest.raises(ValueError, match='width 20 does not divide into 3 heads'):
         TransformerHead(K, C, D, 20, num_heads=3)

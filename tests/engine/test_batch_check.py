@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from mmengine.config import Config
 
-from finola_mm.engine import check_batch
+from finola_mm.engine import BatchError, check_batch
 
 
 class Log(list):
@@ -15,13 +15,13 @@ class Log(list):
 @pytest.fixture
 def lines(monkeypatch):
     """(batch, accumulated steps, processes, scaled) -> the log of a recipe for batches of 64."""
-    def lines(batch, steps, processes, scaled=False):
+    def lines(batch, steps, processes, scaled=False, **model):
         monkeypatch.setattr('finola_mm.engine.batch_check.get_world_size', lambda: processes)
         # As tools/train.py writes it: the runner counts the images of a step, not of an update.
         scale = dict(base_batch_size=64 / steps, enable=True) if scaled else dict(
             base_batch_size=64)
         wrapper = dict(accumulative_counts=steps, optimizer=dict(type='AdamW', lr=0.002))
-        cfg = Config(dict(optim_wrapper=wrapper, auto_scale_lr=scale))
+        cfg = Config(dict(model=model, optim_wrapper=wrapper, auto_scale_lr=scale))
         loader = type('Loader', (), dict(batch_size=batch, __len__=lambda self: 1))()
         log = Log()
         check_batch(SimpleNamespace(cfg=cfg, train_dataloader=loader, logger=log))
@@ -46,3 +46,10 @@ def test_another_batch_than_the_recipes(lines):
     log = lines(16, 1, 2)
     assert '= batches of 32; learning rate 0.002' in log[0]
     assert 'for batches of 64 images and this run makes batches of 32' in log[1]
+
+
+def test_a_queue_takes_whole_batches(lines):
+    """mmpretrain's MoCo asserts it in its first step, without a word."""
+    lines(16, 2, 2, queue_len=64)
+    with pytest.raises(BatchError, match='queue of 64 keys is filled by 24 a step'):
+        lines(12, 1, 2, queue_len=64)

@@ -111,14 +111,31 @@ def test_class_folders_are_those_that_the_data_set_finds(tmp_path):
 def test_the_number_of_classes(tmp_path, split):
     cfg = classes(tmp_path, 1000, **{split: 'abc'})
     remedy = 'model.head.num_classes=3 model.data_preprocessor.num_classes=3'
-    with pytest.raises(ValueError, match=f'{split} has 3 class folders and the model '
-                                         f'num_classes=1000 in its head: --cfg-options {remedy}'):
+    with pytest.raises(ValueError, match=f'{split} has 3 class folders and the model num_classes='
+                                         f'1000 in its head, .*: --cfg-options {remedy}'):
         check_data(cfg, [split])
     cfg.model.head.num_classes = 3
-    with pytest.raises(ValueError, match=f'1000 in its data_preprocessor: .*{remedy}'):
+    with pytest.raises(ValueError, match=f'and .*1000 in its data_preprocessor: .*{remedy}'):
         check_data(cfg, [split])
     cfg.model.data_preprocessor.num_classes = 3
     check_data(cfg, [split])
+
+
+def test_top_5_of_three_classes(tmp_path):
+    """The evaluator would refuse at its first validation; what it wants is named at the start."""
+    cfg = classes(tmp_path, 1000, train='abc', val='abc', test='abc')
+    cfg.val_evaluator = cfg.test_evaluator = dict(type='Accuracy', topk=(1, 5))
+    remedy = 'val_evaluator.topk=1 test_evaluator.topk=1'
+    with pytest.raises(ValueError, match=f'1000 in its head, .*data_preprocessor.* {remedy}'):
+        check_data(cfg, ['train', 'val'])
+    cfg.model.head.num_classes = cfg.model.data_preprocessor.num_classes = 3
+    with pytest.raises(ValueError, match=rf'folders and val_evaluator topk=\(1, 5\): .*{remedy}'):
+        check_data(cfg, ['train', 'val'])
+    check_data(cfg, ['train'])
+    cfg.val_evaluator.topk = 1
+    check_data(cfg, ['train', 'val'])
+    with pytest.raises(ValueError, match=r'folders and test_evaluator topk=\(1, 5\): '):
+        check_data(cfg, ['test'])
 
 
 def test_images_without_class_folders(tmp_path):

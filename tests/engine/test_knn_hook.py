@@ -18,7 +18,7 @@ from torch.distributed import init_process_group
 
 from finola_mm.backbones import MobileFormer
 from finola_mm.engine import KNNHook, NoLabelsError, labelled_data, spread
-from finola_mm.engine.features import encode, pooled
+from finola_mm.engine.features import collect, encode, pooled
 from finola_mm.functional import knn_accuracy
 from finola_mm.necks import TransformerUpsampler
 from finola_mm.registry import MODELS
@@ -204,6 +204,8 @@ def test_too_many_neighbours_and_none(project_root, coloured):
     assert logged == ['No kNN accuracy in this run: k is 20, and the bank has 12 images']
     with pytest.raises(ValueError, match='k is 0'):
         KNNHook(k=0)
+    with pytest.raises(ValueError, match=r'temperature is 0.0; expected more'):
+        KNNHook(temperature=0.0)
 
 
 def test_features_are_the_average_of_the_last_map():
@@ -221,6 +223,13 @@ def test_features_are_the_average_of_the_last_map():
         (_, last), _ = encoder.eval()(images)
     assert torch.equal(features, last.mean((2, 3))) and features.shape == (2, 256)
     assert found.tolist() == [3, 1]
+
+
+def test_batches_are_collected_without_a_second_copy():
+    parts = [(torch.rand(n, 3), torch.arange(n)) for n in (4, 4, 1)]
+    features, labels = collect(iter(parts), 9)
+    assert torch.equal(features, torch.cat([part for part, _ in parts]))
+    assert labels.tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 0]
 
 
 def test_other_encoders():

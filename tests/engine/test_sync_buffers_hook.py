@@ -51,7 +51,8 @@ def test_one_process_averages_nothing(model, monkeypatch):
     SyncBuffersHook().after_train_epoch(SimpleNamespace(model=model))
 
 
-@pytest.mark.parametrize('loop, averages', [(EpochBasedTrainLoop, False), (IterBasedTrainLoop, True)])
+@pytest.mark.parametrize(
+    'loop, averages', [(EpochBasedTrainLoop, False), (IterBasedTrainLoop, True)])
 def test_iterations_count_where_there_are_no_epochs(model, three_processes, loop, averages):
     before = model.trained[1].running_mean.clone()
     runner = SimpleNamespace(model=model, train_loop=loop.__new__(loop))

@@ -48,10 +48,21 @@ def test_vis_scheduler(project_root, tmp_path):
 def test_analyze_logs(tmp_path):
     log = tmp_path / 'scalars.json'
     rows = [dict(lr=0.1, loss=1 / step, time=0.1, step=step, iter=step) for step in range(1, 9)]
+    rows += [{'masked/psnr': 9.0, 'step': 8}, {'knn/top1': 10.0, 'knn/top5': 50.0, 'step': 8}]
     log.write_text('\n'.join(map(json.dumps, rows)))
     host_tool('analysis_tools/analyze_logs.py', 'plot_curve', log, '--keys', 'loss', '--out',
               tmp_path / 'loss.png')
     assert (tmp_path / 'loss.png').stat().st_size > 1000
+
+
+def test_a_curve_of_knn_accuracy(tmp_path):
+    """The tool wants its key in every row of a validation: the README takes out the others."""
+    log = tmp_path / 'knn.json'
+    rows = [{'knn/top1': 10.0 + step, 'knn/top5': 50.0, 'step': step} for step in (4, 8)]
+    log.write_text('\n'.join(map(json.dumps, rows)))
+    host_tool('analysis_tools/analyze_logs.py', 'plot_curve', log, '--keys', 'knn/top1', '--out',
+              tmp_path / 'knn.png')
+    assert (tmp_path / 'knn.png').stat().st_size > 1000
 
 
 @pytest.fixture(scope='module')
@@ -88,10 +99,15 @@ def test_results_and_confusion_matrix(project_root, classifier):
 
 
 def test_vis_cam(project_root, classifier):
+    """On a probe, whose encoder is frozen: it has to be told to let gradients through."""
     folder, options = classifier
-    host_tool('visualization/vis_cam.py', folder / 'val/cat/cat.png', folder / 'plain.py',
-              folder / 'model.pth', '--target-layers', 'backbone.out.1', '--save-path',
-              folder / 'cam.png', *options)
+    plain = folder / 'probe.py'
+    plain.write_text(PLAIN.format(root=project_root).replace('cls_supervised', 'cls_lin'))
+    model = MODELS.build(Config.fromfile(plain).model)
+    torch.save(dict(state_dict=model.state_dict()), folder / 'probe.pth')
+    host_tool('visualization/vis_cam.py', folder / 'val/cat/cat.png', plain, folder / 'probe.pth',
+              '--target-layers', 'backbone.out.1', '--save-path', folder / 'cam.png', *options,
+              'model.backbone.frozen_stages=-1')
     with Image.open(folder / 'cam.png') as picture:
         assert picture.size == (96, 96)
 

@@ -33,6 +33,7 @@ from finola_mm.engine import (
     CfgOptions,
     LabelledData,
     check_data,
+    collect,
     encode,
     find_checkpoint,
     image_loader,
@@ -89,9 +90,9 @@ def features(
     )
     encoded = encode(model.backbone, model.data_preprocessor, loader)
     batches = track_iter_progress((encoded, len(loader)), file=sys.stderr)
-    parts, labels = zip(*batches, strict=True)
+    found = collect(batches, len(indices))
     print(file=sys.stderr)
-    return torch.cat(parts), torch.cat(labels)
+    return found
 
 
 def judge(
