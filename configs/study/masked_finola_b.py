@@ -27,7 +27,9 @@ val_dataloader = dict(dataset=dict(dataset=dict(pipeline=test_pipeline)), **load
 test_dataloader = val_dataloader
 
 # The demo's rate, 5e-4. With 2e-3 kNN and linear accuracy were 8.4 and 21.2 % after 750 steps of
-# 6000 and 7.0 and 23.0 after 1500. A run of 600 steps with 5e-4 gave 14.0 and 33.6 (seed 0); a random
-# encoder, but for BatchNorm's statistics, has 15.4 and 29.6. masked_finola_e.py has the same rate.
+# 6000 and 7.0 and 23.0 after 1500. A run of 600 steps with 5e-4 gave 14.0 and 33.6 (seed 0); a
+# random encoder, but for BatchNorm's statistics, has 15.4 and 29.6. masked_finola_e.py has the same
+# rate.
+
 
 work_dir = 'work_dirs/study/masked_finola_b'
