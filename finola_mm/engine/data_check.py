@@ -39,7 +39,8 @@ def check_data(cfg, splits=('train', 'val', 'test')) -> None:
     Raises:
         MissingDataError: a file or folder is not there.
         AnnotationError: an annotation file does not fit; the message has all that is fatal.
-        ValueError: class folders are lacking, differ, or are not of the model's number.
+        ValueError: class folders are lacking, differ, or are not of the model's number, or fewer
+            than top-k accuracy wants.
     """
     remedy = cfg.get('data_remedy', '')
     for split in splits:
@@ -180,7 +181,7 @@ def _check_number(cfg, splits, root: Path) -> None:
 
 def _topk(evaluator: Any) -> tuple[int, ...]:
     """Of one metric; of several, or of none, the least that there is."""
-    topk = evaluator.get('topk', 1) if isinstance(evaluator, dict) else 1
+    topk = evaluator.get('topk') or 1 if isinstance(evaluator, dict) else 1
     return (topk,) if isinstance(topk, int) else tuple(topk)
 
 

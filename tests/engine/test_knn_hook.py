@@ -225,7 +225,7 @@ def test_features_are_the_average_of_the_last_map():
     assert found.tolist() == [3, 1]
 
 
-def test_batches_are_collected_without_a_second_copy():
+def test_batches_are_collected():
     parts = [(torch.rand(n, 3), torch.arange(n)) for n in (4, 4, 1)]
     features, labels = collect(iter(parts), 9)
     assert torch.equal(features, torch.cat([part for part, _ in parts]))
