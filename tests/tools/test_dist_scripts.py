@@ -47,7 +47,7 @@ def test_two_processes_train(whole):
     work_dir, out = whole
     assert (work_dir / 'epoch_4.pth').is_file()
     assert out.count('Epoch(train) [4][2/2]') == 1, 'one process writes the log'
-    assert '2 processes x 2 images x 1 step = batches of 4; learning rate 0.002' in out
+    assert '2 processes x 2 images x 1 step = batches of 4; learning rate 0.0005' in out
 
 
 def test_what_two_processes_log_one_process_tests(config, folder, project_root):
