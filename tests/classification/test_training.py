@@ -159,8 +159,9 @@ def test_classes_that_do_not_fit(labelled_folder, probes, tmp_path):
     """6 class folders, and a model for the demo's 12."""
     small = [option for option in options(labelled_folder) if 'num_classes' not in option]
     for name, args in (('train', ['--pretrained', 'none']), ('test', [probes / 'cls_lin'])):
-        with pytest.raises(SystemExit, match=rf'{name}: .* has 6 class folders .*num_classes=12 .*'
-                                             '--cfg-options model.head.num_classes=6'):
+        with pytest.raises(SystemExit, match=rf'{name}: .* has 6 class folders .*num_classes=12 '
+                                             'in its head, .*: --cfg-options '
+                                             'model.head.num_classes=6'):
             run_tool(name, 'configs/demo/cls_lin.py', *args, '--work-dir', tmp_path,
                      '--cfg-options', *small)
 

@@ -57,9 +57,9 @@ def normalised(model, images):
     return (torch.from_numpy(images) - mean) / std
 
 
-def test_encoder_of_any_batch_and_size(export, project_root, tmp_path):
-    """In its spatial form; the plain one is in the detectors below."""
-    options = [*small_detector.MODEL, 'model.backbone.dynamic_relu=spatial']
+@pytest.mark.parametrize('form', ['plain', 'spatial'])
+def test_encoder_of_any_batch_and_size(export, project_root, tmp_path, form):
+    options = [*small_detector.MODEL, f'model.backbone.dynamic_relu={form}']
     checkpoint = small_detector.write_checkpoint(tmp_path / 'small.pth', options)
     weights = torch.load(checkpoint, weights_only=True)['state_dict']
     encoder = tmp_path / 'encoder.pth'  # without the detector around it
@@ -71,7 +71,7 @@ def test_encoder_of_any_batch_and_size(export, project_root, tmp_path):
     onnx.checker.check_model(str(out))
     assert [p for p in tmp_path.iterdir() if 'part' in p.name] == []
     cfg = Config.fromfile(small_detector.CONFIG)
-    model = MODELS.build(dict(cfg.model.backbone, dynamic_relu='spatial')).eval()
+    model = MODELS.build(dict(cfg.model.backbone, dynamic_relu=form)).eval()
     model.load_state_dict(torch.load(encoder, weights_only=True))
     mean, std = (torch.tensor(cfg.model.data_preprocessor[name]).view(3, 1, 1)
                  for name in ('mean', 'std'))
