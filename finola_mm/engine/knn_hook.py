@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from mmengine.dist import all_gather_object, get_rank, get_world_size
-from mmengine.hooks import EMAHook, Hook
+from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
@@ -16,6 +16,7 @@ from ..registry import HOOKS
 from .features import collect, encode, image_loader, spread
 from .interruption_hook import shield_workers
 from .labelled_data import NoLabelsError, labelled_data
+from .sync_buffers_hook import averaged_models
 
 
 @HOOKS.register_module()
@@ -133,9 +134,8 @@ class KNNHook(Hook):
 
 def judged_model(runner) -> nn.Module:
     """The model whose encoder is judged: where weights are averaged, the average of them."""
-    averages = [hook.ema_model.module for hook in runner.hooks if isinstance(hook, EMAHook)]
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    return averages[0] if averages else model
+    return (averaged_models(runner) or [model])[0]
 
 
 def device_of(runner) -> torch.device:

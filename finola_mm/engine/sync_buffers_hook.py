@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from mmengine.dist import all_reduce_params, is_distributed
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
+from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import Tensor, nn
 
@@ -17,8 +18,8 @@ class SyncBuffersHook(Hook):
     BatchNorm learns from the images of its own process, so that each process has running statistics
     of its own. Here the buffers of all modules in training mode become their average over the
     processes: after every epoch, in loops over iterations after every iteration. kNN, checkpoint
-    and validation come later, and find on all processes the model that the checkpoint holds (not
-    its average by ``EMAHook``, whose buffers stay a process's own).
+    and validation come later, and find on all processes the model that the checkpoint holds. So it
+    is with the buffers of its average by ``EMAHook``, which are copies of the model's.
 
     mmengine's averages all buffers, and the average of equal values is off by a rounding error, so
     that the statistics of a frozen encoder would not stay as they are; in loops over iterations it
@@ -28,21 +29,29 @@ class SyncBuffersHook(Hook):
     priority = 'VERY_HIGH'  # before KNNHook
 
     def after_train_epoch(self, runner: Runner) -> None:
-        average_trained(runner.model)
+        synchronise(runner)
 
     def after_train_iter(self, runner: Runner, batch_idx, data_batch=None, outputs=None) -> None:
         if not isinstance(runner.train_loop, EpochBasedTrainLoop):
-            average_trained(runner.model)
+            synchronise(runner)
 
 
-def average_trained(model: nn.Module) -> None:
+def synchronise(runner: Runner) -> None:
     """Average what is being trained over the processes, if there are several."""
     if is_distributed():
-        all_reduce_params(trained_buffers(model), op='mean')
+        trained = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        for model in (trained, *averaged_models(runner)):
+            all_reduce_params(buffers_in_training(trained, model), op='mean')
 
 
-def trained_buffers(model: nn.Module) -> Iterator[Tensor]:
-    """Those of the modules that are in training mode."""
-    for module in model.modules():
+def buffers_in_training(trained: nn.Module, model: nn.Module) -> Iterator[Tensor]:
+    """Buffers of ``model``, built like ``trained``, of whose modules that are in training mode."""
+    for module, same in zip(trained.modules(), model.modules(), strict=True):
         if module.training:
-            yield from module.buffers(recurse=False)
+            yield from same.buffers(recurse=False)
+
+
+def averaged_models(runner: Runner) -> list[nn.Module]:
+    """Averages over the iterations, by ``EMAHook``; mostly none."""
+    return [hook.ema_model.module for hook in runner.hooks if isinstance(hook, EMAHook)]
+

@@ -1,7 +1,9 @@
+from copy import deepcopy
 from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.hooks import EMAHook
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, get_priority
 from torch import nn
 
@@ -36,9 +38,13 @@ def three_processes(monkeypatch):
     monkeypatch.setattr(sync_buffers_hook, 'all_reduce_params', average)
 
 
-def test_what_trains_is_averaged_and_what_is_frozen_stays(model, three_processes):
-    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    SyncBuffersHook().after_train_epoch(SimpleNamespace(model=model))
+@pytest.fixture
+def runner(model):
+    return SimpleNamespace(model=model, hooks=[])
+
+
+def assert_averaged(model, before):
+    """What trains is a third of what it was, and what is frozen is as it was."""
     for name, buffer in model.named_buffers():
         if name.startswith('frozen'):
             assert torch.equal(buffer, before[name])
@@ -46,18 +52,36 @@ def test_what_trains_is_averaged_and_what_is_frozen_stays(model, three_processes
             torch.testing.assert_close(buffer, before[name] / 3)
 
 
-def test_one_process_averages_nothing(model, monkeypatch):
+def test_what_trains_is_averaged_and_what_is_frozen_stays(runner, three_processes):
+    before = deepcopy(dict(runner.model.named_buffers()))
+    SyncBuffersHook().after_train_epoch(runner)
+    assert_averaged(runner.model, before)
+
+
+def test_so_is_its_average_by_ema(runner, three_processes):
+    """Whose modules are all in training mode, also those that are frozen in the model."""
+    ema = EMAHook()
+    ema.before_run(runner)
+    ema.ema_model.train()
+    runner.hooks = [ema]
+    before = deepcopy(dict(runner.model.named_buffers()))
+    SyncBuffersHook().after_train_epoch(runner)
+    assert_averaged(ema.ema_model.module, before)
+
+
+def test_one_process_averages_nothing(runner, monkeypatch):
     monkeypatch.setattr(sync_buffers_hook, 'all_reduce_params', None)
-    SyncBuffersHook().after_train_epoch(SimpleNamespace(model=model))
+    SyncBuffersHook().after_train_epoch(runner)
 
 
 @pytest.mark.parametrize(
     'loop, averages', [(EpochBasedTrainLoop, False), (IterBasedTrainLoop, True)])
-def test_iterations_count_where_there_are_no_epochs(model, three_processes, loop, averages):
-    before = model.trained[1].running_mean.clone()
-    runner = SimpleNamespace(model=model, train_loop=loop.__new__(loop))
+def test_iterations_count_where_there_are_no_epochs(runner, three_processes, loop, averages):
+    trained = runner.model.trained[1]
+    before = trained.running_mean.clone()
+    runner.train_loop = loop.__new__(loop)
     SyncBuffersHook().after_train_iter(runner, 0)
-    torch.testing.assert_close(model.trained[1].running_mean, before / 3 if averages else before)
+    torch.testing.assert_close(trained.running_mean, before / 3 if averages else before)
 
 
 def test_it_comes_before_all_that_judge_or_save():

@@ -51,9 +51,12 @@ def test_two_processes_train(whole):
 
 
 def test_what_two_processes_log_one_process_tests(config, folder, project_root):
-    """Each has BatchNorm statistics of its own, and the checkpoint holds one's."""
+    """Each has BatchNorm statistics of its own, and the checkpoint holds one's.
+
+    Training judges with the statistics of the model, and ``EMAHook`` saves those of its average.
+    """
     cfg = Config.fromfile(config)
-    cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook['type'] != 'EMAHook']
+    assert any(hook['type'] == 'EMAHook' for hook in cfg.custom_hooks)
     cfg.train_cfg.update(max_epochs=1, val_interval=1)
     cfg.default_hooks.checkpoint.interval = 1
     path, work_dir, tested = folder / 'judged.py', folder / 'judged', folder / 'tested.json'
