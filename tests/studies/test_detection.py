@@ -1,27 +1,12 @@
 """The study of detection: its list, what its commands train, and its table."""
 
-import argparse
-import importlib
 import json
-import sys
-import types
 from pathlib import Path
 
 import pytest
-from mmengine.config import DictAction
 
 from finola_mm.engine import load_config
-
-
-@pytest.fixture
-def studies(project_root, monkeypatch):
-    """The folder's modules as its scripts see each other."""
-    monkeypatch.syspath_prepend(str(project_root / 'studies'))
-    monkeypatch.chdir(project_root)
-    names = ('study', 'pretraining', 'pretraining_tables', 'detection', 'detection_tables')
-    yield types.SimpleNamespace(**{name: importlib.import_module(name) for name in names})
-    for name in names:
-        sys.modules.pop(name)
+from tests.studies.commands import arguments
 
 
 @pytest.fixture
@@ -35,18 +20,6 @@ def encoders(studies, tmp_path):
         paths[encoder].parent.mkdir(parents=True)
         paths[encoder].touch()
     return paths
-
-
-def arguments(step):
-    """What a step gives tools/train.py."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument('script')
-    parser.add_argument('config')
-    parser.add_argument('--work-dir')
-    parser.add_argument('--resume')
-    parser.add_argument('--pretrained')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
-    return parser.parse_args(step.command)
 
 
 @pytest.fixture

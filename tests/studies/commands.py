@@ -1,0 +1,18 @@
+"""What the steps of a study give the tools."""
+
+import argparse
+
+from mmengine.config import DictAction
+
+
+def arguments(step):
+    """Those of tools/train.py in a step, with the options as it parses them."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument('script')
+    parser.add_argument('config')
+    parser.add_argument('--work-dir')
+    parser.add_argument('--resume')
+    parser.add_argument('--pretrained')
+    parser.add_argument('--no-validate', action='store_true')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    return parser.parse_args(step.command)
