@@ -22,6 +22,7 @@ from finola_mm.engine import (
     check_data,
     find_checkpoint,
     first_speaks,
+    in_own_module,
     keep_freed_memory,
     load_config,
     load_weights,
@@ -96,6 +97,8 @@ def test(args: argparse.Namespace, processes: Processes) -> None:
             raise
         raise SystemExit(f'test: {said}') from None
     except ValueError as error:  # sizes that do not fit each other
+        if in_own_module(error):
+            raise
         raise SystemExit(f'test: {args.config}: {error}') from None
     try:  # by itself the runner would test random weights where a checkpoint does not fit
         load_weights(runner.model, checkpoint, allow_unused=False)

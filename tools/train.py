@@ -32,6 +32,7 @@ from finola_mm.engine import (
     find_checkpoint,
     find_resumable,
     first_speaks,
+    in_own_module,
     keep_freed_memory,
     load_config,
     unknown_setting,
@@ -225,6 +226,8 @@ def build(args: argparse.Namespace, cfg: Config) -> Runner:
     try:
         return RUNNERS.build(cfg)
     except ValueError as error:
+        if in_own_module(error):
+            raise
         raise SystemExit(f'train: {args.config}: {error}') from None
 
 

@@ -6,7 +6,7 @@ from .batch_check import BatchError, check_batch
 from .bfloat16_optim_wrapper import BFloat16OptimWrapper, computes_bfloat16
 from .checkpoint_file import CheckpointError, read_checkpoint, write_weights
 from .compile_hook import CompileHook
-from .config import CfgOptions, find_checkpoint, load_config, unknown_setting
+from .config import CfgOptions, find_checkpoint, in_own_module, load_config, unknown_setting
 from .data_check import IMAGE_SUFFIXES, MissingDataError, check_data
 from .data_time_hook import DataTimeHook
 from .exact_resume import ExactEpochLoop, SeedIterationHook
@@ -72,6 +72,7 @@ __all__ = [
     'find_tensors',
     'first_speaks',
     'image_loader',
+    'in_own_module',
     'keep_freed_memory',
     'labelled_data',
     'load_config',

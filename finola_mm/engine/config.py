@@ -4,6 +4,8 @@ import argparse
 import difflib
 import inspect
 import re
+import sys
+import traceback
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
@@ -15,6 +17,11 @@ READ = {
     *inspect.signature(Runner).parameters,
     'compile', 'efficient_conv_bn_eval', 'find_unused_parameters', 'model_wrapper_cfg', 'sync_bn',
     'runner_type', 'strategy', 'data_remedy', 'test_pipeline',
+}
+
+# Packages whose ValueErrors say to a user what is wrong with a config.
+KNOWN = {
+    'finola_mm', 'mmcv', 'mmdet', 'mmengine', 'mmpretrain', 'torch', *sys.stdlib_module_names,
 }
 
 
@@ -36,6 +43,13 @@ def unknown_setting(error: TypeError, options: dict | None) -> str | None:
         if refused and option.rpartition('.')[2] == refused[2]:
             return f'--cfg-options {option}: {refused[1]} has no {refused[2]}'
     return None
+
+
+def in_own_module(error: Exception) -> bool:
+    """Whether the tool that caught it met code of the user's own: the traceback is wanted."""
+    frames = traceback.walk_tb(error.__traceback__)
+    tool, *called = (frame.f_globals['__name__'].partition('.')[0] for frame, _ in frames)
+    return not {*called} <= {tool, *KNOWN}
 
 
 def load_config(path: str, *, options: dict | None = None, work_dir: str | None = None) -> Config:

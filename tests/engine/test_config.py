@@ -1,9 +1,16 @@
 import argparse
+import importlib
 
 import pytest
 from mmengine.registry import LOOPS
 
-from finola_mm.engine import CfgOptions, find_checkpoint, load_config, unknown_setting
+from finola_mm.engine import (
+    CfgOptions,
+    find_checkpoint,
+    in_own_module,
+    load_config,
+    unknown_setting,
+)
 
 CONFIG = 'configs/selfsup/masked_finola_b.py'
 
@@ -73,3 +80,28 @@ def test_a_setting_that_its_class_does_not_have():
     assert unknown_setting(caught.value, {'train_cfg.max_iters': 3}) is None
     assert unknown_setting(TypeError('another'), {'train_cfg.max_iter': 3}) is None
     assert unknown_setting(caught.value, None) is None
+
+
+OWN = """
+from torch import nn
+from finola_mm.backbones import MobileFormer
+
+def of_its_own():
+    raise ValueError('my own')
+
+def of_torch():
+    nn.Conv2d(3, 4, 1, groups=2)
+
+def of_ours():
+    MobileFormer('W3')
+"""
+
+
+@pytest.mark.parametrize('raises', ['of_its_own', 'of_torch', 'of_ours'])
+def test_what_an_own_module_raises_is_seen_whole(raises, tmp_path, monkeypatch):
+    (tmp_path / 'own_module_of_a_user.py').write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    own = importlib.import_module('own_module_of_a_user')
+    with pytest.raises(ValueError) as caught:
+        getattr(own, raises)()
+    assert in_own_module(caught.value)

@@ -1,5 +1,6 @@
 """The counter against counts by hand, and the command line on real configs."""
 
+import importlib
 import importlib.util
 import re
 import sys
@@ -151,6 +152,29 @@ def test_options_reach_the_model(run):
 def test_one_clear_message(run, path, message):
     with pytest.raises(SystemExit, match=message):
         run(path)
+
+
+OWN = """
+from mmengine.registry import MODELS
+from torch import nn
+
+@MODELS.register_module()
+class OwnEncoder(nn.Module):
+    def __init__(self, **_):
+        raise ValueError('my own')
+"""
+
+
+def test_sizes_that_do_not_fit_are_one_line_and_an_own_module_a_traceback(
+        run, tmp_path, monkeypatch):
+    config = 'configs/classification/lin_w720.py'
+    with pytest.raises(SystemExit, match=f'get_flops: {config}: .*channels'):
+        run(config, '--cfg-options', 'model.head.in_channels=7')
+    (tmp_path / 'own_encoder.py').write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module('own_encoder')
+    with pytest.raises(ValueError, match='my own'):
+        run(config, '--cfg-options', 'model.backbone.type=mmengine.OwnEncoder')
 
 
 def test_sizes_of_pipelines(tool):

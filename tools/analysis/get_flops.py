@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from finola_mm.engine import CfgOptions, load_config
+from finola_mm.engine import CfgOptions, in_own_module, load_config
 
 # arXiv 2305.16319: parameters (M) and MAdds (G) at 800 x 1333, Table 4; of the two widest Table 2
 # gives the parameters.
@@ -215,6 +215,8 @@ def main() -> None:
         print_table(f'encoder alone, {height} x {width}', [encoder_row(cfg, args.shape)], note)
         print_model(cfg, size)
     except ValueError as error:  # sizes that do not fit each other
+        if in_own_module(error):
+            raise
         raise SystemExit(f'get_flops: {args.config}: {error}') from None
     print(
         '\nMAdds: multiply-adds of the convolutions, linear layers and matrix products of one '
