@@ -35,17 +35,18 @@ LIBRARY = set(sys.stdlib_module_names)
 def imports(file: Path):
     """(sibling packages, outside packages) that a file imports anywhere."""
     siblings, outside = set(), set()
+    depth = len(file.relative_to(PACKAGE).parts)  # so many dots are finola_mm
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             outside |= {alias.name.split('.')[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             if node.level == 0:
                 outside.add(node.module.split('.')[0])
-            elif node.level == 2:
+            elif node.level == depth:
                 names = [node.module] if node.module else [alias.name for alias in node.names]
                 siblings |= {name.split('.')[0] for name in names}
             else:
-                assert node.level == 1, f'{file}: reaches above the package'
+                assert node.level < depth, f'{file}: reaches above the package'
     return siblings, outside - LIBRARY
 
 

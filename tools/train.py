@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 from finola_mm.datasets import BadDataError
 from finola_mm.engine import (
     NO_SPACE,
+    SIGNALS,
     AnnotationError,
     BatchError,
     CfgOptions,
@@ -37,7 +38,6 @@ from finola_mm.engine import (
     load_config,
     unknown_setting,
 )
-from finola_mm.engine.interruption_hook import SIGNALS
 
 # What ends a run by one line.
 STOPS = (

@@ -15,7 +15,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop
 
 from ..registry import HOOKS, LOOPS
-from .checkpoint_file import CheckpointError
+from .checkpoints import CheckpointError
 
 
 @LOOPS.register_module()

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from torch.distributed.fsdp import FullyShardedDataParallel
 
 from ..registry import STRATEGIES
-from .checkpoint_file import CheckpointError
+from .checkpoints import CheckpointError
 
 # Hooks that take the weights from the model themselves, and would find this process's share.
 OF_WHOLE_WEIGHTS = ('EMAHook', 'KNNHook')

@@ -1,9 +1,9 @@
-"""Image files of the command line: files and folders -> the files."""
+"""Image files: which they are, and those that the files and folders of a command line hold."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from .data_check import IMAGE_SUFFIXES
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif')  # as mmpretrain reads
 
 
 def find_images(paths: Sequence[str]) -> list[Path]:

@@ -4,13 +4,7 @@ import importlib
 import pytest
 from mmengine.registry import LOOPS
 
-from finola_mm.engine import (
-    CfgOptions,
-    find_checkpoint,
-    in_own_module,
-    load_config,
-    unknown_setting,
-)
+from finola_mm.engine import CfgOptions, in_own_module, load_config, unknown_setting
 
 CONFIG = 'configs/selfsup/masked_finola_b.py'
 
@@ -41,24 +35,6 @@ def test_an_option_without_effect_is_refused(project_root, option, said):
 
 def test_options_that_a_config_need_not_have(project_root):
     assert load_config(CONFIG, options={'compile': True}).compile is True
-
-
-def test_checkpoint_of_a_work_directory(tmp_path):
-    (tmp_path / 'iter_2.pth').touch()
-    with pytest.raises(FileNotFoundError, match=r'no checkpoint .*iter_2\.pth'):
-        find_checkpoint(str(tmp_path))
-    (tmp_path / 'last_checkpoint').write_text('/moved/away/iter_2.pth')
-    assert find_checkpoint(str(tmp_path)) == str(tmp_path / 'iter_2.pth')
-    (tmp_path / 'last_checkpoint').write_bytes(b'\0\xff')  # a power cut
-    with pytest.raises(FileNotFoundError, match=r'no checkpoint .*iter_2\.pth'):
-        find_checkpoint(str(tmp_path))
-
-
-def test_no_checkpoint_at_all(tmp_path):
-    with pytest.raises(FileNotFoundError, match='holds no .pth or .safetensors file'):
-        find_checkpoint(str(tmp_path / 'epoch_1.pth'))
-    with pytest.raises(FileNotFoundError, match='there is no folder .*nowhere'):
-        find_checkpoint(str(tmp_path / 'nowhere' / 'epoch_1.pth'))
 
 
 def test_settings_of_the_command_line(capsys):

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 
 import finola_mm.det  # noqa: F401
 from finola_mm.engine import EvaluationDataError, check_data, read_checkpoint
-from finola_mm.engine.bad_samples_hook import NamedErrors
+from finola_mm.engine.hooks.bad_samples_hook import NamedErrors
 from tests.engine.test_exact_resume import PARTS, assert_equal
 from tests.tools.small_detector import CONFIG, MODEL, data_options, write_scenes
 

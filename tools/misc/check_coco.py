@@ -20,8 +20,13 @@ from PIL import Image
 from rich.progress import track
 
 from finola_mm.engine import AnnotationError, CfgOptions, load_config
-from finola_mm.engine.annotation_check import check_image, find_problems, read_annotations
-from finola_mm.engine.data_check import CocoData, find_coco
+from finola_mm.engine.checks import (
+    CocoData,
+    check_image,
+    find_coco,
+    find_problems,
+    read_annotations,
+)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -24,7 +24,7 @@ from rich.progress import track
 
 from finola_mm.datasets.load_random_resized_crop import decode
 from finola_mm.engine import IMAGE_SUFFIXES, AnnotationError
-from finola_mm.engine.annotation_check import check_image, read_annotations
+from finola_mm.engine.checks import check_image, read_annotations
 
 
 class BadImage(NamedTuple):

@@ -6,7 +6,7 @@ from torch import Tensor
 from finola_mm import MobileFormer
 from finola_mm.backbones.mobile_former import DYNAMIC_RELU, resolve
 from finola_mm.engine import CheckpointError
-from finola_mm.engine.weights import compare
+from finola_mm.engine.checkpoints import compare
 
 # The file names the class that is built. MMEngine's registry would import and call any function.
 NAMES = ('finola_mm.MobileFormer', 'MobileFormer')

@@ -11,11 +11,11 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
-from ..functional import check_features, nearest, vote_accuracy
-from ..registry import HOOKS
-from .features import collect, encode, image_loader, spread
+from ...functional import check_features, nearest, vote_accuracy
+from ...registry import HOOKS
+from ..features import collect, encode, image_loader, spread
+from ..labelled_data import NoLabelsError, labelled_data
 from .interruption_hook import shield_workers
-from .labelled_data import NoLabelsError, labelled_data
 from .sync_buffers_hook import averaged_models
 
 

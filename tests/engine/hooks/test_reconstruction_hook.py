@@ -3,7 +3,7 @@ import torch
 from mmengine.structures import BaseDataElement
 
 from finola_mm.engine import draw_reconstructions
-from finola_mm.engine.reconstruction_hook import GAP, LABEL_WIDTH
+from finola_mm.engine.hooks.reconstruction_hook import GAP, LABEL_WIDTH
 
 SIZE = 8
 

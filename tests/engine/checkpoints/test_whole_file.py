@@ -11,7 +11,7 @@ from mmengine.fileio import get_file_backend
 from mmengine.runner import Runner, save_checkpoint
 
 from finola_mm.engine import CheckpointError, read_checkpoint, write_whole
-from finola_mm.engine.whole_file import remove_unfinished
+from finola_mm.engine.checkpoints import remove_unfinished
 from tests.conftest import tiny_options
 
 

@@ -16,7 +16,7 @@ class Log(list):
 def lines(monkeypatch):
     """(batch, accumulated steps, processes, scaled) -> the log of a recipe for batches of 64."""
     def lines(batch, steps, processes, scaled=False, **model):
-        monkeypatch.setattr('finola_mm.engine.batch_check.get_world_size', lambda: processes)
+        monkeypatch.setattr('finola_mm.engine.checks.batch_check.get_world_size', lambda: processes)
         # As tools/train.py writes it: the runner counts the images of a step, not of an update.
         scale = dict(base_batch_size=64 / steps, enable=True) if scaled else dict(
             base_batch_size=64)

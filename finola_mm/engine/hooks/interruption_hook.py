@@ -16,8 +16,8 @@ from mmengine.runner import BaseLoop
 from torch import distributed, nn
 from torch.utils.data import DataLoader
 
-from ..registry import HOOKS
-from .whole_file import write_whole
+from ...registry import HOOKS
+from ..checkpoints import write_whole
 
 # From a time limit, a pre-emption or `kill`; from a keyboard; from SLURM's --signal=USR1@SECONDS.
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)

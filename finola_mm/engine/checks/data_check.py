@@ -10,6 +10,7 @@ from mmengine.fileio import list_dir_or_file
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 
+from ..images import IMAGE_SUFFIXES
 from .annotation_check import (
     TOLERATED,
     AnnotationError,
@@ -20,7 +21,6 @@ from .annotation_check import (
 )
 
 NAMED = 3  # classes that a message names
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif')  # as mmpretrain reads
 
 
 class MissingDataError(FileNotFoundError):

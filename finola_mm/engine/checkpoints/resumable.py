@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .checkpoint_file import UNREADABLE, ZIP, CheckpointError, damaged, read_checkpoint
-from .config import find_checkpoint, last_checkpoint
+from .find_checkpoint import find_checkpoint, last_checkpoint
 
 OF_A_RUN = ('meta', 'message_hub', 'optimizer')  # besides the weights, what a resume needs
 # The names of a run's checkpoints: CheckpointHook's, and InterruptionHook's without a number.

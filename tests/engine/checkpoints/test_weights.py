@@ -1,74 +1,15 @@
 """Loading weights: everything fits, or one message says what does not."""
 
 import copy
-from types import SimpleNamespace
 
 import pytest
 import torch
-from mmengine.hooks import Hook
-from mmengine.logging import MMLogger
-from mmengine.model import BaseModel, BaseModule, MMDistributedDataParallel
-from mmengine.runner import Runner
-from torch import nn
 
 from finola_mm import MobileFormer
 from finola_mm.engine import CheckpointError, load_weights, read_checkpoint, run_record
-from finola_mm.engine.run_record import read_config_text
-from finola_mm.engine.weights import StrictLoadHook, StrictResumeHook
+from finola_mm.engine.checkpoints.run_record import read_config_text
 from finola_mm.registry import MODELS
-
-CONFIG = """
-model = dict(
-    backbone=dict(arch='small', init_cfg=None, type='finola_mm.MobileFormer', with_cp=True),
-    data_preprocessor=dict(mean=[1.5, 2, -3], std=(4, 5, 6), type='X', to_rgb=True))
-rate = inf
-names = {'a.b': [1, dict(c=(2, 3))]}
-"""
-META = dict(cfg=CONFIG, experiment_name='pretrain_20260102_030405', iter=70, epoch=3)
-
-
-class Whole(BaseModule):
-    """A backbone and one more layer, each with an initialisation that loading must survive."""
-
-    def __init__(self, arch='small', backbone_init=None, init_cfg=None):
-        super().__init__(init_cfg)
-        self.backbone = MobileFormer(arch, init_cfg=backbone_init)
-        self.neck = Layer(init_cfg=dict(type='Constant', layer='Linear', val=0.5))
-
-
-class Layer(BaseModule):
-    def __init__(self, init_cfg):
-        super().__init__(init_cfg)
-        self.linear = nn.Linear(3, 2)
-
-    def init_weights(self):
-        super().init_weights()
-        nn.init.constant_(self.linear.bias, 0.25)
-
-
-def randomised(module):
-    with torch.no_grad():
-        for key, tensor in module.state_dict().items():
-            if tensor.is_floating_point():
-                tensor.copy_(torch.rand_like(tensor) + 0.5)
-            elif key.endswith('num_batches_tracked'):
-                tensor.fill_(7)
-    return module
-
-
-@pytest.fixture(scope='module')
-def source():
-    torch.manual_seed(0)
-    return randomised(Whole())
-
-
-@pytest.fixture
-def write(tmp_path):
-    def write(state, meta=META, name='w.pth'):
-        torch.save(dict(meta=meta, state_dict=dict(state)), tmp_path / name)
-        return tmp_path / name
-
-    return write
+from tests.engine.whole import META, Whole
 
 
 @pytest.fixture
@@ -76,7 +17,7 @@ def log(monkeypatch):
     """The lines that loading writes to the log."""
     lines = []
     monkeypatch.setattr(
-        'finola_mm.engine.weights.print_log', lambda text, **options: lines.append(text)
+        'finola_mm.engine.checkpoints.weights.print_log', lambda text, **options: lines.append(text)
     )
     return lines
 
@@ -207,7 +148,7 @@ def test_init_cfg_of_a_config(source, write):
 
 
 def test_the_record_is_read_and_not_run(write):
-    meta = dict(META, cfg=CONFIG + 'danger = __import__("os").getcwd()\n')
+    meta = dict(META, cfg=META['cfg'] + 'danger = __import__("os").getcwd()\n')
     record = run_record(read_checkpoint(write({'a': torch.ones(1)}, meta)))
     assert record == dict(
         source='pretrain', epoch=3, iter=70,
@@ -233,124 +174,3 @@ def test_a_written_record_is_without_what_belongs_to_one_training():
     record = run_record(dict(meta=dict(format_version=1, part='encoder', encoder=encoder)))
     kept = dict(type='finola_mm.MobileFormer', arch='small')
     assert record == dict(format_version=1, part='encoder', encoder=kept)
-
-
-class Wrapped(MMDistributedDataParallel):
-    def __init__(self, module):
-        nn.Module.__init__(self)
-        self.module = module
-
-
-def resume(module, state, **content):
-    checkpoint = dict(meta=META, message_hub={}, optimizer={}, state_dict=dict(state))
-    hook = StrictResumeHook('w.pth')
-    hook.after_load_checkpoint(runner_of(module), {**checkpoint, **content})
-
-
-def runner_of(module):
-    return SimpleNamespace(model=module, logger=MMLogger.get_current_instance(), max_iters=100)
-
-
-@pytest.mark.parametrize('wrap', [lambda module: module, Wrapped])
-@pytest.mark.parametrize('prefix', ['', 'module.'])
-def test_resume_of_the_same_model(source, wrap, prefix):
-    """Of a model with EMAHook too, whose state_dict holds the averages by the model's names."""
-    state = {prefix + key: tensor for key, tensor in source.state_dict().items()}
-    resume(wrap(Whole()), state, ema_state_dict={})
-    state.pop(prefix + 'neck.linear.bias')
-    with pytest.raises(CheckpointError, match='195 of 196 .* not in the file are neck.linear.bias'):
-        resume(wrap(Whole()), state)
-
-
-@pytest.mark.parametrize(('reached', 'complete'), [(99, False), (100, True)])
-def test_resume_of_a_finished_run(source, reached, complete):
-    said = []
-    runner = SimpleNamespace(model=Whole(), max_iters=100, logger=SimpleNamespace(
-        info=lambda line: None, warning=said.append))
-    checkpoint = dict(meta=dict(META, iter=reached), message_hub={}, optimizer={},
-                      state_dict=source.state_dict())
-    StrictResumeHook('w.pth').after_load_checkpoint(runner, checkpoint)
-    end = ['w.pth is the end of its run, 100 iterations: there is nothing to train']
-    assert said == (end if complete else [])
-
-
-def test_resume_of_another_model(source):
-    state = source.state_dict()
-    with pytest.raises(CheckpointError, match=r'w\.pth .*of another shape are neck.linear.weight'):
-        resume(Whole(), {**state, 'neck.linear.weight': torch.ones(2, 4)})
-    with pytest.raises(CheckpointError, match=(
-        r'it has all 196 tensors, and others besides: extra\. --resume wants the model of that')):
-        resume(Whole(), {**state, 'extra': torch.ones(1)})
-
-
-def test_resume_of_weights_alone(source, write):
-    checkpoint = read_checkpoint(write(source.state_dict()))
-    with pytest.raises(CheckpointError, match='has no entry message_hub, optimizer. Start from'):
-        StrictResumeHook('w.pth').after_load_checkpoint(runner_of(Whole()), checkpoint)
-
-
-class Redrawn(BaseModel):
-    """Draws a part anew after its initialisers, as mmdet's DINO and Deformable DETR do."""
-
-    def __init__(self, classes=2):
-        super().__init__()
-        self.transformer = nn.Linear(3, classes)
-
-    def init_weights(self):
-        super().init_weights()
-        nn.init.zeros_(self.transformer.weight)
-
-    def forward(self, inputs, mode):
-        return dict(loss=self.transformer(inputs).sum())
-
-
-class Start(Hook):
-    """What a run begins with: the model and its averages."""
-
-    def before_train(self, runner):
-        (ema,) = (hook.ema_model for hook in runner.hooks if hasattr(hook, 'ema_model'))
-        self.steps = ema.steps.item()
-        self.found = [copy.deepcopy(m.state_dict()) for m in (runner.model, ema.module)]
-
-
-def begin_with(model, path, work_dir, scope='mmengine'):
-    start = Start()
-    runner = Runner(
-        model, str(work_dir), dict(batch_size=2, dataset=[torch.ones(3)] * 2,
-                                   collate_fn=dict(type='default_collate'),
-                                   sampler=dict(type='DefaultSampler', shuffle=False)),
-        train_cfg=dict(by_epoch=False, max_iters=1), load_from=str(path), experiment_name='weights',
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.0)), default_scope=scope,
-        custom_hooks=[dict(type='EMAHook'), start,
-                      dict(type='finola_mm.StrictLoadHook', path=str(path))])
-    model.train_step = lambda data, optim_wrapper: {}
-    runner.train()
-    return start
-
-
-@pytest.mark.parametrize('scope', ['mmengine', 'mmpretrain'])
-def test_a_run_begins_with_the_averages_of_another(tmp_path, scope):
-    """Its own averages begin anew. Some models draw parts anew after their initialisers."""
-    averages, own = randomised(Redrawn()).state_dict(), randomised(Redrawn()).state_dict()
-    ema = {'steps': torch.tensor(9), **{f'module.{key}': value for key, value in own.items()}}
-    file = tmp_path / 'w.pth'
-    torch.save(dict(meta=META, state_dict=averages, ema_state_dict=ema), file)
-    start = begin_with(Redrawn(), file, tmp_path / 'run', scope)
-    assert start.steps == 0
-    for found in start.found:
-        torch.testing.assert_close(found, averages, rtol=0, atol=0)
-
-
-def test_load_from_another_model(write, tmp_path):
-    file = write(Redrawn().state_dict())
-    with pytest.raises(CheckpointError, match=r'of another shape are transformer.weight'):
-        begin_with(Redrawn(classes=5), file, tmp_path / 'run')
-
-
-def test_load_from_the_other_dynamic_relu(write):
-    state = Whole().state_dict()
-    path = write(state)
-    model = Whole()
-    model.backbone = MobileFormer('small', dynamic_relu='spatial')
-    with pytest.raises(CheckpointError, match="were trained with dynamic_relu='plain'"):
-        StrictLoadHook('w.pth').after_load_checkpoint(runner_of(model), read_checkpoint(path))

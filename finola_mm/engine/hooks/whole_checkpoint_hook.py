@@ -7,8 +7,8 @@ from typing import Any
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 
-from ..registry import HOOKS
-from .whole_file import remove_unfinished, write_whole
+from ...registry import HOOKS
+from ..checkpoints import remove_unfinished, write_whole
 
 
 @HOOKS.register_module()

@@ -7,14 +7,9 @@ import random
 import pytest
 import torch
 
-from finola_mm.engine import (
-    CheckpointError,
-    check_resumable,
-    find_checkpoint,
-    find_resumable,
-    resumable,
-)
-from finola_mm.engine.resumable import newest_first
+from finola_mm.engine import CheckpointError, check_resumable, find_checkpoint, find_resumable
+from finola_mm.engine.checkpoints import resumable
+from finola_mm.engine.checkpoints.resumable import newest_first
 from tests.conftest import tiny_options
 from tests.forks import run_script
 

@@ -11,7 +11,7 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop
 
-from ..registry import HOOKS
+from ...registry import HOOKS
 
 REMEDY = (
     'Lower the learning rate, train in float32 where it was float16 or bfloat16, or mend the data. '

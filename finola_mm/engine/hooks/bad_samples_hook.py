@@ -6,7 +6,7 @@ import torch
 from mmengine.dataset import BaseDataset
 from mmengine.hooks import Hook
 
-from ..registry import HOOKS
+from ...registry import HOOKS
 
 NAMED = 50  # files that one line of the log names
 

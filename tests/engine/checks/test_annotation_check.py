@@ -7,7 +7,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from finola_mm.engine import AnnotationError, check_data
-from finola_mm.engine.annotation_check import (
+from finola_mm.engine.checks.annotation_check import (
     check_image,
     find_problems,
     read_annotations,

@@ -13,8 +13,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from finola_mm.engine import InterruptionHook
-from finola_mm.engine.interruption_hook import SIGNALS, shield_workers
+from finola_mm.engine import SIGNALS, InterruptionHook
+from finola_mm.engine.hooks.interruption_hook import shield_workers
 from tests.tools.trouble import assert_same_run, write_config
 
 

@@ -16,7 +16,7 @@ from torch.multiprocessing import start_processes
 from torch.utils.data import DataLoader, Dataset
 
 from finola_mm.engine import DataTimeHook
-from finola_mm.engine.data_time_hook import advice, cores_of_each
+from finola_mm.engine.hooks.data_time_hook import advice, cores_of_each
 
 STEP = 0.02  # seconds of one training step
 

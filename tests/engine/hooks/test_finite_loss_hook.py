@@ -11,7 +11,8 @@ from mmengine.structures import BaseDataElement
 from torch import nn
 from torch.utils.data import DataLoader
 
-from finola_mm.engine import FiniteLossHook, NonFiniteLossError, finite_loss_hook
+from finola_mm.engine import FiniteLossHook, NonFiniteLossError
+from finola_mm.engine.hooks import finite_loss_hook
 
 BAD_BATCH = 7  # the step, counted from 1, whose first image is NaN (or makes one)
 

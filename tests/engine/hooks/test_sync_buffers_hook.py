@@ -7,12 +7,8 @@ from mmengine.hooks import EMAHook
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, get_priority
 from torch import nn
 
-from finola_mm.engine import (
-    KNNHook,
-    SyncBuffersHook,
-    WholeCheckpointHook,
-    sync_buffers_hook,
-)
+from finola_mm.engine import KNNHook, SyncBuffersHook, WholeCheckpointHook
+from finola_mm.engine.hooks import sync_buffers_hook
 
 
 @pytest.fixture

@@ -1,0 +1,31 @@
+"""What happens between two steps of a run."""
+
+from .bad_samples_hook import BadSamplesHook, EvaluationDataError
+from .compile_hook import CompileHook
+from .data_time_hook import DataTimeHook
+from .finite_loss_hook import FiniteLossHook, NonFiniteLossError
+from .interruption_hook import SIGNALS, InterruptedRun, InterruptionHook
+from .knn_hook import KNNHook
+from .reconstruction_hook import ReconstructionHook, draw_reconstructions
+from .strict_load_hook import StrictLoadHook, StrictResumeHook
+from .sync_buffers_hook import SyncBuffersHook
+from .whole_checkpoint_hook import WholeCheckpointHook
+
+__all__ = [
+    'BadSamplesHook',
+    'CompileHook',
+    'DataTimeHook',
+    'EvaluationDataError',
+    'FiniteLossHook',
+    'InterruptedRun',
+    'InterruptionHook',
+    'KNNHook',
+    'NonFiniteLossError',
+    'ReconstructionHook',
+    'SIGNALS',
+    'StrictLoadHook',
+    'StrictResumeHook',
+    'SyncBuffersHook',
+    'WholeCheckpointHook',
+    'draw_reconstructions',
+]
