@@ -54,8 +54,9 @@ def run(project_root, run_analysis, images, tmp_path):
     torch.save(dict(state_dict=model.state_dict()), tmp_path / 'model.pth')
 
     def call(*args, file='model.pth'):
-        out = tmp_path / 'out.json'
-        printed = run_analysis('knn', tmp_path / 'config.py', tmp_path / file, '--out', out, *args)
+        """file: one name, or several with spaces between."""
+        out, files = tmp_path / 'out.json', [tmp_path / name for name in file.split()]
+        printed = run_analysis('knn', tmp_path / 'config.py', *files, '--out', out, *args)
         return json.loads(out.read_text()), printed
     call.model = model
     return call
@@ -99,6 +100,22 @@ def test_an_encoder_alone(run, tmp_path):
     torch.save(run.model.backbone.state_dict(), tmp_path / 'encoder.pth')
     alone, whole = run('--k', '3', file='encoder.pth')[0], run('--k', '3')[0]
     assert alone['encoder.pth'] == whole['model.pth']
+
+
+def test_several_encoders(run, tmp_path):
+    """By their names, or by their paths where two have the same one."""
+    torch.manual_seed(4)
+    for name in ('encoder.pth', 'other/model.pth'):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        torch.save(MobileFormer('small').state_dict(), tmp_path / name)
+    alone = {name: list(run('--k', '3', '15', file=name)[0].values())
+             for name in ('model.pth', 'encoder.pth', 'other/model.pth')}
+    found, _ = run('--k', '3', '15', file='model.pth encoder.pth')
+    assert [*found] == ['model.pth', 'encoder.pth']
+    assert [*found.values()] == alone['model.pth'] + alone['encoder.pth']
+    found, _ = run('--k', '3', '15', file='model.pth other/model.pth')
+    assert [*found] == [str(tmp_path / 'model.pth'), str(tmp_path / 'other/model.pth')]
+    assert [*found.values()] == alone['model.pth'] + alone['other/model.pth']
 
 
 @pytest.mark.parametrize('args, message', [

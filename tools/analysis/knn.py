@@ -4,8 +4,8 @@
 
 Nothing is trained but the classifier: the training images with their class folders are the bank,
 the validation images are classified by it. All go whole through the validation's pipeline; the
-feature is the global average of the encoder's last map. CHECKPOINT is a training checkpoint, a work
-directory for its last one, or an encoder that extract_backbone.py wrote.
+feature is the global average of the encoder's last map. CHECKPOINT, one or more, is a training
+checkpoint, a work directory for its last one, or an encoder that extract_backbone.py wrote.
 
 Prints top-1 / top-5 in percent. --random adds the same encoder as it is before any training, the
 floor of the numbers; --linear the optimum of a logistic regression, without augmentation (no
@@ -52,7 +52,8 @@ KS = (10, 20, 100, 200)  # DINO's; it reports the best, 10 or 20
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='kNN and linear accuracy of an encoder')
     parser.add_argument('config', help='config file of the pre-training')
-    parser.add_argument('checkpoint', help='checkpoint or encoder file, or a work directory')
+    parser.add_argument('checkpoints', nargs='+', metavar='CHECKPOINT',
+                        help='checkpoint or encoder file, or a work directory; one or more')
     parser.add_argument('--k', nargs='+', type=int, metavar='K',
                         help=f'neighbours; default: those of {KS} that the bank has')
     parser.add_argument('--temperature', type=float, default=0.07, help="of the neighbours' votes")
@@ -114,6 +115,12 @@ def judge(
     return columns
 
 
+def distinct(files: list[str]) -> list[str]:
+    """The files' names; where one occurs twice, their paths."""
+    names = [Path(file).name for file in files]
+    return names if len({*names}) == len(names) else files
+
+
 def print_table(rows: dict[str, dict[str, tuple[float, float]]]) -> None:
     columns = list(next(iter(rows.values())))
     print(f'| encoder | {" | ".join(columns)} |')
@@ -132,15 +139,16 @@ def main() -> None:
             raise ValueError(f'--out {args.out}: expected a name that ends in .json')
         if args.images is not None and args.images < 1:
             raise ValueError(f'--images {args.images}: expected 1 or more')
-        checkpoint = find_checkpoint(args.checkpoint)
+        checkpoints = [find_checkpoint(path) for path in args.checkpoints]
         check_data(cfg, ['train', 'val'])
         model = build_model(cfg, args.seed)
         data = labelled_data(cfg)
         rows = {}
         if args.random:
             rows['random'] = judge(model, cfg, data, args)
-        load_weights(model.backbone, checkpoint)
-        rows[Path(checkpoint).name] = judge(model, cfg, data, args)
+        for name, checkpoint in zip(distinct(checkpoints), checkpoints, strict=True):
+            load_weights(model.backbone, checkpoint)
+            rows[name] = judge(model, cfg, data, args)
     except (BadDataError, FileNotFoundError, ValueError) as error:
         raise SystemExit(f'knn: {error}') from None
     print_table(rows)
