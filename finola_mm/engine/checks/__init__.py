@@ -1,6 +1,8 @@
 """What would spoil a run, said in one message before it starts."""
 
-from .annotation_check import AnnotationError, check_image, find_problems, read_annotations
+from .annotated_images import check_image, sample_images
+from .annotation_file import AnnotationError, read_annotations
+from .annotation_problems import find_problems
 from .batch_check import BatchError, check_batch
 from .data_check import CocoData, MissingDataError, check_data, find_coco
 
@@ -15,4 +17,5 @@ __all__ = [
     'find_coco',
     'find_problems',
     'read_annotations',
+    'sample_images',
 ]

@@ -11,14 +11,9 @@ from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 
 from ..images import IMAGE_SUFFIXES
-from .annotation_check import (
-    TOLERATED,
-    AnnotationError,
-    Problem,
-    find_problems,
-    read_annotations,
-    sample_images,
-)
+from .annotated_images import sample_images
+from .annotation_file import AnnotationError, read_annotations
+from .annotation_problems import TOLERATED, Problem, find_problems
 
 NAMED = 3  # classes that a message names
 

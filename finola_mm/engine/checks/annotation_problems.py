@@ -6,43 +6,19 @@ after it, and the order of the classes counts in the file, not in the config (mm
 Every finding here shows the value seen and the remedy.
 """
 
-import gc
-import json
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
+
+from .annotation_file import FIELDS, AnnotationError, short
 
 # Up to this share of boxes or images may be wrong, as in max_bad_share of SeededDataset; COCO's own
 # files hold some boxes without area.
 TOLERATED = 0.01
 SLACK = 1.0  # pixels that a box may stand over the edge: coordinates are rounded
 NAMED = 5  # examples of one finding
-FIELDS = {
-    'images': ('id', 'file_name', 'height', 'width'),
-    'annotations': ('id', 'image_id', 'category_id', 'bbox', 'area', 'iscrowd'),
-    'categories': ('id', 'name'),
-}
-# What some of them must be; text serves as an id, too.
-KINDS = {field: ((int, float, str), 'a number') for field in ('id', 'image_id', 'category_id')}
-KINDS |= {field: (str, 'text') for field in ('file_name', 'name')}
-# Fields that other tools often leave out, and what to write there.
-REMEDIES = {
-    'area': "where there are no masks, area is the box's width times its height",
-    'iscrowd': 'iscrowd is 0 for a single object',
-}
-# Polygons are two thirds of COCO's files, and nothing here reads them. Lists of lists of numbers
-# only, so that a match cannot end elsewhere than the value does.
-POLYGONS = re.compile(rb'"segmentation":\s*\[\[[\d\s.,eE+\-\[\]]*\]\]')
-EXIF_ORIENTATION, TURNED = 274, (5, 6, 7, 8)  # the tag, and its values that swap the two sides
-
-
-class AnnotationError(ValueError):
-    """An annotation file cannot be trained or tested on. The message is meant for the user."""
 
 
 class Problem(NamedTuple):
@@ -59,68 +35,6 @@ class Boxes(NamedTuple):
     area: np.ndarray  # (n,) float64, of the objects
     sides: np.ndarray  # (n, 2) float64, width and height of the image
     ids: list  # of the annotations
-
-
-def read_annotations(file: str | Path) -> dict[str, list[dict]]:
-    """The content of a COCO file, known to be lists of records with the fields that are needed.
-
-    Raises:
-        FileNotFoundError: there is none.
-        AnnotationError: it is no JSON, or has another form.
-    """
-    content = _read_json(file)
-    if not isinstance(content, dict) or not FIELDS.keys() <= content.keys():
-        held = sorted(content) if isinstance(content, dict) else f'a {type(content).__name__}'
-        raise AnnotationError(
-            f'{file} is no COCO annotation file: it holds {held} and must hold images, annotations '
-            'and categories'
-        )
-    for name, fields in FIELDS.items():
-        if not isinstance(content[name], list):
-            raise AnnotationError(
-                f'{file}: {name} must be a list of records, got {_short(content[name])}')
-        for i, record in enumerate(content[name]):
-            _check_record(record, fields, f'{file}: {name}[{i}]')
-            lacking = [field for field in fields if field not in record]
-            if lacking:
-                known = ' and '.join(REMEDIES[field] for field in lacking if field in REMEDIES)
-                raise AnnotationError(
-                    f'{file}: {name}[{i}] has no {", ".join(lacking)}: {_short(record)}. Each of '
-                    f'the {name} must have {", ".join(fields)}{known and f" ({known})"}'
-                )
-    return content
-
-
-def _check_record(record: Any, fields: Iterable[str], place: str) -> None:
-    if not isinstance(record, dict):
-        raise AnnotationError(f'{place} must be a record of fields, got {_short(record)}')
-    for field in record.keys() & fields:
-        kinds, kind = KINDS.get(field, (object, ''))
-        if not isinstance(record[field], kinds):
-            raise AnnotationError(f'{place}: {field} must be {kind}, got {_short(record[field])}')
-
-
-def _read_json(file: str | Path) -> Any:
-    if not Path(file).is_file():
-        beside = sorted(str(p) for p in Path(file).parent.glob('*.json'))
-        raise FileNotFoundError(
-            f'there is no annotation file {file}; beside it: {", ".join(beside) or "none"}')
-    text = Path(file).read_bytes()
-    collects = gc.isenabled()
-    gc.disable()  # or it goes through all of the growing millions of objects, again and again
-    try:
-        return json.loads(POLYGONS.sub(b'"segmentation":[]', text))
-    except UnicodeDecodeError as error:
-        raise AnnotationError(f'{file} is no JSON: {error}. It must be text in UTF-8.') from None
-    except json.JSONDecodeError as error:
-        near = error.doc[max(0, error.pos - 20) : error.pos + 20]
-        raise AnnotationError(
-            f'{file} is no JSON: {error.msg}, near {near!r}. Export or copy it again; it may be '
-            'cut off.'
-        ) from None
-    finally:
-        if collects:
-            gc.enable()
 
 
 def find_problems(content: dict[str, list[dict]], classes: Sequence[str]) -> Iterator[Problem]:
@@ -207,6 +121,13 @@ def _all_in(used: set, change: Callable, known: set) -> bool:
         return False
 
 
+def _some(values: Iterable) -> str:
+    """The first values, and how many more there are."""
+    values = list(values)
+    more = f' and {len(values) - NAMED} more' if len(values) > NAMED else ''
+    return ', '.join(repr(value) for value in values[:NAMED]) + more
+
+
 # ------------------------------------------------------------------------------------- boxes
 def _box_problems(images: list[dict], annotations: list[dict]) -> Iterator[Problem]:
     try:
@@ -245,7 +166,7 @@ def _collect(images: list[dict], annotations: list[dict]) -> Boxes:
     except (TypeError, ValueError):
         wrong = next(a for a in used if not _is_box(a['bbox']))
         raise AnnotationError(
-            f'annotation {wrong["id"]!r} has the bbox {_short(wrong["bbox"])}, which is not four '
+            f'annotation {wrong["id"]!r} has the bbox {short(wrong["bbox"])}, which is not four '
             'finite numbers x, y, width, height: mend it'
         ) from None
     return Boxes(
@@ -275,51 +196,3 @@ def _share(wrong: np.ndarray, boxes: Boxes, what: str, hint: str) -> Iterator[Pr
     share = len(places) / len(wrong)
     yield Problem(share > TOLERATED, f'{len(places)} of {len(wrong)} boxes {what}: {examples}.'
                                      f'{hint if share > TOLERATED else ""}')
-
-
-# ------------------------------------------------------------------------------------- images
-def check_image(record: dict, folder: Path) -> str | None:
-    """What is wrong with the file of one image record; None: nothing, as far as its head tells."""
-    path = Path(folder, record['file_name'])
-    if not path.is_file():
-        return f'{path} is missing'
-    try:
-        with Image.open(path) as image:
-            turned = image.getexif().get(EXIF_ORIENTATION) in TURNED
-            size = image.size[::-1] if turned else image.size
-    except Exception as error:  # each format has its own way to fail
-        return f'{path} cannot be read as an image ({error})'
-    recorded = (record['width'], record['height'])
-    if size != recorded:
-        why = ', turned by its EXIF orientation' if turned else ''
-        return (f'{path} is {size[0]} x {size[1]}{why}, and the annotation file has '
-                f'{recorded[0]} x {recorded[1]}')
-    return None
-
-
-def sample_images(
-    images: list[dict], folder: Path, *, number: int = 100, tolerated: float = TOLERATED
-) -> Iterator[Problem]:
-    """The findings in ``number`` of the image files, evenly spaced in the list."""
-    step = max(1, -(-len(images) // number))
-    chosen = images[::step]
-    wrong = [text for record in chosen if (text := check_image(record, folder))]
-    if wrong:
-        yield Problem(
-            len(wrong) / len(chosen) > tolerated,
-            f'{len(wrong)} of {len(chosen)} images that were looked at are not as annotated: '
-            f'{"; ".join(wrong[:2])}. Put the images there, name their folder by data_prefix, or '
-            'remove the records; tools/misc/check_coco.py looks at every image',
-        )
-
-
-def _some(values: Iterable) -> str:
-    """The first values, and how many more there are."""
-    values = list(values)
-    more = f' and {len(values) - NAMED} more' if len(values) > NAMED else ''
-    return ', '.join(repr(value) for value in values[:NAMED]) + more
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 100 else text[:97] + '...'

@@ -7,12 +7,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from finola_mm.engine import AnnotationError, check_data
-from finola_mm.engine.checks.annotation_check import (
-    check_image,
-    find_problems,
-    read_annotations,
-    sample_images,
-)
+from finola_mm.engine.checks import check_image, find_problems, read_annotations, sample_images
 
 CLASSES = ('cup', 'dog', 'kite')
 
