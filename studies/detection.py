@@ -16,7 +16,7 @@ CSV = 'studies/detection.csv'
 SCORE = 'ap'  # COCO's, of boxes, from 0 to 1
 COLUMNS = ('encoder', 'seed', 'training', 'ap', 'ap50')
 
-ENCODERS = ('random', 'supervised', 'masked FINOLA-B')
+ENCODERS = ('random', 'supervised', 'MoCo v2', 'masked FINOLA-B')
 TRAININGS = {
     'frozen': 'configs/study/det_mf_dec211.py',
     'fine-tuned': 'configs/study/det_mf_dec211_finetune.py',

@@ -15,6 +15,7 @@ def encoders(studies, tmp_path):
     paths = {}
     for encoder, run, end in (
             ('random', 'random-0-50', 50), ('supervised', 'supervised-0-2400', 2400),
+            ('MoCo v2', 'moco-v2-0-1600', 1600),
             ('masked FINOLA-B', 'masked-finola-b-0-6000', 6000)):
         paths[encoder] = tmp_path / 'pretraining' / run / 'pretraining' / f'iter_{end}.pth'
         paths[encoder].parent.mkdir(parents=True)
@@ -32,8 +33,8 @@ def configs(studies, encoders, tmp_path):
 
 def test_every_run_has_its_own_name(studies):
     names = [run.name for run in studies.detection.runs()]
-    assert len(set(names)) == len(names) == 3 * len(studies.detection.SEEDS)
-    assert names[:3] == ['masked-finola-b-0', 'supervised-0', 'random-0']
+    assert len(set(names)) == len(names) == 4 * len(studies.detection.SEEDS)
+    assert names[:4] == ['masked-finola-b-0', 'moco-v2-0', 'supervised-0', 'random-0']
 
 
 def test_a_frozen_run_starts_from_its_encoder_and_the_other_from_there(

@@ -14,6 +14,7 @@ CONFIGS = {
     'finola': ('mmpretrain', 'configs/study/reconstruction.py'),
     'det_mf_dec211': ('mmdet', 'configs/demo/det_mf_dec211.py'),
 }
+ENCODERS = ('masked_finola_b', 'mocov2')
 FILES = sorted((ROOT / 'demo').glob('*.safetensors'))
 
 
@@ -26,7 +27,7 @@ def test_the_name_ends_with_the_hash_and_there_is_a_card(file):
 @pytest.mark.parametrize('file', FILES, ids=lambda file: file.name)
 def test_all_of_it_is_loaded(file):
     name = file.name.partition('_shapes')[0]
-    if name == 'masked_finola_b':
+    if name in ENCODERS:
         model = MobileFormer('small')
     else:
         scope, config = CONFIGS[name]

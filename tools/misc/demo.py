@@ -1,6 +1,6 @@
 """The demo: make the data, pre-train the small encoder, test it, draw what it completes.
 
-Before the training, images through one vector and classes out of a frozen encoder, after it the
+Before the training, images through one vector and classes out of frozen encoders, after it the
 objects that a detector finds, all three with the weights in demo/. All are commands that a user
 could type; each is shown before it runs, its whole output goes to work_dirs/demo/demo.log.
 """
@@ -18,7 +18,10 @@ CONFIG = 'configs/demo/masked_finola_b.py'
 OUT = Path('work_dirs/demo')
 # demo/README.md says how they were trained.
 ONE_VECTOR = 'configs/study/reconstruction.py', 'demo/finola_shapes-8a2e96ea.safetensors'
-ENCODER = 'configs/study/finola.py', 'demo/masked_finola_b_shapes-fc5a4b1a.safetensors'
+ENCODERS = {
+    'masked FINOLA-B': 'demo/masked_finola_b_shapes-fc5a4b1a.safetensors',
+    'MoCo v2': 'demo/mocov2_shapes-36145a8d.safetensors',
+}
 DETECTOR = 'configs/demo/det_mf_dec211.py', 'demo/det_mf_dec211_shapes-a148973c.safetensors'
 QUIET = 'tools/train.py', 'tools/test.py', 'tools/analysis/knn.py'  # only their progress is shown
 PROGRESS = re.compile(r'Iter\(train\) \[ *(\d+)/(\d+)\].*?eta: (\S+).*?loss: (\S+)')
@@ -61,14 +64,14 @@ Picture: {OUT}/one_vector/reconstruction.png""", flush=True)
 def features(log) -> None:
     """What a frozen encoder that comes with the code knows of the classes, and knew untrained."""
     out = OUT / 'features.json'
-    run(log, 'tools/analysis/knn.py', *ENCODER, '--k', '20', '--linear', '--random', '--out',
-        str(out))
-    random, trained = json.loads(out.read_text()).values()  # top-1 and top-5 of each classifier
+    run(log, 'tools/analysis/knn.py', 'configs/study/finola.py', *ENCODERS.values(), '--k', '20',
+        '--linear', '--random', '--out', str(out))
+    judged = json.loads(out.read_text()).values()  # top-1 and top-5 of each classifier
     print("""
-Held-out drawings of 12 classes by a frozen encoder, pre-trained without labels, in demo/""")
-    for name, column in (('20 nearest neighbours', 'k = 20'), ('linear classifier', 'linear')):
-        print(f'  {name:22}{trained[column][0]:6.1f} %   '
-              f'before training{random[column][0]:6.1f} %', flush=True)
+Held-out drawings of 12 classes by a frozen encoder, pre-trained without labels, in demo/
+                      20 nearest neighbours   linear classifier""")
+    for name, found in zip(('before training', *ENCODERS), judged, strict=True):
+        print(f'  {name:20}{found["k = 20"][0]:19.1f} %{found["linear"][0]:18.1f} %', flush=True)
 
 
 def completion(log) -> None:
