@@ -24,8 +24,9 @@ setup:
 demo: setup
 	$(RUN) tools/misc/demo.py
 
+# Two processes, each with whole files: within one, tests share what a fixture trained.
 test: setup
-	$(RUN) -m pytest $(ARGS)
+	$(RUN) -m pytest -n 2 --dist loadfile $(ARGS)
 	@$(if $(ARGS),,echo "The tests marked gpu were left out: make test ARGS='-m gpu' runs those.")
 
 lint: setup

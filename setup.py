@@ -83,7 +83,7 @@ setup(
         'demo': DEMO,
         'detection': DETECTION,
         'onnx': ONNX,
-        'dev': [*DEMO, *DETECTION, *ONNX, *TOOLS, 'pytest', 'ruff', 'pre-commit'],
+        'dev': [*DEMO, *DETECTION, *ONNX, *TOOLS, 'pytest', 'pytest-xdist', 'ruff', 'pre-commit'],
     },
     zip_safe=False,
 )

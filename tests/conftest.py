@@ -38,13 +38,19 @@ def forget_runs(manager=ManagerMixin) -> None:
     """
     for kind in manager.__subclasses__():
         forget_runs(kind)
-        if kind is DefaultScope:  # no part of a run; the last one is in force
+        if kind is DefaultScope:  # the last one is in force, in fixtures of a file, too
             continue
         for instance in kind._instance_dict.values():
             for handler in getattr(instance, 'handlers', []):
                 handler.close()
             getattr(instance, 'close', lambda: None)()
         kind._instance_dict.clear()
+
+
+@pytest.fixture(scope='module', autouse=True)
+def no_default_scope():
+    """Each file finds what it would find alone: two processes share them, in no fixed order."""
+    DefaultScope._instance_dict.clear()
 
 
 @pytest.fixture(scope='module', autouse=True)

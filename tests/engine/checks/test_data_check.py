@@ -1,5 +1,6 @@
 import pytest
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from mmpretrain.registry import DATASETS
 
 from finola_mm.engine import MissingDataError, check_data
@@ -102,6 +103,7 @@ def test_class_folders_are_those_that_the_data_set_finds(tmp_path):
     cfg = classes(tmp_path, 4, train=['a', 'b', '.hidden', 'empty'])
     (tmp_path / 'train' / 'empty' / '0.jpg').unlink()
     (tmp_path / 'train' / 'notes.txt').touch()
+    init_default_scope('mmpretrain')
     dataset = DATASETS.build(cfg.train_dataloader.dataset.dataset)
     assert dataset.CLASSES == ('.hidden', 'a', 'b', 'empty')
     check_data(cfg)
