@@ -103,7 +103,7 @@ def test(args: argparse.Namespace, processes: Processes) -> None:
     try:  # by itself the runner would test random weights where a checkpoint does not fit
         load_weights(runner.model, checkpoint, allow_unused=False)
     except ValueError as error:
-        raise SystemExit(f'test: {args.config}: {error}') from None
+        raise SystemExit(f'test: {error}') from None
     try:
         metrics = runner.test()
     except (BadDataError, EvaluationDataError) as error:

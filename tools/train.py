@@ -154,7 +154,13 @@ def initialise(args: argparse.Namespace, cfg: Config) -> None:
     if args.pretrained:
         replace_encoder(args, cfg)
     elif cfg.get('load_from'):
-        cfg.load_from = local_checkpoint(cfg.load_from)
+        try:
+            cfg.load_from = local_checkpoint(cfg.load_from)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f'{error}. The run starts from there (load_from): train what makes it first, or '
+                'name another by --cfg-options load_from=FILE'
+            ) from None
         add_hook(cfg, type='finola_mm.StrictLoadHook', path=cfg.load_from)
     elif encoder(cfg).get('frozen_stages', -1) > -1 and not (
         readers(cfg.model) or readers(encoder(cfg))

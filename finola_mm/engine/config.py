@@ -6,7 +6,10 @@ import inspect
 import re
 import sys
 import traceback
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
@@ -23,6 +26,8 @@ READ = {
 KNOWN = {
     'finola_mm', 'mmcv', 'mmdet', 'mmengine', 'mmpretrain', 'torch', *sys.stdlib_module_names,
 }
+
+NAMED = 3  # entries that a message names
 
 
 class CfgOptions(DictAction):
@@ -81,10 +86,22 @@ def _check_effect(option: str, cfg: Config) -> None:
     if name in READ and not copied:
         return
     if name in cfg:
+        places = (place for top in cfg if top in READ for place in _places(name, cfg[top], top))
+        filled = ', '.join(islice(places, NAMED)) or 'none has its name'
         raise ValueError(
             f'--cfg-options {option}: {name} is a variable that the config file uses while it is '
-            'read, so a later change has no effect; set the entries that it fills in, such as '
-            'train_dataloader.dataset.dataset.data_root for data_root'
+            f'read, so a later change has no effect; set the entries that it fills in ({filled})'
         )
     near = ', '.join(difflib.get_close_matches(name, READ)) or 'nothing'
     raise ValueError(f'--cfg-options {option}: a config has no {name}; near it: {near}')
+
+
+def _places(name: str, part: Any, above: str) -> Iterator[str]:
+    """Where an entry of this name stands in a part of a config, with dots between."""
+    entries = part.items() if isinstance(part, dict) else ()
+    if isinstance(part, (list, tuple)):
+        entries = enumerate(part)
+    for key, value in entries:
+        if key == name:
+            yield f'{above}.{key}'
+        yield from _places(name, value, f'{above}.{key}')

@@ -44,8 +44,8 @@ def labelled_data(
     if queries is None:
         if not cfg.get('val_dataloader'):
             raise NoLabelsError(
-                'the config has no validation data; another of the same encoder that validates, '
-                'such as masked FINOLA-B, serves as well: the encoder alone is read'
+                'there is no validation data (--no-validate, or a config without any); '
+                'tools/analysis/knn.py takes any config of the same encoder that has some'
             )
         queries = with_labels(cfg.val_dataloader.dataset)
     if bank is None:

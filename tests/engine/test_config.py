@@ -24,7 +24,10 @@ def test_options_and_work_dir(project_root):
 
 @pytest.mark.parametrize(
     ('option', 'said'),
-    [('data_root', 'data_root is a variable that the config file uses'),
+    [('data_root', r'data_root is a variable that the config file uses .* fills in '
+                   r'\(train_dataloader\.dataset\.dataset\.data_root, val_.*data_root\)'),
+     ('meta_keys', r'\(test_pipeline\.4\.meta_keys, train_dataloader\..*pipeline\.3\.meta_keys'),
+     ('train_pipeline', r'\(none has its name\)'),
      ('data_preprocessor.mean', 'data_preprocessor is a variable that the config file uses'),
      ('optim_wraper.optimizer.lr', 'has no optim_wraper; near it: optim_wrapper')],
 )

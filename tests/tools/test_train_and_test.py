@@ -165,6 +165,8 @@ def test_a_frozen_encoder_needs_weights(settle, tmp_path, name):
     with pytest.raises(ValueError, match=r'frozen_stages=0\) and nothing'):
         settle(model=dict(backbone=dict(frozen_stages=0, init_cfg=dict(type='Kaiming'))))
     assert 'init_cfg' not in settle('--pretrained', 'none', model=FROZEN).model.backbone
+    with pytest.raises(FileNotFoundError, match='no checkpoint .*The run starts from there'):
+        settle(model=FROZEN, load_from=str(tmp_path / 'probe'))
     settle('--pretrained', weights, model=FROZEN)
     settle('--resume', weights, model=FROZEN)
     settle(model=FROZEN, load_from=str(weights))
@@ -243,12 +245,13 @@ def test_accumulated_batches_count_for_the_learning_rate(image_folder, tmp_path,
 
 def test_a_checkpoint_of_another_model_is_refused(trained, image_folder, tmp_path):
     wide = ['--cfg-options', *tiny_options(image_folder), 'model.upsampler.embed_dim=96']
-    for command in (
-        ['tools/test.py', CONFIG, trained, '--work-dir', tmp_path, *wide],
-        ['tools/visualization/reconstruct.py', CONFIG, trained, image_folder / 'val', *wide],
+    for name, command in (
+        ('test', ['tools/test.py', CONFIG, trained, '--work-dir', tmp_path, *wide]),
+        ('reconstruct', ['tools/visualization/reconstruct.py', CONFIG, trained,
+                         image_folder / 'val', *wide]),
     ):
         out = tool(*command, expect=1)
-        assert f'{CONFIG}: {trained / "iter_2.pth"} (masked_finola_b, iteration 2) ' in out
+        assert f'{name}: {trained / "iter_2.pth"} (masked_finola_b, iteration 2) ' in out
         assert 'does not fit this MaskedFINOLA' in out
         assert 'upsampler.embed.weight' in out
         assert 'Traceback' not in out
@@ -288,7 +291,7 @@ def test_reconstruct_files_and_folders(trained, image_folder, tmp_path):
          'train data has no folder nowhere'),
         (['tools/test.py', CONFIG, 'no_such.pth'], 'test: no checkpoint no_such.pth'),
         (['tools/visualization/reconstruct.py', CONFIG, 'no_such.pth', 'README.md'],
-         f'reconstruct: {CONFIG}: no checkpoint no_such.pth'),
+         'reconstruct: no checkpoint no_such.pth'),
     ],
 )
 def test_mistakes_end_in_one_line(project_root, args, said):

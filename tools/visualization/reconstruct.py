@@ -50,7 +50,7 @@ def main() -> None:
     try:
         model = load_model(cfg, args.checkpoint)
     except (FileNotFoundError, ValueError) as error:
-        raise SystemExit(f'reconstruct: {args.config}: {error}') from None
+        raise SystemExit(f'reconstruct: {error}') from None
     try:
         batch = load_batch(cfg, files[: args.num], offset=args.offset, seed=args.seed)
         samples = model.val_step(batch)

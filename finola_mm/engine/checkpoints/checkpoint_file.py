@@ -69,7 +69,8 @@ def read_checkpoint(path: str | Path, map_location: Any = 'cpu') -> dict[str, An
         checkpoint = _read_pickle(file, map_location)
     else:
         found = f'it begins with {head!r}' if head else 'it is empty'
-        raise CheckpointError(f'{file} is not a file of torch.save: {found}')
+        raise CheckpointError(
+            f'{file} is not a file of torch.save: {found}. Download or copy it again')
     _check_entries(file, checkpoint)
     if not _trusted():
         checkpoint.get('meta', {}).pop('config', None)

@@ -191,7 +191,7 @@ def test_labels_of_lists_and_what_is_refused(project_root, coloured, tmp_path):
     with pytest.raises(NoLabelsError, match=r"differ by \['blue', .*'train', 'val'\]"):
         labelled_data(cfg)
     cfg.val_dataloader = None
-    with pytest.raises(NoLabelsError, match='no validation data'):
+    with pytest.raises(NoLabelsError, match='no validation data .--no-validate'):
         labelled_data(cfg)
 
 
