@@ -24,9 +24,10 @@ setup:
 demo: setup
 	$(RUN) tools/misc/demo.py
 
-# Two processes, each with whole files: within one, tests share what a fixture trained.
+# Two processes, each with whole files, whose tests share what a fixture trained. In their order:
+# by the number of tests the slowest file would be the last.
 test: setup
-	$(RUN) -m pytest -n 2 --dist loadfile $(ARGS)
+	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 	@$(if $(ARGS),,echo "The tests marked gpu were left out: make test ARGS='-m gpu' runs those.")
 
 lint: setup
