@@ -24,8 +24,9 @@ setup:
 demo: setup
 	$(RUN) tools/misc/demo.py
 
-# Two processes, each with whole files, whose tests share what a fixture trained. In their order:
-# by the number of tests the slowest file would be the last.
+# Two processes (ARGS='-n 0 --pdb': one, which can be debugged), each with whole files, whose tests
+# share what a fixture trained. xdist would begin with the files of most tests and end with the
+# slowest one.
 test: setup
 	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 	@$(if $(ARGS),,echo "The tests marked gpu were left out: make test ARGS='-m gpu' runs those.")

@@ -49,7 +49,7 @@ def forget_runs(manager=ManagerMixin) -> None:
 
 @pytest.fixture(scope='module', autouse=True)
 def no_default_scope():
-    """Each file finds what it would find alone: two processes share them, in no fixed order."""
+    """What a file finds does not depend on the files before it, which are others in each run."""
     DefaultScope._instance_dict.clear()
 
 

@@ -4,10 +4,9 @@ import argparse
 import difflib
 import inspect
 import re
-import sys
+import sysconfig
 import traceback
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,9 @@ READ = {
     'runner_type', 'strategy', 'data_remedy', 'test_pipeline',
 }
 
-# Packages whose ValueErrors say to a user what is wrong with a config.
-KNOWN = {
-    'finola_mm', 'mmcv', 'mmdet', 'mmengine', 'mmpretrain', 'torch', *sys.stdlib_module_names,
-}
-
+# Where code lies that is not of the user's own; "<" begins what is no file.
+INSTALLED = (str(Path(__file__).parents[1]), sysconfig.get_path('stdlib'), '<')
+PACKAGES = ('site-packages', 'dist-packages')
 NAMED = 3  # entries that a message names
 
 
@@ -53,8 +50,12 @@ def unknown_setting(error: TypeError, options: dict | None) -> str | None:
 def in_own_module(error: Exception) -> bool:
     """Whether the tool that caught it met code of the user's own: the traceback is wanted."""
     frames = traceback.walk_tb(error.__traceback__)
-    tool, *called = (frame.f_globals['__name__'].partition('.')[0] for frame, _ in frames)
-    return not {*called} <= {tool, *KNOWN}
+    tool, *called = (frame.f_code.co_filename for frame, _ in frames)
+    return any(
+        file not in ('', tool) and not file.startswith(INSTALLED)
+        and not any(folder in Path(file).parts for folder in PACKAGES)
+        for file in called
+    )
 
 
 def load_config(path: str, *, options: dict | None = None, work_dir: str | None = None) -> Config:
@@ -65,13 +66,19 @@ def load_config(path: str, *, options: dict | None = None, work_dir: str | None 
     Raises:
         FileNotFoundError: no such config; the message proposes the nearest names.
         ValueError: an option that would change nothing.
+        ImportError: a ValueError of the file itself or of a module that it imports.
     """
     file = Path(path)
     if not file.is_file():
         near = difflib.get_close_matches(file.name, [p.name for p in file.parent.glob('*.py')])
         hint = ', '.join(str(file.parent / name) for name in near) or 'nothing'
         raise FileNotFoundError(f'no config file {path}; near it: {hint}')
-    cfg = Config.fromfile(path)
+    try:
+        cfg = Config.fromfile(path)
+    except ValueError as error:
+        if in_own_module(error):  # the file itself, or in what it imports
+            raise ImportError(f'{path} fails while it is read: {error}') from error
+        raise
     for option in options or {}:
         _check_effect(option, cfg)
     cfg.merge_from_dict(options or {})
@@ -86,8 +93,10 @@ def _check_effect(option: str, cfg: Config) -> None:
     if name in READ and not copied:
         return
     if name in cfg:
-        places = (place for top in cfg if top in READ for place in _places(name, cfg[top], top))
-        filled = ', '.join(islice(places, NAMED)) or 'none has its name'
+        places = [place for top in cfg if top in READ
+                  for place in _places(name, cfg[name], cfg[top], top)]
+        more = f' and {len(places) - NAMED} more' if len(places) > NAMED else ''
+        filled = ', '.join(places[:NAMED]) + more if places else 'none has its name or its value'
         raise ValueError(
             f'--cfg-options {option}: {name} is a variable that the config file uses while it is '
             f'read, so a later change has no effect; set the entries that it fills in ({filled})'
@@ -96,12 +105,12 @@ def _check_effect(option: str, cfg: Config) -> None:
     raise ValueError(f'--cfg-options {option}: a config has no {name}; near it: {near}')
 
 
-def _places(name: str, part: Any, above: str) -> Iterator[str]:
-    """Where an entry of this name stands in a part of a config, with dots between."""
+def _places(name: str, value: Any, part: Any, above: str) -> Iterator[str]:
+    """Where an entry of this name, or a list or dict like this value, stands in a config's part."""
     entries = part.items() if isinstance(part, dict) else ()
     if isinstance(part, (list, tuple)):
         entries = enumerate(part)
-    for key, value in entries:
-        if key == name:
+    for key, entry in entries:
+        if key == name or (isinstance(value, (dict, list)) and entry == value):
             yield f'{above}.{key}'
-        yield from _places(name, value, f'{above}.{key}')
+        yield from _places(name, value, entry, f'{above}.{key}')

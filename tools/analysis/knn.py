@@ -37,6 +37,7 @@ from finola_mm.engine import (
     encode,
     find_checkpoint,
     image_loader,
+    in_own_module,
     keep_freed_memory,
     labelled_data,
     load_config,
@@ -133,23 +134,27 @@ def print_table(rows: dict[str, dict[str, tuple[float, float]]]) -> None:
 def main() -> None:
     args = parse_args()
     keep_freed_memory()
+    rows = {}
     try:
         cfg = load_config(args.config, options=args.cfg_options)
         if args.out and Path(args.out).suffix != '.json':
             raise ValueError(f'--out {args.out}: expected a name that ends in .json')
         if args.images is not None and args.images < 1:
             raise ValueError(f'--images {args.images}: expected 1 or more')
-        checkpoints = [find_checkpoint(path) for path in args.checkpoints]
+        checkpoints = [*dict.fromkeys(map(find_checkpoint, args.checkpoints))]
         check_data(cfg, ['train', 'val'])
         model = build_model(cfg, args.seed)
         data = labelled_data(cfg)
-        rows = {}
         if args.random:
             rows['random'] = judge(model, cfg, data, args)
         for name, checkpoint in zip(distinct(checkpoints), checkpoints, strict=True):
             load_weights(model.backbone, checkpoint)
             rows[name] = judge(model, cfg, data, args)
     except (BadDataError, FileNotFoundError, ValueError) as error:
+        if rows:
+            print_table(rows)
+        if in_own_module(error):
+            raise
         raise SystemExit(f'knn: {error}') from None
     print_table(rows)
     if args.out:

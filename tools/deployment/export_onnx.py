@@ -29,7 +29,13 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 from torch import Tensor, nn
 from torch.export import Dim
 
-from finola_mm.engine import CfgOptions, find_checkpoint, load_config, load_weights
+from finola_mm.engine import (
+    CfgOptions,
+    find_checkpoint,
+    in_own_module,
+    load_config,
+    load_weights,
+)
 
 STRIDE = 32  # of the coarsest map of the decoder
 SIZE = (192, 256)  # of the images that the graph is traced with, where the size is free
@@ -214,6 +220,8 @@ def main(argv: list[str] | None = None) -> None:
         part.rename(args.out)
     except (FileNotFoundError, ValueError) as error:
         part.unlink(missing_ok=True)
+        if in_own_module(error):
+            raise
         raise SystemExit(f'export_onnx: {error}') from None
     shape = ' x '.join(map(str, program.model.graph.inputs[0].shape))
     print(f'{args.out}: images {shape} -> {", ".join(module.names)}')

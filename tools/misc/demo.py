@@ -62,13 +62,13 @@ Picture: {OUT}/one_vector/reconstruction.png""", flush=True)
 
 
 def features(log) -> None:
-    """What a frozen encoder that comes with the code knows of the classes, and knew untrained."""
+    """What the frozen encoders that come with the code know of the classes; one untrained, too."""
     out = OUT / 'features.json'
     run(log, 'tools/analysis/knn.py', 'configs/study/finola.py', *ENCODERS.values(), '--k', '20',
         '--linear', '--random', '--out', str(out))
     judged = json.loads(out.read_text()).values()  # top-1 and top-5 of each classifier
     print("""
-Held-out drawings of 12 classes by a frozen encoder, pre-trained without labels, in demo/
+Held-out drawings of 12 classes by frozen encoders in demo/, pre-trained without labels
                       20 nearest neighbours   linear classifier""")
     for name, found in zip(('before training', *ENCODERS), judged, strict=True):
         print(f'  {name:20}{found["k = 20"][0]:19.1f} %{found["linear"][0]:18.1f} %', flush=True)

@@ -20,7 +20,13 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
-from finola_mm.engine import CfgOptions, find_checkpoint, load_config, load_weights
+from finola_mm.engine import (
+    CfgOptions,
+    find_checkpoint,
+    in_own_module,
+    load_config,
+    load_weights,
+)
 
 STRIDES = (32, 16, 8)  # of the decoder's scales, in its order
 COLUMNS = 3
@@ -153,6 +159,8 @@ def main(argv: list[str] | None = None) -> None:
         model = load_model(cfg, args.checkpoint)
         batch = load_image(model, cfg, args.image)
     except (FileNotFoundError, ValueError) as error:
+        if in_own_module(error):
+            raise
         raise SystemExit(f'attention: {error}') from None
     found = look(model, batch, args.stride, args.queries)
     data = dict(cfg.test_dataloader.dataset, lazy_init=True)

@@ -21,7 +21,14 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 
 from finola_mm.datasets.load_random_resized_crop import decode
-from finola_mm.engine import CfgOptions, find_checkpoint, find_images, load_config, load_weights
+from finola_mm.engine import (
+    CfgOptions,
+    find_checkpoint,
+    find_images,
+    in_own_module,
+    load_config,
+    load_weights,
+)
 
 
 class CheckedInferencer(DetInferencer):
@@ -136,6 +143,8 @@ def main(argv: list[str] | None = None) -> None:
     try:
         detect(args)
     except (FileNotFoundError, ValueError) as error:
+        if in_own_module(error):
+            raise
         raise SystemExit(f'detect: {error}') from None
 
 

@@ -11,7 +11,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from finola_mm.engine import CfgOptions, draw_reconstructions, find_images, load_config
+from finola_mm.engine import (
+    CfgOptions,
+    draw_reconstructions,
+    find_images,
+    in_own_module,
+    load_config,
+)
 from finola_mm.selfsup.inference import load_batch, load_model
 
 
@@ -50,6 +56,8 @@ def main() -> None:
     try:
         model = load_model(cfg, args.checkpoint)
     except (FileNotFoundError, ValueError) as error:
+        if in_own_module(error):
+            raise
         raise SystemExit(f'reconstruct: {error}') from None
     try:
         batch = load_batch(cfg, files[: args.num], offset=args.offset, seed=args.seed)

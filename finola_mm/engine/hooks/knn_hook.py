@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
 from ...functional import check_features, nearest, vote_accuracy
@@ -16,7 +15,7 @@ from ...registry import HOOKS
 from ..features import collect, encode, image_loader, spread
 from ..labelled_data import NoLabelsError, labelled_data
 from .interruption_hook import shield_workers
-from .sync_buffers_hook import averaged_models
+from .sync_buffers_hook import averaged_models, trained_model
 
 
 @HOOKS.register_module()
@@ -134,8 +133,7 @@ class KNNHook(Hook):
 
 def judged_model(runner) -> nn.Module:
     """The model whose encoder is judged: where weights are averaged, the average of them."""
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    return (averaged_models(runner) or [model])[0]
+    return (*averaged_models(runner), trained_model(runner))[0]
 
 
 def device_of(runner) -> torch.device:

@@ -18,8 +18,8 @@ class SyncBuffersHook(Hook):
     BatchNorm learns from the images of its own process, so that each process has running statistics
     of its own. Here the buffers of all modules in training mode become their average over the
     processes: after every epoch, in loops over iterations after every iteration. kNN, checkpoint
-    and validation come later, and find on all processes the model that the checkpoint holds. So it
-    is with the buffers of its average by ``EMAHook``, which are copies of the model's.
+    and validation come later, and find on all processes the model that the checkpoint holds. So do
+    the buffers of its average by ``EMAHook``, which are what the model's were after an iteration.
 
     mmengine's averages all buffers, and the average of equal values is off by a rounding error, so
     that the statistics of a frozen encoder would not stay as they are; in loops over iterations it
@@ -29,29 +29,33 @@ class SyncBuffersHook(Hook):
     priority = 'VERY_HIGH'  # before KNNHook
 
     def after_train_epoch(self, runner: Runner) -> None:
-        synchronise(runner)
+        model = trained_model(runner)
+        for part in (model, *averaged_models(runner)):
+            synchronise(part, model)
 
     def after_train_iter(self, runner: Runner, batch_idx, data_batch=None, outputs=None) -> None:
         if not isinstance(runner.train_loop, EpochBasedTrainLoop):
-            synchronise(runner)
+            model = trained_model(runner)
+            synchronise(model, model)
 
 
-def synchronise(runner: Runner) -> None:
-    """Average what is being trained over the processes, if there are several."""
+def synchronise(model: nn.Module, trained: nn.Module) -> None:
+    """Average over the processes, if there are several, what is being trained."""
     if is_distributed():
-        trained = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        for model in (trained, *averaged_models(runner)):
-            all_reduce_params(buffers_in_training(trained, model), op='mean')
+        all_reduce_params(buffers_in_training(model, trained), op='mean')
 
 
-def buffers_in_training(trained: nn.Module, model: nn.Module) -> Iterator[Tensor]:
-    """Buffers of ``model``, built like ``trained``, of whose modules that are in training mode."""
-    for module, same in zip(trained.modules(), model.modules(), strict=True):
+def buffers_in_training(model: nn.Module, trained: nn.Module) -> Iterator[Tensor]:
+    """Those of ``model`` whose modules are in training mode in ``trained``, built alike."""
+    for part, module in zip(model.modules(), trained.modules(), strict=True):
         if module.training:
-            yield from same.buffers(recurse=False)
+            yield from part.buffers(recurse=False)
+
+
+def trained_model(runner: Runner) -> nn.Module:
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
 def averaged_models(runner: Runner) -> list[nn.Module]:
     """Averages over the iterations, by ``EMAHook``; mostly none."""
     return [hook.ema_model.module for hook in runner.hooks if isinstance(hook, EMAHook)]
-
