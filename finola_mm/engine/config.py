@@ -21,8 +21,10 @@ READ = {
     'runner_type', 'strategy', 'data_remedy', 'test_pipeline',
 }
 
-# Where code lies that is not of the user's own; "<" begins what is no file.
-INSTALLED = (str(Path(__file__).parents[1]), sysconfig.get_path('stdlib'), '<')
+# Code that is not of the user's own: these packages, from wherever they are installed, and what
+# lies in such places; "<" begins what is no file.
+OURS = ('finola_mm', 'mmcv', 'mmdet', 'mmengine', 'mmpretrain')
+INSTALLED = (sysconfig.get_path('stdlib'), '<')
 PACKAGES = ('site-packages', 'dist-packages')
 NAMED = 3  # entries that a message names
 
@@ -49,12 +51,13 @@ def unknown_setting(error: TypeError, options: dict | None) -> str | None:
 
 def in_own_module(error: Exception) -> bool:
     """Whether the tool that caught it met code of the user's own: the traceback is wanted."""
-    frames = traceback.walk_tb(error.__traceback__)
-    tool, *called = (frame.f_code.co_filename for frame, _ in frames)
+    tool, *called = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    own = (frame.f_code.co_filename for frame in called
+           if frame.f_globals.get('__name__', '').partition('.')[0] not in OURS)
     return any(
-        file not in ('', tool) and not file.startswith(INSTALLED)
+        file not in ('', tool.f_code.co_filename) and not file.startswith(INSTALLED)
         and not any(folder in Path(file).parts for folder in PACKAGES)
-        for file in called
+        for file in own
     )
 
 

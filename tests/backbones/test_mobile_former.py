@@ -1,4 +1,4 @@
-"""Mobile-Former as a backbone: sizes, counts, what is frozen, precision, memory format."""
+"""Mobile-Former as a backbone: sizes, counts, what is frozen, what is kept."""
 
 import copy
 import math
@@ -10,40 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from finola_mm import MobileFormer
 from finola_mm.backbones.mobile_former import ARCHS
-
-ALL = range(5)
-FORMS = ['plain', 'spatial']
-
-
-def build(arch='small', out_indices=ALL, with_tokens=True, *, lively=True, **options):
-    """A small encoder; ``lively`` weights, so that tokens, norms and slopes differ from neutral."""
-    torch.manual_seed(0)
-    model = MobileFormer(arch, out_indices, with_tokens, **options)
-    if lively:
-        with torch.no_grad():
-            for name, p in model.named_parameters():
-                if p.dim() == 1:
-                    p.add_(0.1 * torch.randn_like(p))
-                elif p.dim() == 2 and name != 'tokens':
-                    p.mul_(5)
-    return model
-
-
-def images(*shape, dtype=torch.float):
-    return torch.randn(shape, dtype=dtype, generator=torch.Generator().manual_seed(1))
-
-
-def settled(model, x):
-    """The model in eval mode with the statistics of x, on which its activations keep their size."""
-    momenta = [(m, m.momentum) for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
-    for norm, _ in momenta:
-        norm.momentum = 1.0
-    with torch.no_grad():
-        model.train()(x)
-    for norm, momentum in momenta:
-        norm.momentum = momentum
-    return model.eval()
-
+from tests.backbones.small_encoder import ALL, FORMS, build, images, settled
 
 # ---- sizes ---------------------------------------------------------------------------------------
 
@@ -241,118 +208,6 @@ def test_checkpointing_changes_no_bit(form, frozen, amp):
         assert torch.equal(buffer, buffers_cp[name]), name
     assert buffers_cp['out.1.num_batches_tracked'] == 1
     assert kept_cp < kept / 2
-
-
-# ---- precision and memory format -----------------------------------------------------------------
-
-
-def rounded(model):
-    """A copy that stores in bfloat16 what autocast does, and computes in float32."""
-    model = copy.deepcopy(model)
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            for p in module.parameters():
-                p.data = p.data.bfloat16().float()
-        if not list(module.children()) and not isinstance(module, nn.LayerNorm):
-            module.register_forward_hook(lambda module, args, out: out.bfloat16().float())
-    return model
-
-
-@pytest.mark.parametrize('form', FORMS)
-@pytest.mark.parametrize('train', [True, False])
-def test_bfloat16_autocast(form, train):
-    """Autocast may cost what storing in bfloat16 costs, not more.
-
-    The measure is the same network computed in float32 with weights and every layer's output
-    rounded to bfloat16. Twice its error allows for the roundings inside attention and dynamic ReLU;
-    softmax or statistics accumulated in bfloat16 would cost more.
-    """
-    x = images(16, 3, 64, 64)
-    model = settled(build(dynamic_relu=form), x).train(train)
-    with torch.no_grad():
-        expected = model(x)
-        reference = rounded(model)(x)
-        with torch.autocast('cpu', torch.bfloat16):
-            got = model(x)
-    assert all(m.dtype == torch.bfloat16 for m in got[0])
-    for y, r, e in zip(
-        [*got[0], got[1]], [*reference[0], reference[1]], [*expected[0], expected[1]], strict=True
-    ):
-        assert (y.float() - e).norm() < 2 * (r - e).norm()
-
-
-@pytest.mark.parametrize('form', FORMS)
-@pytest.mark.parametrize('context', [torch.no_grad, torch.inference_mode])
-@pytest.mark.parametrize('padded', [False, True])
-def test_a_prediction_is_what_training_sees(form, context, padded):
-    """Its layers overwrite maps and have another memory format."""
-    x = images(2, 3, 47, 64, dtype=torch.double)
-    model = settled(build(dynamic_relu=form).double(), x)
-    padding = torch.zeros(2, 47, 64, dtype=torch.bool)
-    padding[1, 30:] = padding[1, :, 40:] = True
-    args = (x, padding) if padded else (x,)
-    before, (maps, tokens) = x.clone(), model(*args)
-    with context():
-        got, read = model(*args)
-        empty, _ = model(x[:0])
-    torch.testing.assert_close([*got, read], [*maps, tokens])
-    assert torch.equal(x, before)
-    assert all(m.is_contiguous(memory_format=torch.channels_last) for m in got)
-    assert [m.shape[1:] for m in empty] == [m.shape[1:] for m in maps]
-
-
-def watch(model, memory_format):
-    """Names of the layers whose output, (N, C, H, W), is not laid out in ``memory_format``."""
-    strays = []
-
-    def check(name):
-        def hook(module, args, out):
-            for t in out if isinstance(out, tuple) else (out,):
-                if t.dim() == 4 and not t.is_contiguous(memory_format=memory_format):
-                    strays.append(name)
-        return hook
-
-    for name, module in model.named_modules():
-        if module is not model:
-            module.register_forward_hook(check(name))
-    return strays
-
-
-@pytest.mark.parametrize('amp', [False, True])
-@pytest.mark.parametrize('form', FORMS)
-def test_channels_last_stays(form, amp):
-    model = build(dynamic_relu=form).to(memory_format=torch.channels_last)
-    strays = watch(model, torch.channels_last)
-    x = images(2, 3, 64, 80).contiguous(memory_format=torch.channels_last)
-    with torch.autocast('cpu', torch.bfloat16, enabled=amp):
-        maps, _ = model(x)
-    assert strays == []
-    assert all(m.is_contiguous(memory_format=torch.channels_last) for m in maps)
-
-
-@pytest.mark.parametrize('form', FORMS)
-def test_channels_last_equals_contiguous(form):
-    x = images(2, 3, 47, 64, dtype=torch.double)
-    model = build(dynamic_relu=form).double()
-    grads = []
-    for memory_format in (torch.contiguous_format, torch.channels_last):
-        maps, tokens = model.to(memory_format=memory_format)(
-            x.contiguous(memory_format=memory_format)
-        )
-        loss = sum(m.sin().sum() for m in maps) + tokens.sin().sum()
-        grads.append([*maps, tokens, *torch.autograd.grad(loss, list(model.parameters()))])
-    torch.testing.assert_close(*grads)
-
-
-@pytest.mark.parametrize('form', FORMS)
-def test_batched_equals_single(form):
-    x = images(3, 3, 40, 64, dtype=torch.double)
-    model = settled(build(dynamic_relu=form).double(), x)
-    maps, tokens = model(x)
-    for i in range(3):
-        single, token = model(x[i : i + 1])
-        expected = [t[i : i + 1] for t in (*maps, tokens)]
-        torch.testing.assert_close([*single, token], expected)
 
 
 # ---- state dict and registries -------------------------------------------------------------------

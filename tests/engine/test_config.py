@@ -2,7 +2,7 @@ import argparse
 import importlib
 
 import pytest
-from mmengine.registry import LOOPS
+from mmengine.registry import LOOPS, MODELS
 
 from finola_mm.engine import CfgOptions, in_own_module, load_config, unknown_setting
 
@@ -87,6 +87,17 @@ def test_what_an_own_module_raises_is_seen_whole(raises, tmp_path, monkeypatch):
     with pytest.raises(ValueError) as caught:
         getattr(own, raises)()
     assert in_own_module(caught.value)
+
+
+def test_what_we_and_the_hosts_raise_is_a_message(project_root):
+    """The hosts from their sources too, as ``pip install -e`` leaves them."""
+    with pytest.raises(ValueError) as caught:
+        MODELS.build(dict(type='finola_mm.MobileFormer', arch='w3'))
+    assert not in_own_module(caught.value)
+    with pytest.raises(ValueError) as caught:
+        exec(compile("raise ValueError('w')", '/sources/mmdet/a.py', 'exec'),
+             dict(__name__='mmdet.a'))
+    assert not in_own_module(caught.value)
 
 
 @pytest.mark.parametrize('text', [

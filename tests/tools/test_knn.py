@@ -129,7 +129,9 @@ def test_one_message(run, args, message):
         run(*args)
 
 
-def test_another_encoder(run, tmp_path):
+def test_another_encoder(run, tmp_path, capsys):
+    """What was judged before it is not lost."""
     torch.save(MobileFormer('w720').state_dict(), tmp_path / 'other.pth')
     with pytest.raises(SystemExit, match='^knn: .*does not fit this MobileFormer'):
-        run('--k', '3', file='other.pth')
+        run('--k', '3', file='model.pth other.pth')
+    assert '| model.pth | ' in capsys.readouterr().out
