@@ -32,6 +32,7 @@ test: setup
 	@$(if $(ARGS),,echo "The tests marked gpu were left out: make test ARGS='-m gpu' runs those.")
 
 lint: setup
+	$(RUN) -m ruff format --check
 	$(RUN) -m ruff check
 	@for script in .ci/run $$(find tools tests -name '*.sh'); do bash -n $$script || exit 1; done
 

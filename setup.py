@@ -20,8 +20,11 @@ def version() -> str:
 
 def hosts(*names: str) -> list[str]:
     """Requirements on the host stack, with the ranges that ``import finola_mm`` enforces."""
-    return [f'{host.distribution}>={host.minimum},<{host.below}'
-            for host in HOSTS if host.distribution in names]
+    return [
+        f'{host.distribution}>={host.minimum},<{host.below}'
+        for host in HOSTS
+        if host.distribution in names
+    ]
 
 
 def add_mim_extension(package: Path, symlink: bool) -> None:
@@ -77,7 +80,11 @@ setup(
     python_requires='>=3.10',
     install_requires=[
         *hosts('torch', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmpretrain'),
-        'torchvision', 'numpy', 'pillow', 'safetensors', 'tensorboard',
+        'torchvision',
+        'numpy',
+        'pillow',
+        'safetensors',
+        'tensorboard',
     ],
     extras_require={
         'demo': DEMO,

@@ -69,8 +69,12 @@ def model_config(name):
 def make_batch(number, size, device):
     """Random images (N, 3, H, W) as after normalisation, and what mmdet knows of them."""
     metainfo = dict(
-        img_shape=size, ori_shape=size, pad_shape=size, batch_input_shape=size,
-        scale_factor=(1.0, 1.0))
+        img_shape=size,
+        ori_shape=size,
+        pad_shape=size,
+        batch_input_shape=size,
+        scale_factor=(1.0, 1.0),
+    )
     images = torch.randn(number, 3, *size, device=device)
     return images, [DetDataSample(metainfo=metainfo) for _ in range(number)]
 
@@ -126,8 +130,10 @@ def compare(name, args):
     counts = [count(model, tuple(args.size)) for model in models.values()]
     models = {n: fuse_conv_bn(model) for n, model in models.items()}
     times = {number: take_turns(models, number, args) for number in args.batches}
-    return [(*counts[i], {number: times[number][n] for number in args.batches})
-            for i, n in enumerate(models)]
+    return [
+        (*counts[i], {number: times[number][n] for number in args.batches})
+        for i, n in enumerate(models)
+    ]
 
 
 def alone(function, *args):
@@ -139,9 +145,11 @@ def alone(function, *args):
 def main():
     args = parse_args()
     height, width = args.size
-    print(f'{machine()}; images of {height} x {width}, {args.precision}, {args.turns} turns\n\n'
-          f'{"":16}{"params (M)":>11}{"MAdds (G)":>11}{"batch":>7}{"ms a batch":>12}{"range":>16}'
-          f'{"DETR-R50":>10}{"MAdds ratio":>13}{"time ratio":>12}')
+    print(
+        f'{machine()}; images of {height} x {width}, {args.precision}, {args.turns} turns\n\n'
+        f'{"":16}{"params (M)":>11}{"MAdds (G)":>11}{"batch":>7}{"ms a batch":>12}{"range":>16}'
+        f'{"DETR-R50":>10}{"MAdds ratio":>13}{"time ratio":>12}'
+    )
     for name in args.models:
         (params, madds, ours), (_, madds_peer, peer) = alone(compare, name, args)
         for number in args.batches:
@@ -149,8 +157,11 @@ def main():
             ratio = statistics.median(a / b for a, b in pairs)
             ms, ms_peer = (1e3 * statistics.median(times[number]) for times in (ours, peer))
             span = f'{1e3 * min(ours[number]):.0f} to {1e3 * max(ours[number]):.0f}'
-            print(f'{name:16}{params / 1e6:11.1f}{madds / 1e9:11.1f}{number:7}{ms:12.0f}{span:>16}'
-                  f'{ms_peer:10.0f}{madds / madds_peer:13.2f}{ratio:12.2f}', flush=True)
+            print(
+                f'{name:16}{params / 1e6:11.1f}{madds / 1e9:11.1f}{number:7}{ms:12.0f}{span:>16}'
+                f'{ms_peer:10.0f}{madds / madds_peer:13.2f}{ratio:12.2f}',
+                flush=True,
+            )
 
 
 if __name__ == '__main__':

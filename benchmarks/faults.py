@@ -49,8 +49,11 @@ def faults(bench: Bench, kills: int, rng: random.Random):
         raise SystemExit(text)
     seconds = np.median([float(t) for t in re.findall(r' time: ([\d.]+)', text)])
     size = (whole / f'iter_{STEPS}.pth').stat().st_size
-    print(f'{STEPS} steps of {1e3 * seconds:.0f} ms, a checkpoint of {size / 1e6:.0f} MB every '
-          f'{INTERVAL}\n', flush=True)
+    print(
+        f'{STEPS} steps of {1e3 * seconds:.0f} ms, a checkpoint of {size / 1e6:.0f} MB every '
+        f'{INTERVAL}\n',
+        flush=True,
+    )
     aimed = kills // 3
     yield kill_at_random_moments(bench, whole, kills - aimed, seconds, rng)
     yield kill_while_writing(bench, whole, aimed, rng)
@@ -60,7 +63,8 @@ def faults(bench: Bench, kills: int, rng: random.Random):
     yield fill_the_disk(bench, whole)
     for number in (1, 10, 100):
         yield spoil_images(
-            bench, 'pre-training', bench.pretraining, bench.folder / 'images', number)
+            bench, 'pre-training', bench.pretraining, bench.folder / 'images', number
+        )
         yield spoil_images(bench, 'detection', bench.detection, bench.folder / 'scenes', number)
     yield spoil_a_validation_image(bench)
     for name, change in ANNOTATIONS.items():
@@ -88,8 +92,10 @@ def main() -> None:
     print(f'\n{time.time() - start:.0f} s')
     if failures:
         raise SystemExit('\n'.join(['NOT AS IT SHOULD BE', *failures]))
-    print('every run that went on ended as the one that nothing happened to, to the bit; nothing '
-          'was lost but the steps since the last checkpoint')
+    print(
+        'every run that went on ended as the one that nothing happened to, to the bit; nothing '
+        'was lost but the steps since the last checkpoint'
+    )
 
 
 if __name__ == '__main__':

@@ -106,6 +106,7 @@ class Products:
 
 def batched(q, A, A_neg, B, B_neg, size):
     """(N, C) -> (N, H, W, C): chains along an axis at once, both orders, autograd."""
+
     def chains(line, forth, back, length):  # (N, ..., C) -> (N, length, ..., C)
         origin = length // 2
         slabs = [line]
@@ -116,13 +117,12 @@ def batched(q, A, A_neg, B, B_neg, size):
         return torch.stack(slabs, 1)
 
     column, row = chains(q, B, B_neg, size[0]), chains(q, A, A_neg, size[1])
-    return (
-        chains(column, A, A_neg, size[1]).transpose(1, 2) + chains(row, B, B_neg, size[0])
-    ) / 2
+    return (chains(column, A, A_neg, size[1]).transpose(1, 2) + chains(row, B, B_neg, size[0])) / 2
 
 
 def loop(q, A, A_neg, B, B_neg, size):
     """(N, C) -> (N, H, W, C): a position after the other, in both orders, autograd."""
+
     def along_x(z, u):
         return norm_linear_step(z[u - 1], A) if u > 0 else norm_linear_step(z[u + 1], A_neg)
 
@@ -140,8 +140,7 @@ def loop(q, A, A_neg, B, B_neg, size):
     x_then_y = [line(z, along_y, h) for z in line(q, along_x, w)]  # [x][y]
     y_then_x = [line(z, along_x, w) for z in line(q, along_y, h)]  # [y][x]
     rows = [
-        torch.stack([(x_then_y[x][y] + y_then_x[y][x]) / 2 for x in range(w)], 1)
-        for y in range(h)
+        torch.stack([(x_then_y[x][y] + y_then_x[y][x]) / 2 for x in range(w)], 1) for y in range(h)
     ]
     return torch.stack(rows, 1)
 
@@ -242,8 +241,11 @@ def main():
             for backward in (False, True):
                 own, floor = times[name, backward], times['products', backward]
                 ratio = statistics.median(a / b for a, b in zip(own, floor, strict=False))
-                mib = '-' if args.no_memory else (
-                    f'{in_a_fresh_process(name, case, backward, args.threads):.0f}')
+                mib = (
+                    '-'
+                    if args.no_memory
+                    else (f'{in_a_fresh_process(name, case, backward, args.threads):.0f}')
+                )
                 shown += f'{statistics.median(own):10.4f}{ratio:12.2f}{mib:>8}'
             print(f'{name:10}{shown}', flush=True)
 

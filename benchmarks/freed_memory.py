@@ -50,11 +50,20 @@ def parse_args():
 def train(config, keep, args, work_dir):
     """A few steps. -> seconds of a step (median), page faults, MiB at the peak"""
     argv = [
-        'tools/train.py', config, '--no-validate', '--work-dir', str(work_dir), '--cfg-options',
-        f'train_cfg.max_iters={args.steps}', 'default_hooks.logger.interval=1',
-        'train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False',
-        f'default_hooks.checkpoint.interval={args.steps + 1}', 'log_processor.window_size=1',
-        'default_hooks.checkpoint.save_last=False']
+        'tools/train.py',
+        config,
+        '--no-validate',
+        '--work-dir',
+        str(work_dir),
+        '--cfg-options',
+        f'train_cfg.max_iters={args.steps}',
+        'default_hooks.logger.interval=1',
+        'train_dataloader.num_workers=0',
+        'train_dataloader.persistent_workers=False',
+        f'default_hooks.checkpoint.interval={args.steps + 1}',
+        'log_processor.window_size=1',
+        'default_hooks.checkpoint.save_last=False',
+    ]
     command = [sys.executable, '-c', TRAIN.format(keep=keep, argv=argv)]
     environment = {**os.environ, 'OMP_NUM_THREADS': str(args.threads), 'CUDA_VISIBLE_DEVICES': ''}
     with open(work_dir / 'output.log', 'w') as log:
@@ -71,9 +80,11 @@ def train(config, keep, args, work_dir):
 def main():
     args = parse_args()
     print(f'{machine()}; {args.threads} threads of each process, {args.turns} turns')
-    print(f'{"":17}{"s a step":>22}{"ratio":>7}{"page faults, 1000":>22}{"peak, MiB":>16}\n'
-          f'{"":17}{"returned":>13}{"kept":>9}{"":7}{"returned":>13}{"kept":>9}'
-          f'{"returned":>11}{"kept":>7}')
+    print(
+        f'{"":17}{"s a step":>22}{"ratio":>7}{"page faults, 1000":>22}{"peak, MiB":>16}\n'
+        f'{"":17}{"returned":>13}{"kept":>9}{"":7}{"returned":>13}{"kept":>9}'
+        f'{"returned":>11}{"kept":>7}'
+    )
     for name, config in CONFIGS.items():
         found = {True: [], False: []}
         for turn in range(args.turns):
@@ -81,11 +92,16 @@ def main():
                 with tempfile.TemporaryDirectory() as work_dir:
                     found[keep].append(train(config, keep, args, Path(work_dir)))
         ratio = statistics.median(
-            k[0] / r[0] for k, r in zip(found[True], found[False], strict=True))
+            k[0] / r[0] for k, r in zip(found[True], found[False], strict=True)
+        )
         (s, faults, peak), (s_kept, faults_kept, peak_kept) = (
-            map(statistics.median, zip(*found[keep], strict=True)) for keep in (False, True))
-        print(f'{name:17}{s:13.2f}{s_kept:9.2f}{ratio:7.2f}{faults / 1e3:13.0f}'
-              f'{faults_kept / 1e3:9.0f}{peak:11.0f}{peak_kept:7.0f}', flush=True)
+            map(statistics.median, zip(*found[keep], strict=True)) for keep in (False, True)
+        )
+        print(
+            f'{name:17}{s:13.2f}{s_kept:9.2f}{ratio:7.2f}{faults / 1e3:13.0f}'
+            f'{faults_kept / 1e3:9.0f}{peak:11.0f}{peak_kept:7.0f}',
+            flush=True,
+        )
 
 
 if __name__ == '__main__':

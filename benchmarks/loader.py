@@ -33,8 +33,15 @@ from PIL import Image
 import finola_mm.selfsup  # noqa: F401
 
 RESIZE_IMAGES = Path(__file__).parents[1] / 'tools' / 'dataset_converters' / 'resize_images.py'
-PHOTOGRAPHS = ('astronaut.png', 'coffee.png', 'chelsea.png', 'rocket.jpg', 'motorcycle_left.png',
-               'retina.jpg', 'hubble_deep_field.jpg')
+PHOTOGRAPHS = (
+    'astronaut.png',
+    'coffee.png',
+    'chelsea.png',
+    'rocket.jpg',
+    'motorcycle_left.png',
+    'retina.jpg',
+    'hubble_deep_field.jpg',
+)
 SIZES = {'usual': (500, 375), 'camera': (1600, 1200)}  # width, height
 GRAIN = 6  # grey levels, standard deviation
 CROP = dict(scale=256, crop_ratio_range=(0.2, 1.0), interpolation='bicubic')
@@ -58,12 +65,14 @@ def make_images(folder, size, count, rng):
         width, height = (int(side * share) for side in size)
         left = rng.integers(photograph.width - width + 1)
         top = rng.integers(photograph.height - height + 1)
-        image = photograph.resize(size, Image.Resampling.LANCZOS,
-                                  box=(left, top, left + width, top + height))
-        pixels = np.asarray(image)[:, ::rng.choice((-1, 1))]
+        image = photograph.resize(
+            size, Image.Resampling.LANCZOS, box=(left, top, left + width, top + height)
+        )
+        pixels = np.asarray(image)[:, :: rng.choice((-1, 1))]
         pixels = pixels + rng.normal(0, GRAIN, (*pixels.shape[:2], 1))
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(
-            folder / f'{index:04d}.jpg', quality=95)
+            folder / f'{index:04d}.jpg', quality=95
+        )
 
 
 def mean_kilobytes(folder):
@@ -72,9 +81,14 @@ def mean_kilobytes(folder):
 
 # ------------------------------------------------------------------------------- time
 def build(folder, pipeline):
-    return DATASETS.build(dict(
-        type='mmpretrain.CustomDataset', data_root=str(folder), with_label=False,
-        pipeline=pipeline))
+    return DATASETS.build(
+        dict(
+            type='mmpretrain.CustomDataset',
+            data_root=str(folder),
+            with_label=False,
+            pipeline=pipeline,
+        )
+    )
 
 
 def seconds_per_image(dataset, seed):
@@ -104,8 +118,11 @@ def split(dataset, seed):
 def measure(folder, args):
     """-> {loader: (seconds per image of each repeat, {transform: seconds of each repeat})}"""
     small = folder.with_name(folder.name + ' resized')
-    subprocess.run([sys.executable, RESIZE_IMAGES, folder, small, '--workers', '1'], check=True,
-                   stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, RESIZE_IMAGES, folder, small, '--workers', '1'],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
     loaders = {
         "host's": build(folder, HOST + REST),
         'ours': build(folder, OURS + REST),
@@ -129,22 +146,28 @@ def print_rates(what, whole):
     for name, seconds in whole.items():
         ratio = np.median(host / seconds)  # of the same turn
         median = np.median(seconds)
-        print(f'| {what} | {name} | {1 / median:.0f} | {1e3 * median:.2f} | '
-              f'{1e3 * min(seconds):.2f} to {1e3 * max(seconds):.2f} | {ratio:.2f} |')
+        print(
+            f'| {what} | {name} | {1 / median:.0f} | {1e3 * median:.2f} | '
+            f'{1e3 * min(seconds):.2f} to {1e3 * max(seconds):.2f} | {ratio:.2f} |'
+        )
 
 
 def print_steps(what, steps):
     for name, repeats in steps.items():
-        parts = ', '.join(f'{part} {1e3 * np.median([r[part] for r in repeats]):.2f}'
-                          for part in repeats[0])
+        parts = ', '.join(
+            f'{part} {1e3 * np.median([r[part] for r in repeats]):.2f}' for part in repeats[0]
+        )
         print(f'| {what} | {name} | {parts} |')
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--images', type=int, default=70,
-                        help='of the usual size; a seventh as many of the large one; '
-                             'default: %(default)s')
+    parser.add_argument(
+        '--images',
+        type=int,
+        default=70,
+        help='of the usual size; a seventh as many of the large one; default: %(default)s',
+    )
     parser.add_argument('--repeats', type=int, default=7, help='default: %(default)s')
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args()
@@ -162,11 +185,15 @@ def main():
             what = f'{size[0]} x {size[1]}, {mean_kilobytes(folder):.0f} kB'
             results[what] = measure(folder, args)
 
-    print(f'\n{processor()}, 1 thread of {os.cpu_count()} cores, torch {torch.__version__}, OpenCV '
-          f'{cv2.__version__}, Pillow {PIL.__version__}, seed {args.seed}, {args.images} images, '
-          f'{args.repeats} repeats, CPU time\n')
-    print("| images | loader | images/s per core | ms per image | range | times the host's |\n"
-          '|---|---|---|---|---|---|')
+    print(
+        f'\n{processor()}, 1 thread of {os.cpu_count()} cores, torch {torch.__version__}, OpenCV '
+        f'{cv2.__version__}, Pillow {PIL.__version__}, seed {args.seed}, {args.images} images, '
+        f'{args.repeats} repeats, CPU time\n'
+    )
+    print(
+        "| images | loader | images/s per core | ms per image | range | times the host's |\n"
+        '|---|---|---|---|---|---|'
+    )
     for what, (whole, _) in results.items():
         print_rates(what, whole)
     print('\n| images | loader | ms per image of each step |\n|---|---|---|')

@@ -1,6 +1,6 @@
 """What a benchmark ran on: the first line of every one.
 
-    python benchmarks/machine.py
+python benchmarks/machine.py
 """
 
 import os

@@ -93,8 +93,11 @@ def drift(model, batches: list[dict], share: float, masked: bool) -> list[float]
     fine, coarse = torch.tensor(maps).mean(0).tolist()
     scores, boxes = torch.cat(scores), torch.cat(boxes)
     changed = torch.cat(classes).float().mean()
-    return [fine, coarse, *(float(v) for v in (
-        scores.mean(), scores.max(), boxes.mean(), boxes.max(), changed))]
+    return [
+        fine,
+        coarse,
+        *(float(v) for v in (scores.mean(), scores.max(), boxes.mean(), boxes.max(), changed)),
+    ]
 
 
 def corners(boxes: torch.Tensor) -> torch.Tensor:
@@ -113,12 +116,11 @@ def main() -> None:
     print(machine())
     print(f'{args.config}, {args.checkpoint}, {len(batches)} images')
     print('share  encoder   map 8   map 16   score (max)       box, pixels (max)   class')
+    row_format = '{:5} {:>8}  {:6.4f}   {:6.4f}   {:.4f} ({:.4f})   {:8.3f} ({:.3f})    {:7.1%}'
     for share in SHARES:
         for masked in (False, True):
             row = drift(model, batches, share, masked)
-            name = 'masked' if masked else 'unmasked'
-            print('{:5} {:>8}  {:6.4f}   {:6.4f}   {:.4f} ({:.4f})   {:8.3f} ({:.3f})    {:7.1%}'
-                  .format(share, name, *row))
+            print(row_format.format(share, 'masked' if masked else 'unmasked', *row))
 
 
 if __name__ == '__main__':

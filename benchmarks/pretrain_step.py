@@ -53,12 +53,20 @@ def mae(arch, width, size):
         type='MAE',
         backbone=dict(type='MAEViT', arch=arch, img_size=size, patch_size=16, mask_ratio=0.75),
         neck=dict(
-            type='MAEPretrainDecoder', num_patches=(size // 16) ** 2, patch_size=16, in_chans=3,
-            embed_dim=width, decoder_embed_dim=512, decoder_depth=8, decoder_num_heads=16,
+            type='MAEPretrainDecoder',
+            num_patches=(size // 16) ** 2,
+            patch_size=16,
+            in_chans=3,
+            embed_dim=width,
+            decoder_embed_dim=512,
+            decoder_depth=8,
+            decoder_num_heads=16,
             mlp_ratio=4.0,
         ),
         head=dict(
-            type='MAEPretrainHead', norm_pix=True, patch_size=16,
+            type='MAEPretrainHead',
+            norm_pix=True,
+            patch_size=16,
             loss=dict(type='PixelReconstructionLoss', criterion='L2'),
         ),
     )
@@ -104,7 +112,8 @@ def build_pair(name, args):
     return {
         f'masked FINOLA-B {name}': Trainee(ours, parts, args),
         f'MAE {peer}': Trainee(
-            mae(arch, width, args.size), {'encoder': 'backbone', 'decoder': 'neck'}, args),
+            mae(arch, width, args.size), {'encoder': 'backbone', 'decoder': 'neck'}, args
+        ),
     }
 
 
@@ -178,8 +187,10 @@ def main():
     args = parse_args()
     logging.disable(logging.INFO)  # mmengine lists every parameter's options
     init_default_scope('mmpretrain')
-    print(f'{machine()}; batches of {args.batch} images of {args.size} x {args.size}, '
-          f'{args.precision}{", compiled" if args.compile else ""}')
+    print(
+        f'{machine()}; batches of {args.batch} images of {args.size} x {args.size}, '
+        f'{args.precision}{", compiled" if args.compile else ""}'
+    )
     splits = {}
     print(f'\n{"":24}{"s a step":>10}{"images/s":>10}{"ratio":>8}')
     for name in args.pairs:

@@ -33,17 +33,22 @@ def load(folder):
     classes = sorted(path for path in folder.glob('*') if path.is_dir())
     files = [(file, label) for label, path in enumerate(classes) for file in sorted(path.iterdir())]
     if not files:
-        raise SystemExit(f'{folder} holds no class folders with images; make them: python '
-                         'tools/dataset_converters/make_shapes.py --out data/shapes')
+        raise SystemExit(
+            f'{folder} holds no class folders with images; make them: python '
+            'tools/dataset_converters/make_shapes.py --out data/shapes'
+        )
     side = SIDE + MARGIN
-    images = np.stack([
-        cv2.resize(cv2.imread(str(file))[..., ::-1], (side, side), interpolation=cv2.INTER_AREA)
-        for file, _ in files])
+    images = np.stack(
+        [
+            cv2.resize(cv2.imread(str(file))[..., ::-1], (side, side), interpolation=cv2.INTER_AREA)
+            for file, _ in files
+        ]
+    )
     return torch.from_numpy(images).permute(0, 3, 1, 2), torch.tensor([k for _, k in files])
 
 
 def centre(images):
-    return images[..., MARGIN // 2:-MARGIN // 2, MARGIN // 2:-MARGIN // 2]
+    return images[..., MARGIN // 2 : -MARGIN // 2, MARGIN // 2 : -MARGIN // 2]
 
 
 def normalise(images):
@@ -89,7 +94,7 @@ def train(encoder, classifier, images, labels, steps, batch):
         optimizer.param_groups[0]['lr'] = rate
         chosen = torch.randint(len(images), (batch,))
         y, x = torch.randint(MARGIN + 1, (2,)).tolist()
-        crop = images[chosen, :, y:y + SIDE, x:x + SIDE]
+        crop = images[chosen, :, y : y + SIDE, x : x + SIDE]
         with torch.autocast('cpu', torch.bfloat16, enabled=computes_bfloat16('cpu')):
             features = encoder(normalise(crop.flip(-1) if step % 2 else crop))[0].mean((2, 3))
             logits = classifier(features)
@@ -120,12 +125,12 @@ def guesses(image, visible, x, y):
 
 def completion(images, rng):
     """Masked-region PSNR in dB of each guess: per image, clamped to [0, 1], then averaged."""
-    y, x = np.mgrid[-1:1:SIDE * 1j, -1:1:SIDE * 1j]
+    y, x = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j]
     psnr = {}
     for image in images.permute(0, 2, 3, 1).numpy() / 255.0:
         top, left = rng.integers(0, 9, 2) * (SIDE // 16)  # blocks of half the side, 81 places
         visible = np.zeros((SIDE, SIDE), bool)  # True = visible
-        visible[top:top + SIDE // 2, left:left + SIDE // 2] = True
+        visible[top : top + SIDE // 2, left : left + SIDE // 2] = True
         for name, guess in guesses(image, visible, x, y).items():
             error = ((guess.clip(0, 1) - image)[~visible] ** 2).mean()
             psnr.setdefault(name, []).append(-10 * np.log10(error))
@@ -150,8 +155,10 @@ def main():
         'thumbnail, 16 x 16': lambda z: thumbnails(z, 16),
         'random small encoder': lambda z: pooled(encoder, z),
     }
-    rows = {f'kNN, {name}': knn(f(centre(images)), labels, f(centre(val)), val_labels)
-            for name, f in features.items()}
+    rows = {
+        f'kNN, {name}': knn(f(centre(images)), labels, f(centre(val)), val_labels)
+        for name, f in features.items()
+    }
     classifier = nn.Linear(256, classes)
     start = time.time()
     train(encoder, classifier, images, labels, args.steps, args.batch)
@@ -159,10 +166,12 @@ def main():
     with torch.no_grad():
         correct = classifier(pooled(encoder, centre(val))).argmax(1) == val_labels
     rows[f'supervised, {args.steps} steps of {args.batch}, {minutes:.1f} min'] = (
-        100 * correct.float().mean().item())
+        100 * correct.float().mean().item()
+    )
 
-    print(f'{machine()}, seed {args.seed}, {len(images)} + {len(val)} images of {classes} '
-          'classes\n')
+    print(
+        f'{machine()}, seed {args.seed}, {len(images)} + {len(val)} images of {classes} classes\n'
+    )
     rows = {'chance': 100 / classes, **rows}
     print('| what tells the classes apart | val top-1, % |\n|---|---|')
     for name, value in rows.items():

@@ -60,7 +60,8 @@ def build_loader(data: str, workers: int, seed: int):
     demo = Config.fromfile(CONFIGS / 'demo/det_mf_dec211.py').train_dataloader.dataset.dataset
     cfg.train_dataloader.dataset.dataset.update(data_root=data, metainfo=demo.metainfo)
     cfg.train_dataloader.update(
-        num_workers=workers, persistent_workers=workers > 0, pin_memory=False)
+        num_workers=workers, persistent_workers=workers > 0, pin_memory=False
+    )
     cfg.model.bbox_head.num_classes = len(demo.metainfo.classes)
     cfg.data_remedy = 'Make it: python tools/dataset_converters/make_shapes.py --out data/shapes'
     init_default_scope('mmdet')
@@ -102,8 +103,10 @@ def is_flat(name: str, values: np.ndarray) -> bool:
     tenth = max(1, len(values) // 10)
     first, last = np.median(values[:tenth]), np.median(values[-tenth:])
     flat = bool(last <= GROWTH * first)
-    print(f'| {name} | {first:.0f} | {last:.0f} | {values.max():.0f} | {last / first - 1:+.1%} | '
-          f'{"flat" if flat else "GROWS"} |')
+    print(
+        f'| {name} | {first:.0f} | {last:.0f} | {values.max():.0f} | {last / first - 1:+.1%} | '
+        f'{"flat" if flat else "GROWS"} |'
+    )
     return flat
 
 
@@ -114,6 +117,7 @@ def write(samples: list[Sample], file: str) -> None:
 
 def plot(samples: list[Sample], file: str) -> None:
     import matplotlib
+
     matplotlib.use('Agg')
     from matplotlib import pyplot
 
@@ -139,10 +143,12 @@ def main() -> None:
     if args.plot:
         plot(samples, args.plot)
     images, seconds = samples[-1].images, samples[-1].seconds
-    print(f'{machine()}, {args.workers} workers, seed {args.seed}: {images} images in '
-          f'{seconds / 60:.1f} minutes, {images / seconds:.0f} a second\n')
+    print(
+        f'{machine()}, {args.workers} workers, seed {args.seed}: {images} images in '
+        f'{seconds / 60:.1f} minutes, {images / seconds:.0f} a second\n'
+    )
     print('| resident MiB | first | last | largest | growth | |\n|---|---|---|---|---|---|')
-    after = samples[int(WARM_UP * len(samples)):]
+    after = samples[int(WARM_UP * len(samples)) :]
     parts = ('main', 'workers') if args.workers else ('main',)
     flat = [is_flat(name, np.array([getattr(s, name) for s in after])) for name in parts]
     raise SystemExit(0 if all(flat) else 1)

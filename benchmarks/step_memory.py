@@ -50,9 +50,7 @@ def peak_gib(arch, batch, threads):
     optim = build_optim_wrapper(model, config.optim_wrapper)
     for _ in range(2):
         images = torch.randint(256, (batch, 3, 256, 256), dtype=torch.uint8)
-        model.train_step(
-            dict(inputs=images, data_samples=[DataSample() for _ in images]), optim
-        )
+        model.train_step(dict(inputs=images, data_samples=[DataSample() for _ in images]), optim)
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**30
     # Linux counts in KiB; what the parent process had resident at the start is far below a step's.
@@ -64,8 +62,10 @@ def main():
     print(f'{machine()}; batches of {args.batch}, {CONFIG.name}, float32')
     for arch in args.archs:
         with get_context('spawn').Pool(1) as pool:
-            print(f'{arch:8}{pool.apply(peak_gib, (arch, args.batch, args.threads)):8.2f} GiB',
-                  flush=True)
+            print(
+                f'{arch:8}{pool.apply(peak_gib, (arch, args.batch, args.threads)):8.2f} GiB',
+                flush=True,
+            )
 
 
 if __name__ == '__main__':

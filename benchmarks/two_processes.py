@@ -73,19 +73,21 @@ def measure(args) -> dict[str, float]:
         optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
         images = torch.randint(0, 256, (args.batch, 3, args.size, args.size), dtype=torch.uint8)
         side = args.size // 32
-        samples = [DataSample(metainfo=dict(block_offset=(i % (side + 1), i // 2 % (side + 1))))
-                   for i in range(args.batch)]
+        samples = [
+            DataSample(metainfo=dict(block_offset=(i % (side + 1), i // 2 % (side + 1))))
+            for i in range(args.batch)
+        ]
         data = dict(inputs=images, data_samples=samples)
         seconds = dict(step=quickest(lambda: model.train_step(data, optim_wrapper), args.steps))
         if several:
             sizes = [p.numel() * p.element_size() for p in model.parameters() if p.requires_grad]
             seconds['bytes'] = sum(sizes)
             gradients = torch.zeros(sum(sizes) // 4, device=get_device())
-            seconds['exchange'] = quickest(
-                lambda: distributed.all_reduce(gradients), args.steps)
+            seconds['exchange'] = quickest(lambda: distributed.all_reduce(gradients), args.steps)
             group, one = distributed.new_group(backend='gloo'), torch.zeros(1)
             seconds['one'] = quickest(
-                lambda: distributed.all_reduce(one, group=group), 10 * args.steps)
+                lambda: distributed.all_reduce(one, group=group), 10 * args.steps
+            )
         return seconds
 
 

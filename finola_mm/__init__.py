@@ -25,5 +25,6 @@ else:
 def __getattr__(name: str):
     if name == 'MobileFormer':
         from .backbones import MobileFormer
+
         return MobileFormer
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

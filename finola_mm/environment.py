@@ -31,9 +31,14 @@ class Problem(NamedTuple):
 
 
 HOSTS = (
-    Host('torch', '2.6', '2.14', '2.11.0',
-         'from 2.6 on checkpoints can be read with an allow-list; from 2.14 on the sources of '
-         'onedl-mmcv do not compile (C++20)'),
+    Host(
+        'torch',
+        '2.6',
+        '2.14',
+        '2.11.0',
+        'from 2.6 on checkpoints can be read with an allow-list; from 2.14 on the sources of '
+        'onedl-mmcv do not compile (C++20)',
+    ),
     Host('onedl-mmengine', '0.10.12', '0.11', '0.10.12', 'the series that was tried'),
     Host('onedl-mmcv', '2.3.6', '2.4', '2.3.6', 'the series that was tried'),
     Host('onedl-mmpretrain', '1.3.6', '1.4', '1.3.6', 'the series that was tried'),
@@ -119,17 +124,23 @@ def _unsupported_versions():
     for host in HOSTS:
         found = installed_version(host.distribution)
         if found and not release(host.minimum) <= release(found) < release(host.below):
-            yield Problem(f'{host.distribution} {found} is installed, supported is '
-                          f'>={host.minimum},<{host.below} ({host.reason}).',
-                          install_commands(host.distribution))
+            yield Problem(
+                f'{host.distribution} {found} is installed, supported is '
+                f'>={host.minimum},<{host.below} ({host.reason}).',
+                install_commands(host.distribution),
+            )
 
 
 def _torch_pair():
     torch, torchvision = installed_version('torch'), installed_version('torchvision')
     if torch and torchvision:
-        pinned = [re.search(r'^torch\s*\(?==\s*([\w.]+)', line)
-                  for line in requires('torchvision') or ()]
+        pinned = [
+            re.search(r'^torch\s*\(?==\s*([\w.]+)', line) for line in requires('torchvision') or ()
+        ]
         for wanted in filter(None, pinned):
             if release(wanted[1]) != release(torch):
-                yield Problem(f'torchvision {torchvision} was built for torch {wanted[1]}, '
-                              f'torch {torch} is installed.', (TORCH_PAIR,))
+                yield Problem(
+                    f'torchvision {torchvision} was built for torch {wanted[1]}, '
+                    f'torch {torch} is installed.',
+                    (TORCH_PAIR,),
+                )

@@ -56,16 +56,20 @@ def pretrained(encoder: str, work_dir: Path) -> Path:
         raise ValueError(
             f'the encoder of the run {run} is lacking, {checkpoint}: python studies/study.py '
             f'pretraining --only {run} makes it (if its rows are in {pretraining.CSV} already, '
-            'from another machine, delete them first)')
+            'from another machine, delete them first)'
+        )
     return checkpoint
 
 
 def step(training: str, seed: int, work_dir: Path, *start: str, **options) -> Step:
     def scores(out: Path) -> list[dict]:
         found = read_log(out, 'coco/bbox_mAP')
-        return [dict(
-            numbered(ap=found['coco/bbox_mAP'], ap50=found['coco/bbox_mAP_50']),
-            training=training)]
+        return [
+            dict(
+                numbered(ap=found['coco/bbox_mAP'], ap50=found['coco/bbox_mAP_50']),
+                training=training,
+            )
+        ]
 
     options |= {'randomness.seed': seed}
     out = work_dir / training.replace('-', '_')

@@ -109,14 +109,27 @@ def features(method: str, seed: int, work_dir: Path, after: int) -> Step:
     out = work_dir / f'features_{after}.json'
     checkpoint = str(work_dir / 'pretraining' / f'iter_{after}.pth')
     switches = ['--random', '--seed', str(seed)] if method == 'random' else []
-    command = ['tools/analysis/knn.py', MEASURE, checkpoint, '--k', '20', '--linear', '--out',
-               str(out), *switches]
+    command = [
+        'tools/analysis/knn.py',
+        MEASURE,
+        checkpoint,
+        '--k',
+        '20',
+        '--linear',
+        '--out',
+        str(out),
+        *switches,
+    ]
 
     def scores(out: Path) -> list[dict]:
         encoders = json.loads(out.read_text())
         return [
-            dict(method=AS_DRAWN if encoder == 'random' else method, protocol=protocol,
-                 after=after, top1=f'{found[name][0]:.2f}')
+            dict(
+                method=AS_DRAWN if encoder == 'random' else method,
+                protocol=protocol,
+                after=after,
+                top1=f'{found[name][0]:.2f}',
+            )
             for encoder, found in encoders.items()
             for protocol, name in (('kNN', 'k = 20'), ('linear', 'linear'))
         ]
@@ -133,8 +146,11 @@ def probes(seed: int, after: int, work_dir: Path) -> list[Step]:
         'param_scheduler.1.end': PROBE_STEPS,
         'default_hooks.checkpoint.interval': PROBE_STEPS,
         'randomness.seed': seed,
-        **{f'{split}_dataloader.{name}': value for split in ('train', 'val')
-           for name, value in (('num_workers', 0), ('persistent_workers', False))},
+        **{
+            f'{split}_dataloader.{name}': value
+            for split in ('train', 'val')
+            for name, value in (('num_workers', 0), ('persistent_workers', False))
+        },
     }
     few = {**options, 'load_from': None, 'train_dataloader.dataset.dataset.ann_file': LOW_SHOT}
     fine = {**options, 'load_from': work_dir / 'tran1'}

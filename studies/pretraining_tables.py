@@ -23,7 +23,8 @@ BATCH = 64
 def tables(rows: list[dict]) -> Iterator[str]:
     found = {
         (row['method'], int(row['seed']), row['protocol'], int(row['after'])): row['top1']
-        for row in rows if not row['note']
+        for row in rows
+        if not row['note']
     }
     broken = {(row['method'], int(row['seed'])): row['note'] for row in rows if row['note']}
     yield f'\n**The long runs** (top-1 in percent, {named([LONG_SEED])})\n'
@@ -40,7 +41,8 @@ def table(found: dict, broken: dict, seeds: Sequence[int], protocols: Sequence) 
     for method in (AS_DRAWN, *METHODS):
         end = points(method, seeds[0])[-1]
         cells = [
-            '–' if method == AS_DRAWN and protocol not in WITHOUT_CHANCE  # not asked for
+            '–'
+            if method == AS_DRAWN and protocol not in WITHOUT_CHANCE  # not asked for
             else cell(found, broken, [(method, seed, protocol, end) for seed in seeds])
             for protocol in protocols
         ]
@@ -71,8 +73,10 @@ def curve(found: dict, broken: dict, protocol: str) -> Iterator[str]:
     for method in METHODS:
         if method != 'random':
             lacking = broken.get((method, LONG_SEED), NOT_RUN)
-            values = [found.get((method, LONG_SEED, protocol, k), lacking)
-                      for k in points(method, LONG_SEED)]
+            values = [
+                found.get((method, LONG_SEED, protocol, k), lacking)
+                for k in points(method, LONG_SEED)
+            ]
             yield f'| {method} | {" | ".join(values)} |'
 
 
@@ -86,8 +90,11 @@ def draw(rows: list[dict]) -> None:
     figure, axes = plt.subplots(1, len(WITHOUT_CHANCE), figsize=(9, 3.5), layout='constrained')
     for ax, protocol in zip(axes, WITHOUT_CHANCE, strict=True):
         for method in (AS_DRAWN, *METHODS):
-            line = [(BATCH * int(row['after']) / 1e3, float(row['top1'])) for row in rows
-                    if (row['method'], row['protocol']) == (method, protocol)]
+            line = [
+                (BATCH * int(row['after']) / 1e3, float(row['top1']))
+                for row in rows
+                if (row['method'], row['protocol']) == (method, protocol)
+            ]
             if method.startswith('random') and line:
                 dashes = '--' if method == AS_DRAWN else ':'
                 ax.axhline(line[0][1], color='grey', linestyle=dashes, label=method)

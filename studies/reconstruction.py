@@ -43,8 +43,14 @@ VARIANTS = {
 LATENTS = (64, 128, 256, 512)
 BASELINES = [
     f'{method}, {k} numbers'
-    for method in ('pca', 'dct 8 fixed', 'dct 64 fixed', 'dct 8 largest', 'dct 64 largest',
-                   'autoencoder')
+    for method in (
+        'pca',
+        'dct 8 fixed',
+        'dct 64 fixed',
+        'dct 8 largest',
+        'dct 64 largest',
+        'autoencoder',
+    )
     for k in LATENTS
 ]
 # What the report puts side by side.
@@ -53,8 +59,13 @@ TABLES = {
     'Paths, a latent of 256 numbers': ['C = 256', '2 paths of 128', '4 paths of 64'],
     'Paths of 128 channels, a growing latent': ['C = 128', '2 paths of 128', '4 paths of 128'],
     'What the step needs, C = 256': [
-        'C = 256', 'origin in the corner', 'no norm', 'norm by moving averages', 'two-layer step',
-        'q repeated', 'q repeated, as many parameters',
+        'C = 256',
+        'origin in the corner',
+        'no norm',
+        'norm by moving averages',
+        'two-layer step',
+        'q repeated',
+        'q repeated, as many parameters',
     ],
     'Other codes of as many numbers': BASELINES,
 }
@@ -126,9 +137,23 @@ def trained_scores(out: Path) -> list[dict]:
 
 def baselines(folder: str, out: Path, seed: int, steps: int) -> Step:
     command = [
-        'tools/analysis/latent_baselines.py', '--train', f'{folder}/train', '--val',
-        f'{folder}/val', '--latent', *map(str, LATENTS), '--size', '64', '--steps', str(steps),
-        '--batch-size', '16', '--seed', str(seed), '--out', str(out),
+        'tools/analysis/latent_baselines.py',
+        '--train',
+        f'{folder}/train',
+        '--val',
+        f'{folder}/val',
+        '--latent',
+        *map(str, LATENTS),
+        '--size',
+        '64',
+        '--steps',
+        str(steps),
+        '--batch-size',
+        '16',
+        '--seed',
+        str(seed),
+        '--out',
+        str(out),
     ]
     return Step(command, out, baseline_scores)
 
@@ -136,7 +161,9 @@ def baselines(folder: str, out: Path, seed: int, steps: int) -> Step:
 def baseline_scores(out: Path) -> list[dict]:
     with open(out, newline='') as file:
         return [
-            dict(numbered(psnr=float(row['psnr']), ssim=float(row['ssim'])),
-                 variant=f'{row["method"]}, {row["latent"]} numbers')
+            dict(
+                numbered(psnr=float(row['psnr']), ssim=float(row['ssim'])),
+                variant=f'{row["method"]}, {row["latent"]} numbers',
+            )
             for row in csv.DictReader(file)
         ]

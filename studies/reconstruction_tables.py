@@ -8,8 +8,9 @@ from study import NOT_RUN
 
 
 def tables(rows: list[dict]) -> Iterator[str]:
-    found = {(row['data'], row['variant'], int(row['seed']), int(row['steps'])): row
-             for row in rows}
+    found = {
+        (row['data'], row['variant'], int(row['seed']), int(row['steps'])): row for row in rows
+    }
     yield from comparisons(found)
     yield from lengths_of_training(found)
     yield from per_photograph(found)

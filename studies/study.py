@@ -78,8 +78,17 @@ def train(
 ) -> Step:
     """Train, or go on."""
     settings = [f'{name}={value}'.replace(' ', '') for name, value in options.items()]
-    command = ['tools/train.py', config, '--work-dir', str(out), '--resume', 'auto', *switches,
-               '--cfg-options', *settings]
+    command = [
+        'tools/train.py',
+        config,
+        '--work-dir',
+        str(out),
+        '--resume',
+        'auto',
+        *switches,
+        '--cfg-options',
+        *settings,
+    ]
     return Step(command, out, scores)
 
 
@@ -140,6 +149,7 @@ def columns(study: ModuleType) -> tuple[str, ...]:
 
 def place() -> dict:
     """Which code on which machine."""
+
     def output(*command):
         return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT).stdout
 
@@ -175,8 +185,9 @@ def carry_out(run: Run, work_dir: Path) -> list[dict]:
         if rows and rows[-1].get('note'):  # what comes next would begin with this one's weights
             break
     minutes = float((work_dir / 'seconds').read_text()) / 60
-    common = dict(run.keys, run=run.name, minutes=f'{minutes:.1f}',
-                  date=time.strftime('%Y-%m-%d'), **where)
+    common = dict(
+        run.keys, run=run.name, minutes=f'{minutes:.1f}', date=time.strftime('%Y-%m-%d'), **where
+    )
     return [{**common, **row} for row in rows]
 
 
@@ -219,13 +230,16 @@ def timed(file: Path) -> Iterator[None]:
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Run the studies, or go on with them')
-    parser.add_argument('studies', nargs='*', metavar='STUDY',
-                        help=f'of {", ".join(STUDIES)}; default: all')
+    parser.add_argument(
+        'studies', nargs='*', metavar='STUDY', help=f'of {", ".join(STUDIES)}; default: all'
+    )
     parser.add_argument('--list', action='store_true', help='only say what has run')
-    parser.add_argument('--minutes', type=float, default=float('inf'),
-                        help='start nothing new after so long')
-    parser.add_argument('--part', default='1/1', metavar='I/N',
-                        help='the I-th of N processes that share the list')
+    parser.add_argument(
+        '--minutes', type=float, default=float('inf'), help='start nothing new after so long'
+    )
+    parser.add_argument(
+        '--part', default='1/1', metavar='I/N', help='the I-th of N processes that share the list'
+    )
     parser.add_argument('--only', default='', metavar='TEXT', help='runs with this in their name')
     args = parser.parse_args()
     for name in args.studies:

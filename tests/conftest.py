@@ -98,7 +98,16 @@ def tiny_options(root: Path) -> list[str]:
     return [
         f'{split}_dataloader.{key}'
         for split in ('train', 'val', 'test')
-        for key in (f'dataset.dataset.data_root={root}', 'batch_size=2', 'num_workers=0',
-                    'persistent_workers=False')
-    ] + ['train_cfg.max_iters=2', 'train_cfg.val_interval=2', 'model.upsampler.depth=1',
-         'default_hooks.checkpoint.interval=2', 'default_hooks.logger.interval=1']
+        for key in (
+            f'dataset.dataset.data_root={root}',
+            'batch_size=2',
+            'num_workers=0',
+            'persistent_workers=False',
+        )
+    ] + [
+        'train_cfg.max_iters=2',
+        'train_cfg.val_interval=2',
+        'model.upsampler.depth=1',
+        'default_hooks.checkpoint.interval=2',
+        'default_hooks.logger.interval=1',
+    ]

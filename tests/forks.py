@@ -15,7 +15,8 @@ from pathlib import Path
 
 CONTEXT = multiprocessing.get_context('forkserver')
 CONTEXT.set_forkserver_preload(
-    ['mmpretrain.apis', 'mmpretrain.models', 'mmdet.apis', 'tests.remembered'])
+    ['mmpretrain.apis', 'mmpretrain.models', 'mmdet.apis', 'tests.remembered']
+)
 
 
 def run_script(script, *args, expect: int = 0, **environ: str) -> str:
@@ -26,7 +27,8 @@ def run_script(script, *args, expect: int = 0, **environ: str) -> str:
     with tempfile.NamedTemporaryFile('r') as out:
         command = [str(script), *map(str, args)]
         process = CONTEXT.Process(
-            target=_script, args=(command, os.getcwd(), {**os.environ, **environ}, out.name))
+            target=_script, args=(command, os.getcwd(), {**os.environ, **environ}, out.name)
+        )
         process.start()
         process.join(300)
         process.kill()  # does nothing to one that has ended

@@ -25,7 +25,7 @@ def remember(module, name: str) -> None:
     setattr(module, name, remembered)
 
 
-remember(utils, 'load')           # an index, by its path
+remember(utils, 'load')  # an index, by its path
 remember(yapf_api, 'FormatCode')  # a config, by its text
 remember(runner, 'collect_env')
 

@@ -20,8 +20,12 @@ def pretend(site, name, version, *requires):
     """Put the metadata of a distribution into the folder ``site``."""
     info = site / f'{name.replace("-", "_")}-{version}.dist-info'
     info.mkdir(parents=True)
-    lines = ['Metadata-Version: 2.1', f'Name: {name}', f'Version: {version}',
-             *(f'Requires-Dist: {line}' for line in requires)]
+    lines = [
+        'Metadata-Version: 2.1',
+        f'Name: {name}',
+        f'Version: {version}',
+        *(f'Requires-Dist: {line}' for line in requires),
+    ]
     (info / 'METADATA').write_text('\n'.join(lines) + '\n')
 
 
@@ -35,13 +39,20 @@ def site(tmp_path, monkeypatch):
 def run_python(code, *paths, **options):
     """Run ``code`` in the checkout with ``paths`` before everything that is installed."""
     env = dict(os.environ, PYTHONPATH=os.pathsep.join(map(str, paths)))
-    return subprocess.run([sys.executable, '-c', code], cwd=ROOT, env=env, capture_output=True,
-                          text=True, **options)
+    return subprocess.run(
+        [sys.executable, '-c', code], cwd=ROOT, env=env, capture_output=True, text=True, **options
+    )
 
 
-@pytest.mark.parametrize('lower, higher', [
-    ('2.9.1', '2.10'), ('2.11.0+cu130', '2.11.1'), ('2.13.9', '2.14.0.dev20260101'), ('0.9', '1'),
-])
+@pytest.mark.parametrize(
+    'lower, higher',
+    [
+        ('2.9.1', '2.10'),
+        ('2.11.0+cu130', '2.11.1'),
+        ('2.13.9', '2.14.0.dev20260101'),
+        ('0.9', '1'),
+    ],
+)
 def test_release_orders_versions(lower, higher):
     assert environment.release(lower) < environment.release(higher)
 
@@ -65,7 +76,7 @@ def test_the_versions_that_were_tried_are_supported(site):
 @pytest.mark.parametrize('version', ['2.3.1', '2.14.0', '2.14.0.dev20260101+cpu'])
 def test_unsupported_torch(site, version):
     pretend(site, 'torch', version)
-    problem, = environment.find_problems()
+    (problem,) = environment.find_problems()
     assert f'torch {version} is installed, supported is >=2.6,<2.14' in problem.what
     assert problem.mend == ('python -m pip install torch==2.11.0 torchvision==0.26.0',)
 
@@ -73,25 +84,25 @@ def test_unsupported_torch(site, version):
 @pytest.mark.parametrize('host', environment.HOSTS[1:], ids=lambda host: host.distribution)
 def test_unsupported_host(site, host):
     pretend(site, host.distribution, host.below)
-    problem, = environment.find_problems()
+    (problem,) = environment.find_problems()
     assert f'{host.distribution} {host.below}' in problem.what
     assert problem.mend[-1].endswith(f'{host.distribution}=={host.tried}')
 
 
 def test_retired_name_alone_and_beside_its_successor(site):
     pretend(site, 'mmcv-lite', '2.1.0')
-    problem, = environment.find_problems()
+    (problem,) = environment.find_problems()
     assert 'mmcv-lite 2.1.0' in problem.what and 'onedl-mmcv' in problem.what
     assert problem.mend[0] == 'python -m pip uninstall -y mmcv-lite'
     pretend(site, 'onedl-mmcv', '2.3.6')
-    problem, = environment.find_problems()
+    (problem,) = environment.find_problems()
     assert problem.mend[0] == 'python -m pip uninstall -y mmcv-lite onedl-mmcv'
 
 
 def test_torchvision_of_another_torch(site):
     pretend(site, 'torch', '2.10.0+cpu')
     pretend(site, 'torchvision', '0.26.0', 'numpy', 'torch (==2.11.0)')
-    problem, = environment.find_problems()
+    (problem,) = environment.find_problems()
     assert 'built for torch 2.11.0, torch 2.10.0+cpu is installed' in problem.what
 
 
@@ -106,7 +117,7 @@ def test_import_gives_the_same_message(tmp_path, monkeypatch):
     pretend(tmp_path, 'torch', '2.14.0')
     done = run_python('import finola_mm', tmp_path)
     monkeypatch.setattr(sys, 'path', [str(tmp_path)])
-    problem, = environment.find_problems()
+    (problem,) = environment.find_problems()
     assert done.returncode == 1
     assert str(problem) in done.stderr and 'ImportError' in done.stderr
 
@@ -156,8 +167,9 @@ def read_pins():
 
 def test_pins_are_the_versions_that_were_tried():
     pins = read_pins()
-    assert {host.distribution: pins[host.distribution] for host in environment.HOSTS} == \
-        {host.distribution: host.tried for host in environment.HOSTS}
+    assert {host.distribution: pins[host.distribution] for host in environment.HOSTS} == {
+        host.distribution: host.tried for host in environment.HOSTS
+    }
 
 
 def test_commands_name_the_pins():
@@ -169,16 +181,40 @@ def test_commands_name_the_pins():
 
 def test_wheel_carries_configs_tools_and_typing_and_leaves_the_tree_alone(tmp_path):
     tree = tmp_path / 'tree'  # setuptools builds in the tree
-    shutil.copytree(ROOT, tree, symlinks=True, ignore=lambda folder, names: [
-        name for name in names if folder == str(ROOT) and name in
-        ('.git', '.venv', 'build', 'data', 'work_dirs')])
+    shutil.copytree(
+        ROOT,
+        tree,
+        symlinks=True,
+        ignore=lambda folder, names: [
+            name
+            for name in names
+            if folder == str(ROOT) and name in ('.git', '.venv', 'build', 'data', 'work_dirs')
+        ],
+    )
     before = {path: path.is_symlink() for path in tree.glob('finola_mm/.mim/*')}
-    subprocess.run([sys.executable, '-m', 'pip', 'wheel', '-q', '--no-deps', '--no-index',
-                    '--no-build-isolation', '-w', tmp_path, tree], check=True)
+    subprocess.run(
+        [
+            sys.executable,
+            '-m',
+            'pip',
+            'wheel',
+            '-q',
+            '--no-deps',
+            '--no-index',
+            '--no-build-isolation',
+            '-w',
+            tmp_path,
+            tree,
+        ],
+        check=True,
+    )
     names = set(zipfile.ZipFile(next(tmp_path.glob('finola_mm-*.whl'))).namelist())
     configs = {f'finola_mm/.mim/{path.relative_to(ROOT)}' for path in ROOT.glob('configs/**/*.py')}
     assert configs and configs < names
-    assert {'finola_mm/py.typed', 'finola_mm/.mim/model-index.yml',
-            'finola_mm/.mim/tools/misc/check_env.py'} < names
+    assert {
+        'finola_mm/py.typed',
+        'finola_mm/.mim/model-index.yml',
+        'finola_mm/.mim/tools/misc/check_env.py',
+    } < names
     assert not [name for name in names if name.startswith('tests')]
     assert {path: path.is_symlink() for path in tree.glob('finola_mm/.mim/*')} == before

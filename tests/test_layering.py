@@ -104,15 +104,17 @@ HOSTS = ('mmengine', 'mmcv', 'mmpretrain', 'mmdet')
 
 
 def test_torch_alone_is_enough():
-    run_blocked('import finola_mm, finola_mm.functional, finola_mm.layers',
-                *HOSTS, 'numpy', 'cv2', 'PIL')
+    run_blocked(
+        'import finola_mm, finola_mm.functional, finola_mm.layers', *HOSTS, 'numpy', 'cv2', 'PIL'
+    )
 
 
 def test_floor_2_needs_no_host_package():
     """Each package by itself, none after another one."""
     blocked = ('mmpretrain', 'mmdet', 'mmcv._ext')
     run_each_blocked(
-        'import mmengine.runner', *((f'import finola_mm.{name}', blocked) for name in FLOOR_2))
+        'import mmengine.runner', *((f'import finola_mm.{name}', blocked) for name in FLOOR_2)
+    )
 
 
 BUILD = """

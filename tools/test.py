@@ -43,9 +43,7 @@ def parse_args() -> argparse.Namespace:
         action=CfgOptions,
         help='settings to change, key=value; nested: a.b=1; lists: a="[1,2]"',
     )
-    parser.add_argument(
-        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none'
-    )
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     return parser.parse_args()
 

@@ -41,7 +41,11 @@ from finola_mm.engine import (
 
 # What ends a run by one line.
 STOPS = (
-    AnnotationError, BadDataError, BatchError, CheckpointError, EvaluationDataError,
+    AnnotationError,
+    BadDataError,
+    BatchError,
+    CheckpointError,
+    EvaluationDataError,
     NonFiniteLossError,
 )
 
@@ -86,9 +90,7 @@ def parse_args() -> argparse.Namespace:
         action=CfgOptions,
         help='settings to change, key=value; nested: a.b=1; lists: a="[1,2]"',
     )
-    parser.add_argument(
-        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none'
-    )
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -187,8 +189,11 @@ def initialisers(module: ConfigDict) -> list[ConfigDict]:
 
 def readers(module: ConfigDict) -> list[ConfigDict]:
     """Those of its initialisers that read a file of weights."""
-    return [init for init in initialisers(module)
-            if str(init.get('type')).rpartition('.')[2] == 'Pretrained']
+    return [
+        init
+        for init in initialisers(module)
+        if str(init.get('type')).rpartition('.')[2] == 'Pretrained'
+    ]
 
 
 def drop_weights(module: ConfigDict) -> None:

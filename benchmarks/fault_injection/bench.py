@@ -160,9 +160,18 @@ def write_scenes(root: Path) -> None:
     content = dict(
         images=[dict(id=i, file_name=name, width=80, height=60) for i, name in enumerate(names)],
         annotations=[
-            dict(id=i, image_id=i // 2, category_id=i % len(classes), iscrowd=0, area=750,
-                 bbox=[5 + i % 7, 4 + i % 5, 30, 25]) for i in range(2 * IMAGES)],
-        categories=[dict(id=i, name=name) for i, name in enumerate(classes)])
+            dict(
+                id=i,
+                image_id=i // 2,
+                category_id=i % len(classes),
+                iscrowd=0,
+                area=750,
+                bbox=[5 + i % 7, 4 + i % 5, 30, 25],
+            )
+            for i in range(2 * IMAGES)
+        ],
+        categories=[dict(id=i, name=name) for i, name in enumerate(classes)],
+    )
     (root / 'annotations').mkdir(parents=True)
     for split in ('train2017', 'val2017'):
         (root / split).mkdir()
@@ -204,7 +213,8 @@ def shrink(cfg: Config, dataset: dict, root: Path) -> None:
     cfg.train_dataloader.sampler.type = 'finola_mm.SeededInfiniteSampler'
     cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=STEPS, val_interval=1000)
     cfg.param_scheduler = dict(
-        type='CosineAnnealingLR', T_max=STEPS, by_epoch=False, begin=0, end=STEPS)
+        type='CosineAnnealingLR', T_max=STEPS, by_epoch=False, begin=0, end=STEPS
+    )
     cfg.default_hooks.checkpoint.update(interval=INTERVAL, by_epoch=False, max_keep_ckpts=3)
     cfg.default_hooks.logger.interval = 1
     cfg.log_processor = dict(type='LogProcessor', by_epoch=False, window_size=1)

@@ -64,8 +64,9 @@ def kill_at_random_moments(bench: Bench, whole: Path, tries: int, seconds: float
         steps, wrong = resume(bench, work, whole, steps_made(said(work)))
         lost.append(steps)
         failures += wrong
-    return Row('kill -9 at a random moment', tries, 'nothing; --resume goes on', steps_lost(lost),
-               failures)
+    return Row(
+        'kill -9 at a random moment', tries, 'nothing; --resume goes on', steps_lost(lost), failures
+    )
 
 
 def kill_while_writing(bench: Bench, whole: Path, tries: int, rng) -> Row:
@@ -86,8 +87,10 @@ def kill_while_writing(bench: Bench, whole: Path, tries: int, rng) -> Row:
         failures += wrong
     if not hits and tries:
         failures.append('no kill hit a checkpoint that was being written')
-    seen = (f'nothing; --resume goes on ({hits} left an unfinished file, {renamed} came when the '
-            'new one was whole)')
+    seen = (
+        f'nothing; --resume goes on ({hits} left an unfinished file, {renamed} came when the '
+        'new one was whole)'
+    )
     return Row('kill -9 while a checkpoint is written', tries, seen, steps_lost(lost), failures)
 
 
@@ -166,7 +169,7 @@ def refused(fault: str, status: int, text: str, work: Path, lost: str = 'nothing
     failures = [] if status == 1 else [f'exit status {status}']
     line = last_line(text)
     if not line.startswith('train: ') and 'train: ' in text:  # of more than one finding
-        line = ' '.join(text[text.index('train: '):].split())
+        line = ' '.join(text[text.index('train: ') :].split())
     if 'Traceback' in text or 'train: ' not in line:
         failures.append(f'no line but a traceback: {line}')
     return Row(fault, 1, said_of(line, work), lost, failures)
@@ -227,11 +230,17 @@ def spoil_a_validation_image(bench: Bench) -> Row:
     file = bench.folder / 'scenes/val2017' / f'{IMAGES - 1:03}.jpg'
     whole, work = file.read_bytes(), bench.new('validation')
     file.write_bytes(whole[: len(whole) // 2])
-    status, text = bench.run(work, '--cfg-options', 'train_cfg.val_interval=4',
-                             config=bench.detection)
+    status, text = bench.run(
+        work, '--cfg-options', 'train_cfg.val_interval=4', config=bench.detection
+    )
     file.write_bytes(whole)
-    return refused('a validation image cut short, detection', status, text, work,
-                   'steps since the last checkpoint')
+    return refused(
+        'a validation image cut short, detection',
+        status,
+        text,
+        work,
+        'steps since the last checkpoint',
+    )
 
 
 ANNOTATIONS = {
@@ -263,8 +272,11 @@ def kill_one_of_two(bench: Bench) -> Row:
     launcher = two(bench, work)
     while launcher.poll() is None and not (work / f'iter_{2 * INTERVAL}.pth').is_file():
         time.sleep(0.05)
-    ranks = [child for child in psutil.Process(launcher.pid).children(recursive=True)
-             if rank_of(child) == '1']
+    ranks = [
+        child
+        for child in psutil.Process(launcher.pid).children(recursive=True)
+        if rank_of(child) == '1'
+    ]
     failures = [] if ranks else ['no second process was found']
     for process in ranks[:1]:
         process.kill()
@@ -285,8 +297,18 @@ def two(bench: Bench, work: Path, *args: str) -> subprocess.Popen:
     work.parent.mkdir(parents=True, exist_ok=True)
     with open(f'{work}.log', 'a') as log:
         return subprocess.Popen(
-            ['bash', 'tools/dist_train.sh', str(bench.pretraining), '2', f'--work-dir={work}',
-             *args], stdout=log, stderr=log, env=dict(os.environ, OMP_NUM_THREADS='1'))
+            [
+                'bash',
+                'tools/dist_train.sh',
+                str(bench.pretraining),
+                '2',
+                f'--work-dir={work}',
+                *args,
+            ],
+            stdout=log,
+            stderr=log,
+            env=dict(os.environ, OMP_NUM_THREADS='1'),
+        )
 
 
 def rank_of(process: psutil.Process) -> str | None:

@@ -9,7 +9,8 @@ data_root = '{{$FINOLA_COCO:data/coco}}'
 
 data_remedy = (
     'Put COCO 2017 there (annotations/, train2017/ and val2017/), link the folder, or name its '
-    'root by the environment variable FINOLA_COCO; without validation images add --no-validate.')
+    'root by the environment variable FINOLA_COCO; without validation images add --no-validate.'
+)
 
 sides = [(side, 1333) for side in range(480, 801, 32)]
 train_pipeline = [
@@ -24,15 +25,18 @@ train_pipeline = [
                 dict(
                     type='RandomChoiceResize',
                     scales=[(400, 1333), (500, 1333), (600, 1333)],
-                    keep_ratio=True),
+                    keep_ratio=True,
+                ),
                 dict(
                     type='RandomCrop',
                     crop_type='absolute_range',
                     crop_size=(384, 600),
-                    allow_negative_crop=True),
+                    allow_negative_crop=True,
+                ),
                 dict(type='RandomChoiceResize', scales=sides, keep_ratio=True),
             ],
-        ]),
+        ],
+    ),
     dict(type='PackDetInputs'),
 ]
 
@@ -42,7 +46,8 @@ test_pipeline = [
     dict(type='LoadAnnotations', with_bbox=True),
     dict(
         type='PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
+        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+    ),
 ]
 
 # No AspectRatioBatchSampler, which pairs tall images with tall ones and wide with wide: it keeps
@@ -62,7 +67,10 @@ train_dataloader = dict(
             ann_file='annotations/instances_train2017.json',
             data_prefix=dict(img='train2017'),
             filter_cfg=dict(filter_empty_gt=True, min_size=32),
-            pipeline=train_pipeline)))
+            pipeline=train_pipeline,
+        ),
+    ),
+)
 
 # Not wrapped in SeededDataset: mmdet's DetInferencer and its tools look for the pipeline right
 # here, and no image of an evaluation may be replaced by another, as that would be another AP.
@@ -78,9 +86,12 @@ val_dataloader = dict(
         ann_file='annotations/instances_val2017.json',
         data_prefix=dict(img='val2017'),
         test_mode=True,
-        pipeline=test_pipeline))
+        pipeline=test_pipeline,
+    ),
+)
 test_dataloader = val_dataloader
 
 val_evaluator = dict(
-    type='CocoMetric', ann_file=data_root + '/annotations/instances_val2017.json', metric='bbox')
+    type='CocoMetric', ann_file=data_root + '/annotations/instances_val2017.json', metric='bbox'
+)
 test_evaluator = val_evaluator

@@ -11,14 +11,16 @@ data_root = '{{$FINOLA_IMAGENET:data/imagenet}}'
 
 data_remedy = (
     'Put the images there, one folder for each class, link the folder, or name its root by the '
-    'environment variable FINOLA_IMAGENET; without validation images add --no-validate.')
+    'environment variable FINOLA_IMAGENET; without validation images add --no-validate.'
+)
 
 data_preprocessor = dict(
     type='mmpretrain.ClsDataPreprocessor',
     num_classes=1000,
     mean=[123.675, 116.28, 103.53],
     std=[58.395, 57.12, 57.375],
-    to_rgb=True)
+    to_rgb=True,
+)
 
 train_pipeline = [
     dict(type='finola_mm.LoadRandomResizedCrop', scale=224, interpolation='bicubic'),
@@ -47,7 +49,10 @@ train_dataloader = dict(
             type='mmpretrain.CustomDataset',
             data_root=data_root,
             data_prefix='train',
-            pipeline=train_pipeline)))
+            pipeline=train_pipeline,
+        ),
+    ),
+)
 
 val_dataloader = dict(
     batch_size=128,
@@ -62,7 +67,10 @@ val_dataloader = dict(
             type='mmpretrain.CustomDataset',
             data_root=data_root,
             data_prefix='val',
-            pipeline=test_pipeline)))
+            pipeline=test_pipeline,
+        ),
+    ),
+)
 
 val_evaluator = dict(type='Accuracy', topk=(1, 5))
 

@@ -12,7 +12,8 @@ train_pipeline = [
         total_level=10,
         magnitude_level=9,
         magnitude_std=0.5,
-        hparams=dict(pad_val=[104, 116, 124], interpolation='bicubic')),  # BGR, the mean colour
+        hparams=dict(pad_val=[104, 116, 124], interpolation='bicubic'),
+    ),  # BGR, the mean colour
     dict(
         type='RandomErasing',
         erase_prob=0.25,
@@ -20,7 +21,8 @@ train_pipeline = [
         min_area_ratio=0.02,
         max_area_ratio=1 / 3,
         fill_color=[103.53, 116.28, 123.675],
-        fill_std=[57.375, 57.12, 58.395]),
+        fill_std=[57.375, 57.12, 58.395],
+    ),
     dict(type='PackInputs'),
 ]
 

@@ -9,7 +9,8 @@ data_root = '{{$FINOLA_IMAGENET:data/imagenet}}'
 
 data_remedy = (
     'Put the images there, link the folder, or name its root by the environment variable '
-    'FINOLA_IMAGENET. The layouts are in the README, "Your own data".')
+    'FINOLA_IMAGENET. The layouts are in the README, "Your own data".'
+)
 
 train_dataloader = dict(
     _delete_=True,
@@ -27,4 +28,7 @@ train_dataloader = dict(
             data_root=data_root,
             data_prefix='train',
             with_label=False,
-            pipeline=_base_.train_pipeline)))
+            pipeline=_base_.train_pipeline,
+        ),
+    ),
+)

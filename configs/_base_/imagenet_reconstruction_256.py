@@ -9,7 +9,8 @@ train_pipeline = [
         type='finola_mm.LoadRandomResizedCrop',
         scale=256,
         crop_ratio_range=(0.2, 1.0),
-        interpolation='bicubic'),
+        interpolation='bicubic',
+    ),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackInputs', meta_keys=meta_keys),
 ]

@@ -8,13 +8,15 @@ data_root = '{{$FINOLA_IMAGENET:data/imagenet}}'
 data_remedy = (
     'Put the images there, link the folder, or name its root by the environment variable '
     'FINOLA_IMAGENET; without validation images add --no-validate. The layouts are in the README, '
-    '"Your own data".')
+    '"Your own data".'
+)
 
 data_preprocessor = dict(
     type='mmpretrain.SelfSupDataPreprocessor',
     mean=[123.675, 116.28, 103.53],
     std=[58.395, 57.12, 57.375],
-    to_rgb=True)
+    to_rgb=True,
+)
 
 meta_keys = ('sample_idx', 'img_path', 'block_offset')
 
@@ -23,7 +25,8 @@ train_pipeline = [
         type='finola_mm.LoadRandomResizedCrop',
         scale=256,
         crop_ratio_range=(0.2, 1.0),
-        interpolation='bicubic'),
+        interpolation='bicubic',
+    ),
     dict(type='RandomFlip', prob=0.5),
     dict(type='finola_mm.RandomBlock', patch_size=16),
     dict(type='PackInputs', meta_keys=meta_keys),
@@ -52,7 +55,10 @@ train_dataloader = dict(
             data_root=data_root,
             data_prefix='train',
             with_label=False,
-            pipeline=train_pipeline)))
+            pipeline=train_pipeline,
+        ),
+    ),
+)
 
 val_dataloader = dict(
     batch_size=128,
@@ -68,7 +74,10 @@ val_dataloader = dict(
             data_root=data_root,
             data_prefix='val',
             with_label=False,
-            pipeline=test_pipeline)))
+            pipeline=test_pipeline,
+        ),
+    ),
+)
 
 val_evaluator = dict(type='finola_mm.MaskedPSNR')
 

@@ -7,4 +7,5 @@ custom_imports = dict(imports=['finola_mm.selfsup'], allow_failed_imports=False)
 default_hooks = dict(
     visualization=dict(_delete_=True, type='finola_mm.ReconstructionHook'),
     # Known are a tenth of ImageNet's training images.
-    knn=dict(type='finola_mm.KNNHook', interval=100, bank_images=128_000))
+    knn=dict(type='finola_mm.KNNHook', interval=100, bank_images=128_000),
+)

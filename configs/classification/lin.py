@@ -12,15 +12,17 @@ _base_ = ['../_base_/imagenet_classification_224.py', '../_base_/classification_
 model = dict(
     type='ImageClassifier',
     data_preprocessor=_base_.data_preprocessor,
-    backbone=dict(
-        type='finola_mm.MobileFormer', arch='w2880', with_tokens=True, frozen_stages=5),
+    backbone=dict(type='finola_mm.MobileFormer', arch='w2880', with_tokens=True, frozen_stages=5),
     head=dict(
-        type='finola_mm.LinearProbeHead', num_classes=1000, in_channels=2880, token_channels=256))
+        type='finola_mm.LinearProbeHead', num_classes=1000, in_channels=2880, token_channels=256
+    ),
+)
 
 # Table 13. Its momentum is not printed.
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='SGD', lr=0.1 * 4096 / 256, momentum=0.9, weight_decay=0))
+    optimizer=dict(type='SGD', lr=0.1 * 4096 / 256, momentum=0.9, weight_decay=0),
+)
 
 param_scheduler = [
     dict(
@@ -29,7 +31,8 @@ param_scheduler = [
         by_epoch=True,
         begin=0,
         end=10,
-        convert_to_iter_based=True),
+        convert_to_iter_based=True,
+    ),
     dict(
         type='CosineAnnealingLR',
         T_max=80,
@@ -37,7 +40,8 @@ param_scheduler = [
         by_epoch=True,
         begin=10,
         end=90,
-        convert_to_iter_based=True),
+        convert_to_iter_based=True,
+    ),
 ]
 
 train_cfg = dict(type='finola_mm.ExactEpochLoop', max_epochs=90, val_interval=10)

@@ -12,8 +12,8 @@
 _base_ = ['tran1.py']
 
 model = dict(
-    backbone=dict(frozen_stages=-1),
-    train_cfg=dict(augments=[dict(type='Mixup', alpha=0.2)]))
+    backbone=dict(frozen_stages=-1), train_cfg=dict(augments=[dict(type='Mixup', alpha=0.2)])
+)
 
 train_dataloader = dict(batch_size=128)
 
@@ -26,7 +26,8 @@ param_scheduler = [
         by_epoch=True,
         begin=0,
         end=10,
-        convert_to_iter_based=True),
+        convert_to_iter_based=True,
+    ),
     dict(
         type='CosineAnnealingLR',
         T_max=440,
@@ -34,7 +35,8 @@ param_scheduler = [
         by_epoch=True,
         begin=10,
         end=450,
-        convert_to_iter_based=True),
+        convert_to_iter_based=True,
+    ),
 ]
 
 train_cfg = dict(max_epochs=450)

@@ -9,4 +9,5 @@ train_dataloader = dict(dataset=dict(dataset=dict(pipeline=train_pipeline)))
 
 model = dict(
     backbone=dict(arch='w1440'),
-    head=dict(in_channels=1440, token_channels=256, embed_dim=384, num_heads=6, dropout=0.2))
+    head=dict(in_channels=1440, token_channels=256, embed_dim=384, num_heads=6, dropout=0.2),
+)

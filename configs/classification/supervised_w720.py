@@ -9,4 +9,5 @@ train_dataloader = dict(dataset=dict(dataset=dict(pipeline=train_pipeline)))
 
 model = dict(
     backbone=dict(arch='w720'),
-    head=dict(in_channels=720, token_channels=192, embed_dim=192, num_heads=3, dropout=0.1))
+    head=dict(in_channels=720, token_channels=192, embed_dim=192, num_heads=3, dropout=0.1),
+)

@@ -13,8 +13,7 @@ _base_ = ['../_base_/imagenet_classification_224_randaug.py', '../_base_/classif
 model = dict(
     type='ImageClassifier',
     data_preprocessor=_base_.data_preprocessor,
-    backbone=dict(
-        type='finola_mm.MobileFormer', arch='w2880', with_tokens=True, frozen_stages=5),
+    backbone=dict(type='finola_mm.MobileFormer', arch='w2880', with_tokens=True, frozen_stages=5),
     head=dict(
         type='finola_mm.TransformerHead',
         num_classes=1000,
@@ -24,14 +23,18 @@ model = dict(
         num_heads=12,
         depth=1,
         dropout=0.2,
-        loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original')))
+        loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
+    ),
+)
 
 # Table 13; the betas are not printed. No decay on norms, biases and tokens, as in pre-training.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=5e-4 * 4096 / 256, weight_decay=0.1, fused=True),
     paramwise_cfg=dict(
-        norm_decay_mult=0.0, bias_decay_mult=0.0, custom_keys={'tokens': dict(decay_mult=0.0)}))
+        norm_decay_mult=0.0, bias_decay_mult=0.0, custom_keys={'tokens': dict(decay_mult=0.0)}
+    ),
+)
 
 param_scheduler = [
     dict(
@@ -40,7 +43,8 @@ param_scheduler = [
         by_epoch=True,
         begin=0,
         end=10,
-        convert_to_iter_based=True),
+        convert_to_iter_based=True,
+    ),
     dict(
         type='CosineAnnealingLR',
         T_max=190,
@@ -48,7 +52,8 @@ param_scheduler = [
         by_epoch=True,
         begin=10,
         end=200,
-        convert_to_iter_based=True),
+        convert_to_iter_based=True,
+    ),
 ]
 
 train_cfg = dict(type='finola_mm.ExactEpochLoop', max_epochs=200, val_interval=10)

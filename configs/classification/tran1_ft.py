@@ -18,8 +18,8 @@ _base_ = ['tran1.py']
 load_from = 'work_dirs/tran1'
 
 model = dict(
-    backbone=dict(frozen_stages=-1),
-    train_cfg=dict(augments=[dict(type='Mixup', alpha=0.2)]))
+    backbone=dict(frozen_stages=-1), train_cfg=dict(augments=[dict(type='Mixup', alpha=0.2)])
+)
 
 train_dataloader = dict(batch_size=128)
 
@@ -28,7 +28,8 @@ train_dataloader = dict(batch_size=128)
 optim_wrapper = dict(
     optimizer=dict(lr=5e-4 * 1024 / 256),
     constructor='mmpretrain.LearningRateDecayOptimWrapperConstructor',
-    paramwise_cfg=dict(layer_decay_rate=0.75))
+    paramwise_cfg=dict(layer_decay_rate=0.75),
+)
 
 param_scheduler = [
     dict(
@@ -37,7 +38,8 @@ param_scheduler = [
         by_epoch=True,
         begin=0,
         end=5,
-        convert_to_iter_based=True),
+        convert_to_iter_based=True,
+    ),
     dict(
         type='CosineAnnealingLR',
         T_max=95,
@@ -45,7 +47,8 @@ param_scheduler = [
         by_epoch=True,
         begin=5,
         end=100,
-        convert_to_iter_based=True),
+        convert_to_iter_based=True,
+    ),
 ]
 
 train_cfg = dict(max_epochs=100)

@@ -16,4 +16,6 @@ model = dict(
     init_cfg=dict(
         type='finola_mm.Pretrained',
         checkpoint='work_dirs/tran1',
-        allow_missing=[f'head.blocks.{i}.*' for i in (1, 2, 3)]))
+        allow_missing=[f'head.blocks.{i}.*' for i in (1, 2, 3)],
+    ),
+)

@@ -11,4 +11,6 @@ model = dict(
     init_cfg=dict(
         type='finola_mm.Pretrained',
         checkpoint='work_dirs/tran1_w1440',
-        allow_missing=[f'head.blocks.{i}.*' for i in (1, 2, 3)]))
+        allow_missing=[f'head.blocks.{i}.*' for i in (1, 2, 3)],
+    ),
+)

@@ -26,20 +26,22 @@ train_dataloader = dict(
     num_workers=1,
     pin_memory=False,
     sampler=dict(type='finola_mm.SeededInfiniteSampler'),
-    dataset=dict(dataset=dict(data_root=data_root, pipeline=train_pipeline)))
+    dataset=dict(dataset=dict(data_root=data_root, pipeline=train_pipeline)),
+)
 val_dataloader = dict(
     num_workers=1,
     pin_memory=False,
-    dataset=dict(dataset=dict(data_root=data_root, pipeline=test_pipeline)))
+    dataset=dict(dataset=dict(data_root=data_root, pipeline=test_pipeline)),
+)
 test_dataloader = val_dataloader
 
 model = dict(
     data_preprocessor=dict(num_classes=12),
     backbone=dict(arch='small'),
-    head=dict(num_classes=12, in_channels=256, token_channels=64))
+    head=dict(num_classes=12, in_channels=256, token_channels=64),
+)
 
-optim_wrapper = dict(
-    type='finola_mm.BFloat16OptimWrapper', optimizer=dict(lr=0.1 * 64 / 256))
+optim_wrapper = dict(type='finola_mm.BFloat16OptimWrapper', optimizer=dict(lr=0.1 * 64 / 256))
 
 max_iters = 400
 param_scheduler = [
@@ -50,14 +52,17 @@ param_scheduler = [
         eta_min=0.0,
         by_epoch=False,
         begin=30,
-        end=max_iters),
+        end=max_iters,
+    ),
 ]
 work_dir = 'work_dirs/demo_lin'
 train_cfg = dict(
-    _delete_=True, type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters)
+    _delete_=True, type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters
+)
 default_hooks = dict(
     logger=dict(interval=25),
     checkpoint=dict(interval=max_iters, by_epoch=False),
-    visualization=dict(interval=50))
+    visualization=dict(interval=50),
+)
 log_processor = dict(by_epoch=False)
 auto_scale_lr = dict(base_batch_size=64)

@@ -10,11 +10,15 @@ model = dict(
         embed_dim=64,
         num_heads=4,
         dropout=0.1,
-        loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original')))
+        loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
+    )
+)
 
 optim_wrapper = dict(
     optimizer=dict(_delete_=True, type='AdamW', lr=2e-3, weight_decay=0.1, fused=True),
     paramwise_cfg=dict(
-        norm_decay_mult=0.0, bias_decay_mult=0.0, custom_keys={'tokens': dict(decay_mult=0.0)}))
+        norm_decay_mult=0.0, bias_decay_mult=0.0, custom_keys={'tokens': dict(decay_mult=0.0)}
+    ),
+)
 
 work_dir = 'work_dirs/demo_tran1'

@@ -6,12 +6,13 @@ _base_ = ['cls_tran1.py']
 load_from = 'work_dirs/demo_tran1'
 
 model = dict(
-    backbone=dict(frozen_stages=-1),
-    train_cfg=dict(augments=[dict(type='Mixup', alpha=0.2)]))
+    backbone=dict(frozen_stages=-1), train_cfg=dict(augments=[dict(type='Mixup', alpha=0.2)])
+)
 
 optim_wrapper = dict(
     optimizer=dict(lr=1e-3),
     constructor='mmpretrain.LearningRateDecayOptimWrapperConstructor',
-    paramwise_cfg=dict(layer_decay_rate=0.75))
+    paramwise_cfg=dict(layer_decay_rate=0.75),
+)
 
 work_dir = 'work_dirs/demo_tran1_ft'

@@ -14,7 +14,19 @@ _base_ = ['../det/detr_mf_dec211.py']
 data_root = 'data/shapes/coco'
 data_remedy = 'Make it: python tools/dataset_converters/make_shapes.py --out data/shapes'
 classes = (
-    'ball', 'cat', 'donut', 'fish', 'heart', 'house', 'kite', 'leaf', 'moon', 'mug', 'star', 'tree')
+    'ball',
+    'cat',
+    'donut',
+    'fish',
+    'heart',
+    'house',
+    'kite',
+    'leaf',
+    'moon',
+    'mug',
+    'star',
+    'tree',
+)
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -29,18 +41,17 @@ test_pipeline = [
     dict(type='LoadAnnotations', with_bbox=True),
     dict(
         type='PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
+        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+    ),
 ]
 data = dict(data_root=data_root, metainfo=dict(classes=classes))
 train_dataloader = dict(
     batch_size=16,
     num_workers=1,
     pin_memory=False,
-    dataset=dict(dataset=dict(**data, pipeline=train_pipeline)))
-val_dataloader = dict(
-    num_workers=1,
-    pin_memory=False,
-    dataset=dict(**data, pipeline=test_pipeline))
+    dataset=dict(dataset=dict(**data, pipeline=train_pipeline)),
+)
+val_dataloader = dict(num_workers=1, pin_memory=False, dataset=dict(**data, pipeline=test_pipeline))
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + '/annotations/instances_val2017.json')
 test_evaluator = val_evaluator
@@ -49,7 +60,8 @@ model = dict(
     backbone=dict(arch='small'),
     decoder=dict(in_channels=(96, 256), num_queries=25, dim=128, heads=4, hidden=256, dropout=0.0),
     bbox_head=dict(num_classes=12),
-    test_cfg=dict(max_per_img=25))
+    test_cfg=dict(max_per_img=25),
+)
 
 # Batches of 8 at 1e-3 did not train. bfloat16 saves a tenth of a step here.
 optim_wrapper = dict(optimizer=dict(lr=7e-4))
@@ -58,13 +70,19 @@ max_epochs = 10
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=60),
     dict(
-        type='CosineAnnealingLR', T_max=max_epochs, by_epoch=True, begin=0, end=max_epochs,
-        convert_to_iter_based=True),
+        type='CosineAnnealingLR',
+        T_max=max_epochs,
+        by_epoch=True,
+        begin=0,
+        end=max_epochs,
+        convert_to_iter_based=True,
+    ),
 ]
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 work_dir = 'work_dirs/demo_detection'
 # After so short a training several queries still find the same object: the surest are drawn.
 visualization = dict(score_thr=0.5)
 default_hooks = dict(
-    logger=dict(interval=50), checkpoint=dict(interval=1), visualization=visualization)
+    logger=dict(interval=50), checkpoint=dict(interval=1), visualization=visualization
+)
 auto_scale_lr = dict(base_batch_size=16)

@@ -27,22 +27,25 @@ train_dataloader = dict(
     num_workers=1,
     pin_memory=False,
     sampler=dict(type='finola_mm.SeededInfiniteSampler'),
-    dataset=dict(dataset=dict(data_root=data_root, pipeline=train_pipeline)))
+    dataset=dict(dataset=dict(data_root=data_root, pipeline=train_pipeline)),
+)
 val_dataloader = dict(
     batch_size=64,
     num_workers=1,
     pin_memory=False,
-    dataset=dict(dataset=dict(data_root=data_root, pipeline=test_pipeline)))
+    dataset=dict(dataset=dict(data_root=data_root, pipeline=test_pipeline)),
+)
 test_dataloader = val_dataloader
 
 model = dict(
     backbone=dict(arch='small'),
     neck=dict(in_channels=256, channels=256, size=16),
-    upsampler=dict(in_channels=256, scale=4, widths=(64, 32, 16), num_groups=4))
+    upsampler=dict(in_channels=256, scale=4, widths=(64, 32, 16), num_groups=4),
+)
 
 optim_wrapper = dict(
-    type='finola_mm.BFloat16OptimWrapper',
-    optimizer=dict(lr=2e-3, weight_decay=0.05))
+    type='finola_mm.BFloat16OptimWrapper', optimizer=dict(lr=2e-3, weight_decay=0.05)
+)
 
 max_iters = 1000
 param_scheduler = [
@@ -53,14 +56,17 @@ param_scheduler = [
         eta_min=0.0,
         by_epoch=False,
         begin=30,
-        end=max_iters),
+        end=max_iters,
+    ),
 ]
 work_dir = 'work_dirs/demo_finola'
 train_cfg = dict(
-    _delete_=True, type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters)
+    _delete_=True, type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters
+)
 default_hooks = dict(
     logger=dict(interval=25),
     checkpoint=dict(interval=max_iters, by_epoch=False),
-    knn=dict(interval=max_iters, by_epoch=False, bank_images=1000))
+    knn=dict(interval=max_iters, by_epoch=False, bank_images=1000),
+)
 log_processor = dict(by_epoch=False)
 auto_scale_lr = dict(base_batch_size=32)

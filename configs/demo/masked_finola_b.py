@@ -30,23 +30,27 @@ train_dataloader = dict(
     num_workers=1,
     pin_memory=False,
     sampler=dict(type='finola_mm.SeededInfiniteSampler'),
-    dataset=dict(dataset=dict(data_root=data_root, pipeline=train_pipeline)))
+    dataset=dict(dataset=dict(data_root=data_root, pipeline=train_pipeline)),
+)
 val_dataloader = dict(
     num_workers=1,
     pin_memory=False,
-    dataset=dict(dataset=dict(data_root=data_root, pipeline=test_pipeline)))
+    dataset=dict(dataset=dict(data_root=data_root, pipeline=test_pipeline)),
+)
 test_dataloader = val_dataloader
 
 model = dict(
     backbone=dict(arch='small'),
     neck=dict(channels=256),
-    upsampler=dict(in_channels=256, embed_dim=192, depth=2, num_heads=3))
+    upsampler=dict(in_channels=256, embed_dim=192, depth=2, num_heads=3),
+)
 
 optim_wrapper = dict(
     type='finola_mm.BFloat16OptimWrapper',
     # With 2e-3 the loss rises again after some 250 steps, or not, as rounding has it
     # (docs/results.md).
-    optimizer=dict(lr=5e-4, weight_decay=0.05))
+    optimizer=dict(lr=5e-4, weight_decay=0.05),
+)
 
 max_iters = 1200
 param_scheduler = [
@@ -57,14 +61,17 @@ param_scheduler = [
         eta_min=0.0,
         by_epoch=False,
         begin=30,
-        end=max_iters),
+        end=max_iters,
+    ),
 ]
 work_dir = 'work_dirs/demo'
 train_cfg = dict(
-    _delete_=True, type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters)
+    _delete_=True, type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters
+)
 default_hooks = dict(
     logger=dict(interval=25),
     checkpoint=dict(interval=max_iters, by_epoch=False),
-    knn=dict(interval=max_iters, by_epoch=False, bank_images=1000))
+    knn=dict(interval=max_iters, by_epoch=False, bank_images=1000),
+)
 log_processor = dict(by_epoch=False)
 auto_scale_lr = dict(base_batch_size=64)

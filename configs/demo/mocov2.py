@@ -16,10 +16,13 @@ train_pipeline = [
     dict(
         type='MultiView',
         num_views=2,
-        transforms=[[
-            dict(type='RandomResizedCrop', scale=64, crop_ratio_range=(0.2, 1.0)),
-            *_base_.view_pipeline[1:],
-        ]]),
+        transforms=[
+            [
+                dict(type='RandomResizedCrop', scale=64, crop_ratio_range=(0.2, 1.0)),
+                *_base_.view_pipeline[1:],
+            ]
+        ],
+    ),
     dict(type='PackInputs'),
 ]
 train_dataloader = dict(
@@ -27,13 +30,15 @@ train_dataloader = dict(
     num_workers=1,
     pin_memory=False,
     sampler=dict(type='finola_mm.SeededInfiniteSampler'),
-    dataset=dict(dataset=dict(data_root=data_root, pipeline=train_pipeline)))
+    dataset=dict(dataset=dict(data_root=data_root, pipeline=train_pipeline)),
+)
 
 model = dict(
     queue_len=4096,
     momentum=0.01,
     backbone=dict(arch='small'),
-    neck=dict(in_channels=256, hid_channels=256))
+    neck=dict(in_channels=256, hid_channels=256),
+)
 
 optim_wrapper = dict(type='finola_mm.BFloat16OptimWrapper')
 
@@ -43,7 +48,6 @@ param_scheduler = [
 ]
 work_dir = 'work_dirs/demo_mocov2'
 train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=max_iters)
-default_hooks = dict(
-    logger=dict(interval=25), checkpoint=dict(interval=max_iters, by_epoch=False))
+default_hooks = dict(logger=dict(interval=25), checkpoint=dict(interval=max_iters, by_epoch=False))
 log_processor = dict(by_epoch=False)
 auto_scale_lr = dict(base_batch_size=64)

@@ -22,9 +22,9 @@ model = dict(
         type='DetDataPreprocessor',
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True),
-    backbone=dict(
-        type='finola_mm.MobileFormer', arch='w2880', out_indices=(2, 4), frozen_stages=5),
+        bgr_to_rgb=True,
+    ),
+    backbone=dict(type='finola_mm.MobileFormer', arch='w2880', out_indices=(2, 4), frozen_stages=5),
     decoder=dict(arch='522', in_channels=(192, 2880), num_queries=100, dropout=0.1),
     bbox_head=dict(type='finola_mm.MobileFormerDETRHead', num_classes=80, bg_cls_weight=0.1),
     train_cfg=dict(
@@ -34,14 +34,18 @@ model = dict(
                 dict(type='ClassificationCost', weight=1.0),
                 dict(type='BBoxL1Cost', weight=5.0, box_format='xywh'),
                 dict(type='IoUCost', iou_mode='giou', weight=2.0),
-            ])),
-    test_cfg=dict(max_per_img=100))
+            ],
+        )
+    ),
+    test_cfg=dict(max_per_img=100),
+)
 
 # Printed: AdamW, learning rate, weight decay, dropout. The clipping is DETR's.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-4, weight_decay=1e-4),
-    clip_grad=dict(max_norm=0.1))
+    clip_grad=dict(max_norm=0.1),
+)
 
 param_scheduler = [
     dict(type='MultiStepLR', by_epoch=True, begin=0, end=500, milestones=[400], gamma=0.1),

@@ -14,20 +14,25 @@ model = dict(
         type='finola_mm.MobileFormer',
         arch='w2880',
         out_indices=(2, 4),
-        norm_eval=True),
-    neck=dict(in_channels=[192, 2880]))
+        norm_eval=True,
+    ),
+    neck=dict(in_channels=[192, 2880]),
+)
 
 data_root = '{{$FINOLA_COCO:data/coco}}'
 data_remedy = (
     'Put COCO 2017 there (annotations/, train2017/ and val2017/), link the folder, or name its '
-    'root by the environment variable FINOLA_COCO; without validation images add --no-validate.')
+    'root by the environment variable FINOLA_COCO; without validation images add --no-validate.'
+)
 train_dataloader = dict(
     sampler=dict(type='finola_mm.SeededSampler'),
     batch_sampler=None,  # mmdet's cannot start within an epoch: see _base_/coco_detection.py
     dataset=dict(
         _delete_=True,
         type='finola_mm.SeededDataset',
-        dataset=dict(_base_.train_dataloader.dataset, data_root=data_root)))
+        dataset=dict(_base_.train_dataloader.dataset, data_root=data_root),
+    ),
+)
 val_dataloader = dict(dataset=dict(data_root=data_root))
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + '/annotations/instances_val2017.json')

@@ -15,7 +15,19 @@ data_root = 'data/shapes/coco'
 train_file, train_images = 'annotations/instances_train2017.json', 'train2017'
 val_file, val_images = 'annotations/instances_val2017.json', 'val2017'
 classes = (
-    'ball', 'cat', 'donut', 'fish', 'heart', 'house', 'kite', 'leaf', 'moon', 'mug', 'star', 'tree')
+    'ball',
+    'cat',
+    'donut',
+    'fish',
+    'heart',
+    'house',
+    'kite',
+    'leaf',
+    'moon',
+    'mug',
+    'star',
+    'tree',
+)
 data_remedy = 'Write your folder into data_root of your copy of configs/det/own_data.py.'
 
 train_pipeline = [
@@ -24,7 +36,8 @@ train_pipeline = [
     dict(
         type='RandomChoiceResize',
         scales=[(side, 640) for side in range(320, 513, 32)],
-        keep_ratio=True),
+        keep_ratio=True,
+    ),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackDetInputs'),
 ]
@@ -38,22 +51,26 @@ train_dataloader = dict(
     batch_size=8,
     dataset=dict(
         dataset=dict(
-            **data,
-            ann_file=train_file,
-            data_prefix=dict(img=train_images),
-            pipeline=train_pipeline)))
+            **data, ann_file=train_file, data_prefix=dict(img=train_images), pipeline=train_pipeline
+        )
+    ),
+)
 val_dataloader = dict(
     dataset=dict(
-        **data, ann_file=val_file, data_prefix=dict(img=val_images), pipeline=test_pipeline))
+        **data, ann_file=val_file, data_prefix=dict(img=val_images), pipeline=test_pipeline
+    )
+)
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=f'{data_root}/{val_file}')
 test_evaluator = val_evaluator
 
 # The encoder learns, too, at a tenth of the rate; BatchNorm keeps the statistics of pre-training.
 model = dict(
-    backbone=dict(frozen_stages=-1, norm_eval=True), bbox_head=dict(num_classes=len(classes)))
+    backbone=dict(frozen_stages=-1, norm_eval=True), bbox_head=dict(num_classes=len(classes))
+)
 optim_wrapper = dict(
-    optimizer=dict(lr=2e-4), paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.1))))
+    optimizer=dict(lr=2e-4), paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.1)))
+)
 
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),

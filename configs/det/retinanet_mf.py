@@ -19,8 +19,10 @@ model = dict(
         type='finola_mm.MobileFormer',
         arch='w2880',
         out_indices=(2, 4),
-        norm_eval=True),
-    neck=dict(in_channels=[192, 2880], start_level=0))
+        norm_eval=True,
+    ),
+    neck=dict(in_channels=[192, 2880], start_level=0),
+)
 
 max_epochs = 12
 train_cfg = dict(type='finola_mm.ExactEpochLoop', max_epochs=max_epochs)
@@ -28,6 +30,5 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=500),
     dict(type='MultiStepLR', begin=0, end=max_epochs, milestones=[8, 11], gamma=0.1),
 ]
-optim_wrapper = dict(
-    type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-4, weight_decay=1e-4))
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-4, weight_decay=1e-4))
 auto_scale_lr = dict(base_batch_size=16)  # 8 GPUs x 2

@@ -14,7 +14,8 @@ model = dict(
     backbone=dict(type='finola_mm.MobileFormer', arch='w2880'),
     neck=dict(type='finola_mm.FINOLANeck', in_channels=2880, channels=3072, size=16),
     upsampler=dict(type='finola_mm.ConvUpsampler', in_channels=3072, scale=16),
-    head=dict(type='finola_mm.ReconstructionHead'))
+    head=dict(type='finola_mm.ReconstructionHead'),
+)
 
 train_dataloader = dict(batch_size=16)
 val_dataloader = dict(batch_size=16)
@@ -25,11 +26,14 @@ test_dataloader = val_dataloader
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(
-        type='AdamW', lr=1.5e-4 * 128 / 256, betas=(0.9, 0.95), weight_decay=0.1, fused=True),
+        type='AdamW', lr=1.5e-4 * 128 / 256, betas=(0.9, 0.95), weight_decay=0.1, fused=True
+    ),
     paramwise_cfg=dict(
         norm_decay_mult=0.0,
         bias_decay_mult=0.0,
-        custom_keys={'tokens': dict(decay_mult=0.0), 'queries': dict(decay_mult=0.0)}))
+        custom_keys={'tokens': dict(decay_mult=0.0), 'queries': dict(decay_mult=0.0)},
+    ),
+)
 
 param_scheduler = [
     dict(
@@ -38,7 +42,8 @@ param_scheduler = [
         by_epoch=True,
         begin=0,
         end=10,
-        convert_to_iter_based=True),
+        convert_to_iter_based=True,
+    ),
     dict(
         type='CosineAnnealingLR',
         T_max=90,
@@ -46,7 +51,8 @@ param_scheduler = [
         by_epoch=True,
         begin=10,
         end=100,
-        convert_to_iter_based=True),
+        convert_to_iter_based=True,
+    ),
 ]
 
 train_cfg = dict(type='finola_mm.ExactEpochLoop', max_epochs=100, val_interval=10)

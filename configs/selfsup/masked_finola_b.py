@@ -15,16 +15,20 @@ model = dict(
     backbone=dict(type='finola_mm.MobileFormer', arch='w2880'),
     neck=dict(type='finola_mm.BlockFINOLANeck', channels=2880),
     upsampler=dict(type='finola_mm.TransformerUpsampler', in_channels=2880),
-    head=dict(type='finola_mm.MaskedReconstructionHead', patch_size=16))
+    head=dict(type='finola_mm.MaskedReconstructionHead', patch_size=16),
+)
 
 # Table 12; betas and the minimal learning rate are not printed: MAE's. No decay on norms, biases
 # and tokens, as in MAE.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(
-        type='AdamW', lr=1.5e-4 * 1024 / 256, betas=(0.9, 0.95), weight_decay=0.1, fused=True),
+        type='AdamW', lr=1.5e-4 * 1024 / 256, betas=(0.9, 0.95), weight_decay=0.1, fused=True
+    ),
     paramwise_cfg=dict(
-        norm_decay_mult=0.0, bias_decay_mult=0.0, custom_keys={'tokens': dict(decay_mult=0.0)}))
+        norm_decay_mult=0.0, bias_decay_mult=0.0, custom_keys={'tokens': dict(decay_mult=0.0)}
+    ),
+)
 
 param_scheduler = [
     dict(
@@ -33,7 +37,8 @@ param_scheduler = [
         by_epoch=True,
         begin=0,
         end=10,
-        convert_to_iter_based=True),
+        convert_to_iter_based=True,
+    ),
     dict(
         type='CosineAnnealingLR',
         T_max=1590,
@@ -41,7 +46,8 @@ param_scheduler = [
         by_epoch=True,
         begin=10,
         end=1600,
-        convert_to_iter_based=True),
+        convert_to_iter_based=True,
+    ),
 ]
 
 train_cfg = dict(type='finola_mm.ExactEpochLoop', max_epochs=1600, val_interval=100)

@@ -16,14 +16,17 @@ strategy = dict(
     model_wrapper=dict(type='MMFullyShardedDataParallel', use_orig_params=True),
     state_dict_cfg=dict(
         state_dict_type='FULL_STATE_DICT',
-        state_dict_config=dict(
-            type='FullStateDictConfig', rank0_only=True, offload_to_cpu=False),
+        state_dict_config=dict(type='FullStateDictConfig', rank0_only=True, offload_to_cpu=False),
         optim_state_dict_config=dict(
-            type='FullOptimStateDictConfig', rank0_only=True, offload_to_cpu=False)))
+            type='FullOptimStateDictConfig', rank0_only=True, offload_to_cpu=False
+        ),
+    ),
+)
 
 # Without kNN, which would see one process's share of the encoder (as EMAHook would).
 default_hooks = dict(
     _delete_=True,
     logger=dict(type='LoggerHook', interval=100),
     checkpoint=dict(type='finola_mm.WholeCheckpointHook', interval=20, max_keep_ckpts=3),
-    visualization=dict(type='finola_mm.ReconstructionHook'))
+    visualization=dict(type='finola_mm.ReconstructionHook'),
+)

@@ -4,4 +4,5 @@
 _base_ = ['masked_finola_b.py']
 
 model = dict(
-    backbone=dict(arch='w1440'), neck=dict(channels=1440), upsampler=dict(in_channels=1440))
+    backbone=dict(arch='w1440'), neck=dict(channels=1440), upsampler=dict(in_channels=1440)
+)

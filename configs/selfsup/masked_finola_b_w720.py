@@ -3,5 +3,4 @@
 # Measured   not yet run on ImageNet.
 _base_ = ['masked_finola_b.py']
 
-model = dict(
-    backbone=dict(arch='w720'), neck=dict(channels=720), upsampler=dict(in_channels=720))
+model = dict(backbone=dict(arch='w720'), neck=dict(channels=720), upsampler=dict(in_channels=720))

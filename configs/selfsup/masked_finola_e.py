@@ -7,8 +7,8 @@
 _base_ = ['masked_finola_b.py']
 
 model = dict(
-    neck=dict(
-        _delete_=True, type='finola_mm.FINOLANeck', in_channels=2880, channels=2880, size=16),
-    upsampler=dict(_delete_=True, type='finola_mm.PatchUpsampler', in_channels=2880))
+    neck=dict(_delete_=True, type='finola_mm.FINOLANeck', in_channels=2880, channels=2880, size=16),
+    upsampler=dict(_delete_=True, type='finola_mm.PatchUpsampler', in_channels=2880),
+)
 
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'queries': dict(decay_mult=0.0)}))

@@ -5,4 +5,5 @@ _base_ = ['masked_finola_e.py']
 model = dict(
     backbone=dict(arch='w1440'),
     neck=dict(in_channels=1440, channels=1440),
-    upsampler=dict(in_channels=1440))
+    upsampler=dict(in_channels=1440),
+)

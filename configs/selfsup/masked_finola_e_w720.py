@@ -5,4 +5,5 @@ _base_ = ['masked_finola_e.py']
 model = dict(
     backbone=dict(arch='w720'),
     neck=dict(in_channels=720, channels=720),
-    upsampler=dict(in_channels=720))
+    upsampler=dict(in_channels=720),
+)

@@ -22,11 +22,12 @@ model = dict(
     data_preprocessor=_base_.data_preprocessor,
     backbone=dict(type='finola_mm.MobileFormer', arch='w2880'),
     neck=dict(type='MoCoV2Neck', in_channels=2880, hid_channels=2048, out_channels=128),
-    head=dict(type='ContrastiveHead', loss=dict(type='CrossEntropyLoss'), temperature=0.2))
+    head=dict(type='ContrastiveHead', loss=dict(type='CrossEntropyLoss'), temperature=0.2),
+)
 
 optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='SGD', lr=0.03, weight_decay=1e-4, momentum=0.9))
+    type='OptimWrapper', optimizer=dict(type='SGD', lr=0.03, weight_decay=1e-4, momentum=0.9)
+)
 
 param_scheduler = [
     dict(
@@ -35,7 +36,8 @@ param_scheduler = [
         by_epoch=True,
         begin=0,
         end=200,
-        convert_to_iter_based=True),
+        convert_to_iter_based=True,
+    ),
 ]
 
 train_cfg = dict(type='finola_mm.ExactEpochLoop', max_epochs=200)

@@ -8,16 +8,18 @@ train_pipeline = [
     dict(
         type='MultiView',
         num_views=2,
-        transforms=[[
-            dict(type='RandomResizedCrop', scale=96, crop_ratio_range=(0.2, 1.0)),
-            *_base_.view_pipeline[1:],
-        ]]),
+        transforms=[
+            [
+                dict(type='RandomResizedCrop', scale=96, crop_ratio_range=(0.2, 1.0)),
+                *_base_.view_pipeline[1:],
+            ]
+        ],
+    ),
     dict(type='PackInputs'),
 ]
 train_dataloader = dict(
-    num_workers=0,
-    persistent_workers=False,
-    dataset=dict(dataset=dict(pipeline=train_pipeline)))
+    num_workers=0, persistent_workers=False, dataset=dict(dataset=dict(pipeline=train_pipeline))
+)
 
 # 4000 images: in a longer queue most images would be their own negatives.
 model = dict(queue_len=1024)
@@ -29,6 +31,7 @@ param_scheduler = [
         T_max=_base_.max_iters - 30,
         by_epoch=False,
         begin=30,
-        end=_base_.max_iters),
+        end=_base_.max_iters,
+    ),
 ]
 work_dir = 'work_dirs/study/mocov2'

@@ -25,7 +25,9 @@ default_hooks = dict(
     _delete_=True,
     logger=dict(type='LoggerHook', interval=25),
     checkpoint=dict(
-        type='finola_mm.WholeCheckpointHook', interval=100, by_epoch=False, max_keep_ckpts=1),
-    visualization=dict(type='finola_mm.ReconstructionHook'))
+        type='finola_mm.WholeCheckpointHook', interval=100, by_epoch=False, max_keep_ckpts=1
+    ),
+    visualization=dict(type='finola_mm.ReconstructionHook'),
+)
 work_dir = 'work_dirs/study/reconstruction'
 auto_scale_lr = dict(base_batch_size=16)

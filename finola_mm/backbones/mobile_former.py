@@ -190,8 +190,12 @@ class MobileFormer(BaseModule):
             else:
                 stride = 1 if stage else 2
                 block = MobileFormerBlock(
-                    inp, exp, out, self.tokens.shape[1],
-                    stride=stride, dynamic_relu=self.dynamic_relu,
+                    inp,
+                    exp,
+                    out,
+                    self.tokens.shape[1],
+                    stride=stride,
+                    dynamic_relu=self.dynamic_relu,
                 )
             stage.append(block)
             inp = out
@@ -209,19 +213,19 @@ class MobileFormer(BaseModule):
         lite, *stages = self.stages
         if predicts_on_cpu(x):  # depthwise convolutions take half of the time, or less
             x = x.contiguous(memory_format=torch.channels_last)
-        tokens = self.tokens.expand(x.shape[0], -1, -1)     # (N, T, d)
-        x = self.stem(clear(x, padding))                # (N, C0, H/2, W/2)
+        tokens = self.tokens.expand(x.shape[0], -1, -1)  # (N, T, d)
+        x = self.stem(clear(x, padding))  # (N, C0, H/2, W/2)
         padding = coarser(padding)
         for block in lite:
             x = self._run(block, x, padding)
-        maps = [x]                                      # (N, C1, H/2, W/2)
+        maps = [x]  # (N, C1, H/2, W/2)
         for stage in stages:
             for block in stage:
                 x, tokens = self._run(block, x, tokens, padding)
                 padding = coarser(padding, block.mobile.stride)
-            maps.append(x)                              # (N, Ci, H/2^i, W/2^i), i = 2, 3, 4
+            maps.append(x)  # (N, Ci, H/2^i, W/2^i), i = 2, 3, 4
         if self.out is not None:
-            maps.append(self.out(x))                    # (N, C, H/16, W/16)
+            maps.append(self.out(x))  # (N, C, H/16, W/16)
         chosen = tuple(maps[i] for i in self.out_indices)
         return (chosen, tokens) if self.with_tokens else chosen
 

@@ -66,9 +66,9 @@ class TransformerHead(Decoder):
 
     def pre_logits(self, feats: Sequence) -> Tensor:
         """(maps, tokens) -> what the classifier reads, (N, D + d)."""
-        x, token = self.read(feats)                   # (N, C, h, w), (N, d)
+        x, token = self.read(feats)  # (N, C, h, w), (N, d)
         x = self.embed(x.flatten(2).transpose(1, 2))  # (N, L, D)
         for block in self.blocks:
             x = block(x)
-        x = self.norm(x).mean(1)                      # (N, D)
+        x = self.norm(x).mean(1)  # (N, D)
         return self.dropout(torch.cat((x, token), 1))

@@ -75,13 +75,17 @@ class LoadRandomResizedCrop(BaseTransform):
         self.scale = (scale, scale) if isinstance(scale, int) else tuple(scale)
         if len(self.scale) != 2 or min(self.scale) < 1:
             raise ValueError(f'scale must be a side or (height, width) in pixels, got {scale}')
-        for name, (low, high) in (('crop_ratio_range', crop_ratio_range),
-                                  ('aspect_ratio_range', aspect_ratio_range)):
+        for name, (low, high) in (
+            ('crop_ratio_range', crop_ratio_range),
+            ('aspect_ratio_range', aspect_ratio_range),
+        ):
             if not 0 < low <= high:
                 raise ValueError(f'{name} must be 0 < least <= largest, got {(low, high)}')
         if interpolation not in ('bilinear', 'bicubic'):
-            raise ValueError(f"interpolation must be 'bilinear' or 'bicubic', got {interpolation!r}"
-                             '; for others use LoadImageFromFile and RandomResizedCrop')
+            raise ValueError(
+                f"interpolation must be 'bilinear' or 'bicubic', got {interpolation!r}"
+                '; for others use LoadImageFromFile and RandomResizedCrop'
+            )
         self.crop_ratio_range = crop_ratio_range
         self.aspect_ratio_range = aspect_ratio_range
         self.max_attempts = max_attempts
@@ -134,11 +138,13 @@ class LoadRandomResizedCrop(BaseTransform):
         return batch[0].permute(1, 2, 0).numpy()
 
     def __repr__(self) -> str:
-        return (f'{type(self).__name__}(scale={self.scale}, '
-                f'crop_ratio_range={self.crop_ratio_range}, '
-                f'aspect_ratio_range={self.aspect_ratio_range}, '
-                f'max_attempts={self.max_attempts}, interpolation={self.interpolation!r}, '
-                f'backend_args={self.backend_args})')
+        return (
+            f'{type(self).__name__}(scale={self.scale}, '
+            f'crop_ratio_range={self.crop_ratio_range}, '
+            f'aspect_ratio_range={self.aspect_ratio_range}, '
+            f'max_attempts={self.max_attempts}, interpolation={self.interpolation!r}, '
+            f'backend_args={self.backend_args})'
+        )
 
 
 def read_jpeg_size(data: bytes) -> tuple[int, int] | None:
@@ -166,12 +172,16 @@ def decode(data: bytes, path: str, *, reduction: int = 1) -> np.ndarray:
     pixels = np.frombuffer(data, np.uint8)
     image = cv2.imdecode(pixels, DECODE_FLAGS[reduction]) if data else None
     if image is None:
-        raise ValueError(f'{path} is no complete image that OpenCV can decode ({len(data)} bytes): '
-                         'fetch it again, or remove it from the data set')
+        raise ValueError(
+            f'{path} is no complete image that OpenCV can decode ({len(data)} bytes): '
+            'fetch it again, or remove it from the data set'
+        )
     return image
 
 
 def crop(image: np.ndarray, box: tuple[int, int, int, int], reduction: int) -> np.ndarray:
     """Cut ``box`` (top, left, height, width in the whole image) out of the reduced ``image``."""
     top, left, height, width = (round(edge / reduction) for edge in box)
-    return image[top:top + height, left:left + width]  # slicing forgives the odd pixel at the end
+    return image[
+        top : top + height, left : left + width
+    ]  # slicing forgives the odd pixel at the end

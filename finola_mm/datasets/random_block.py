@@ -37,6 +37,4 @@ class RandomBlock(BaseTransform):
         return results
 
     def __repr__(self) -> str:
-        return (
-            f'{type(self).__name__}(patch_size={self.patch_size}, block_size={self.block_size})'
-        )
+        return f'{type(self).__name__}(patch_size={self.patch_size}, block_size={self.block_size})'

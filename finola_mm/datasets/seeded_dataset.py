@@ -30,11 +30,24 @@ ATTEMPTS = 10
 
 # Errors of a storage that is away for a while, not of a file, and the seconds to wait before the
 # same file is read again. Ten attempts wait 6 minutes, below the 10 after which NCCL gives up.
-OUTAGES = frozenset({
-    errno.EIO, errno.ESTALE, errno.EAGAIN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH,
-    errno.ENETDOWN, errno.ENETUNREACH, errno.ENETRESET, errno.ECONNREFUSED, errno.ECONNRESET,
-    errno.ECONNABORTED, errno.ENOTCONN, errno.ESHUTDOWN,
-})
+OUTAGES = frozenset(
+    {
+        errno.EIO,
+        errno.ESTALE,
+        errno.EAGAIN,
+        errno.ETIMEDOUT,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.ENETRESET,
+        errno.ECONNREFUSED,
+        errno.ECONNRESET,
+        errno.ECONNABORTED,
+        errno.ENOTCONN,
+        errno.ESHUTDOWN,
+    }
+)
 PAUSES = (1, 5, 30)
 
 

@@ -44,8 +44,10 @@ def load_photographs(split: str) -> dict[str, ndarray]:
         folder = files('skimage') / 'data'
         encoded = {name: (folder / row[0]).read_bytes() for name, row in PHOTOGRAPHS.items()}
     except (ModuleNotFoundError, FileNotFoundError) as error:
-        raise FileNotFoundError(f'{error}: the photographs for the surfaces lie in the wheel of '
-                                'scikit-image; `pip install scikit-image`') from error
+        raise FileNotFoundError(
+            f'{error}: the photographs for the surfaces lie in the wheel of '
+            'scikit-image; `pip install scikit-image`'
+        ) from error
     regions = {}
     for name, (_, turns, *boxes, _) in PHOTOGRAPHS.items():
         pixels = np.frombuffer(encoded[name], np.uint8)
@@ -83,13 +85,13 @@ def _heart():
 
 def _leaf():
     s = np.linspace(0, 1, 32)
-    blade = np.stack([0.66 * np.sin(np.pi * s ** 0.9), 1.6 * s - 1], 1)
+    blade = np.stack([0.66 * np.sin(np.pi * s**0.9), 1.6 * s - 1], 1)
     return _mirror(np.concatenate([blade[:-1], [[0.05, 0.58], [0.05, 1]]]))
 
 
 def _fish():
     s = np.linspace(0, 1, 32)
-    back = np.stack([1.5 * s - 1, -0.62 * np.sin(np.pi * s ** 0.8)], 1)[:-2]
+    back = np.stack([1.5 * s - 1, -0.62 * np.sin(np.pi * s**0.8)], 1)[:-2]
     upper = np.concatenate([back, [[0.95, -0.55], [0.78, 0]]])
     return np.concatenate([upper, upper[::-1] * [1, -1]])
 
@@ -97,8 +99,9 @@ def _fish():
 def _cat():
     s = np.linspace(0.1, 1, 32) * np.pi  # the head, from beside the crown down to the chin
     head = np.stack([0.9 * np.sin(s), 0.2 - 0.75 * np.cos(s)], 1)
-    return _mirror(np.concatenate([[[0.28, -0.5], [0.72, -1], [0.82, -0.12]],
-                                   head[head[:, 1] > -0.05]]))
+    return _mirror(
+        np.concatenate([[[0.28, -0.5], [0.72, -1], [0.82, -0.12]], head[head[:, 1] > -0.05]])
+    )
 
 
 def _moon():
@@ -183,13 +186,14 @@ def _bands(u, v, rng):
 def _crop(name, region, rng):
     side = rng.integers(*PHOTOGRAPHS[name][-1], endpoint=True)
     top, left = (rng.integers(0, n - side, endpoint=True) for n in region.shape)
-    square = region[top:top + side, left:left + side]
+    square = region[top : top + side, left : left + side]
     return cv2.resize(square, (PATCH, PATCH), interpolation=cv2.INTER_LINEAR)
 
 
 _DISC, _HOLE = _curve(lambda t: 1), _curve(lambda t: 0.4)
-_HOUSE = np.array([[0, -1], [1, -0.1], [0.8, -0.1], [0.8, 0.95],
-                   [-0.8, 0.95], [-0.8, -0.1], [-1, -0.1]])
+_HOUSE = np.array(
+    [[0, -1], [1, -0.1], [0.8, -0.1], [0.8, 0.95], [-0.8, 0.95], [-0.8, -0.1], [-1, -0.1]]
+)
 _KITE = np.array([[0, -1], [0.75, -0.2], [0, 1], [-0.75, -0.2]])
 
 # name: (rings, filled where an odd number of them surrounds a point; surface or photograph)
@@ -207,7 +211,7 @@ CLASSES = {
     'star': ([_star()], _facets),
     'tree': ([_tree()], 'grass'),
 }
-_V, _U = np.mgrid[-1:1:PATCH * 1j, -1:1:PATCH * 1j]
+_V, _U = np.mgrid[-1 : 1 : PATCH * 1j, -1 : 1 : PATCH * 1j]
 
 
 def surface(name: str, rng: np.random.Generator, photographs: dict[str, ndarray]) -> ndarray:

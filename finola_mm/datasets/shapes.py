@@ -76,18 +76,30 @@ def _colour(rng, saturation, value):
 
 def _thing(rng, label, centre, radius):
     # Dark and light differ enough that the surface shows in every pair of hues.
-    return Thing(label, centre, radius, rng.uniform(-0.6, 0.6),
-                 rng.uniform(0.85, 1.15) * rng.choice([-1, 1]),
-                 _colour(rng, (0.3, 0.9), (0.2, 0.45)), _colour(rng, (0.1, 0.7), (0.7, 0.95)),
-                 int(rng.integers(2 ** 31)))
+    return Thing(
+        label,
+        centre,
+        radius,
+        rng.uniform(-0.6, 0.6),
+        rng.uniform(0.85, 1.15) * rng.choice([-1, 1]),
+        _colour(rng, (0.3, 0.9), (0.2, 0.45)),
+        _colour(rng, (0.1, 0.7), (0.7, 0.95)),
+        int(rng.integers(2**31)),
+    )
 
 
 def _backdrop(rng):
     ends = [_colour(rng, (0.2, 0.8), (0.15, 0.45)), _colour(rng, (0.1, 0.6), (0.75, 1))]
     near, far = rng.permutation(2)
-    return Backdrop(str(rng.choice(['linear', 'radial', 'horizon'])), rng.uniform(-np.pi, np.pi),
-                    tuple(rng.uniform(0.2, 0.8, 2)), ends[near], ends[far],
-                    (rng.uniform(0, 1), rng.uniform(-0.2, 0.5)), rng.uniform(0.1, 0.45))
+    return Backdrop(
+        str(rng.choice(['linear', 'radial', 'horizon'])),
+        rng.uniform(-np.pi, np.pi),
+        tuple(rng.uniform(0.2, 0.8, 2)),
+        ends[near],
+        ends[far],
+        (rng.uniform(0, 1), rng.uniform(-0.2, 0.5)),
+        rng.uniform(0.1, 0.45),
+    )
 
 
 def portrait(rng: np.random.Generator, size: int, label: int) -> Scene:
@@ -104,8 +116,12 @@ def portrait(rng: np.random.Generator, size: int, label: int) -> Scene:
     radius = size * rng.uniform(0.2, 0.375)
     slack = size / 2 - radius  # the unit frame stays in the image, unless turned
     centre = tuple(size / 2 + slack * rng.uniform(-0.9, 0.9, 2))
-    return Scene((size, size), _backdrop(rng), (_thing(rng, label, centre, radius),),
-                 int(rng.integers(2 ** 31)))
+    return Scene(
+        (size, size),
+        _backdrop(rng),
+        (_thing(rng, label, centre, radius),),
+        int(rng.integers(2**31)),
+    )
 
 
 def crowd(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
@@ -121,18 +137,24 @@ def crowd(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
     height, width = size
     radii = np.sort(rng.uniform(0.13, 0.3, rng.integers(2, 7))) * min(size)
     things = tuple(
-        _thing(rng, int(rng.integers(len(NAMES))),
-               (rng.uniform(0.05, 0.95) * width, rng.uniform(0.05, 0.95) * height), radius)
-        for radius in radii)
-    return Scene(size, _backdrop(rng), things, int(rng.integers(2 ** 31)))
+        _thing(
+            rng,
+            int(rng.integers(len(NAMES))),
+            (rng.uniform(0.05, 0.95) * width, rng.uniform(0.05, 0.95) * height),
+            radius,
+        )
+        for radius in radii
+    )
+    return Scene(size, _backdrop(rng), things, int(rng.integers(2**31)))
 
 
 # ------------------------------------------------------------------------------------ drawing
 def _frame(thing):
     """Affine map of an object's unit frame to the image. -> (2, 3)"""
     cos, sin = np.cos(thing.angle) * thing.radius, np.sin(thing.angle) * thing.radius
-    return np.array([[cos * thing.stretch, -sin, thing.centre[0]],
-                     [sin * thing.stretch, cos, thing.centre[1]]])
+    return np.array(
+        [[cos * thing.stretch, -sin, thing.centre[0]], [sin * thing.stretch, cos, thing.centre[1]]]
+    )
 
 
 def _coverage(thing, size):
@@ -164,10 +186,11 @@ def _paint_backdrop(backdrop, x, y):
     """-> (H, W, 3): the colours of the background."""
     dx, dy = x - backdrop.centre[0], y - backdrop.centre[1]
     along = dx * np.cos(backdrop.angle) + dy * np.sin(backdrop.angle)
-    t = {'linear': 0.5 + 0.7 * along,
-         'radial': 1.3 * np.hypot(dx, dy),
-         'horizon': 0.5 + 0.3 * dy + 0.35 * np.tanh(12 * (dy + 0.15 * np.sin(backdrop.angle) * dx)),
-         }[backdrop.kind].clip(0, 1)[..., None]
+    t = {
+        'linear': 0.5 + 0.7 * along,
+        'radial': 1.3 * np.hypot(dx, dy),
+        'horizon': 0.5 + 0.3 * dy + 0.35 * np.tanh(12 * (dy + 0.15 * np.sin(backdrop.angle) * dx)),
+    }[backdrop.kind].clip(0, 1)[..., None]
     return (1 - t) * backdrop.near + t * np.array(backdrop.far)
 
 
@@ -196,9 +219,12 @@ def draw(scene: Scene, photographs: dict[str, np.ndarray]) -> Drawing:
     image *= 1.1 - scene.backdrop.falloff * distance[..., None]
     image += np.random.default_rng(scene.seed).normal(0, NOISE, (height, width, 1))
     masks = np.array([mask for *_, mask in seen]).reshape(-1, height, width)
-    return Drawing((image.clip(0, 1) * 255).round().astype(np.uint8),
-                   np.array([thing.label for thing, *_ in seen], np.int64),
-                   masks, np.array([_box(mask) for mask in masks], np.int64).reshape(-1, 4))
+    return Drawing(
+        (image.clip(0, 1) * 255).round().astype(np.uint8),
+        np.array([thing.label for thing, *_ in seen], np.int64),
+        masks,
+        np.array([_box(mask) for mask in masks], np.int64).reshape(-1, 4),
+    )
 
 
 def _box(mask):

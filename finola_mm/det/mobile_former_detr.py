@@ -59,7 +59,7 @@ class MobileFormerDETR(BaseDetector):
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
         """Images (N, 3, H, W) and their objects to the losses of every block."""
-        queries = self.refine(batch_inputs, batch_data_samples)             # (B, N, Q, D)
+        queries = self.refine(batch_inputs, batch_data_samples)  # (B, N, Q, D)
         return self.bbox_head.loss(queries, batch_data_samples)
 
     def predict(
@@ -69,7 +69,7 @@ class MobileFormerDETR(BaseDetector):
 
         ``rescale``: boxes in the pixels of the image file, not of the resized image.
         """
-        queries = self.refine(batch_inputs, batch_data_samples)             # (B, N, Q, D)
+        queries = self.refine(batch_inputs, batch_data_samples)  # (B, N, Q, D)
         results = self.bbox_head.predict(queries, batch_data_samples, rescale=rescale)
         return self.add_pred_to_datasample(batch_data_samples, results)
 
@@ -81,8 +81,8 @@ class MobileFormerDETR(BaseDetector):
 
     def refine(self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None) -> Tensor:
         """Images (N, 3, H, W) to the queries after every block, (B, N, Q, D)."""
-        padding = self.padding(batch_inputs, batch_data_samples)            # (N, H, W) or None
-        feats = self.extract_feat(batch_inputs, padding)                    # strides 8 and 16
+        padding = self.padding(batch_inputs, batch_data_samples)  # (N, H, W) or None
+        feats = self.extract_feat(batch_inputs, padding)  # strides 8 and 16
         return self.decoder(feats, coarser(padding, 8))
 
     def extract_feat(

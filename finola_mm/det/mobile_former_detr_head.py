@@ -71,7 +71,8 @@ class MobileFormerDETRHead(DETRHead):
         boxes, labels = sample.gt_instances.bboxes, sample.gt_instances.labels
         if not boxes.isfinite().all():
             raise AnnotationError(
-                f'{_name(sample)}: a box of the annotations is not finite: {boxes}')
+                f'{_name(sample)}: a box of the annotations is not finite: {boxes}'
+            )
         if len(labels) and not (0 <= labels.min() and labels.max() < self.num_classes):
             raise AnnotationError(
                 f'{_name(sample)}: labels {sorted(set(labels.tolist()))} for a head of num_classes='

@@ -46,7 +46,9 @@ class BFloat16OptimWrapper(OptimWrapper):
         if not self.enabled:
             print_log(
                 f'this {self.device.upper()} would emulate bfloat16, which is far slower: '
-                'training in float32', 'current')
+                'training in float32',
+                'current',
+            )
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:

@@ -17,8 +17,15 @@ from mmengine.runner import Runner
 # by our tools. Everything else at the top level is a variable that the file itself uses up.
 READ = {
     *inspect.signature(Runner).parameters,
-    'compile', 'efficient_conv_bn_eval', 'find_unused_parameters', 'model_wrapper_cfg', 'sync_bn',
-    'runner_type', 'strategy', 'data_remedy', 'test_pipeline',
+    'compile',
+    'efficient_conv_bn_eval',
+    'find_unused_parameters',
+    'model_wrapper_cfg',
+    'sync_bn',
+    'runner_type',
+    'strategy',
+    'data_remedy',
+    'test_pipeline',
 }
 
 # Code that is not of the user's own: these packages, from wherever they are installed, and what
@@ -41,8 +48,9 @@ class CfgOptions(DictAction):
 
 def unknown_setting(error: TypeError, options: dict | None) -> str | None:
     """Of ``options`` the one that a class has refused, and what it said; None: it was no option."""
-    refused = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'",
-                        str(error))
+    refused = re.search(
+        r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error)
+    )
     for option in options or {}:
         if refused and option.rpartition('.')[2] == refused[2]:
             return f'--cfg-options {option}: {refused[1]} has no {refused[2]}'
@@ -52,10 +60,14 @@ def unknown_setting(error: TypeError, options: dict | None) -> str | None:
 def in_own_module(error: Exception) -> bool:
     """Whether the tool that caught it met code of the user's own: the traceback is wanted."""
     tool, *called = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
-    own = (frame.f_code.co_filename for frame in called
-           if frame.f_globals.get('__name__', '').partition('.')[0] not in OURS)
+    own = (
+        frame.f_code.co_filename
+        for frame in called
+        if frame.f_globals.get('__name__', '').partition('.')[0] not in OURS
+    )
     return any(
-        file not in ('', tool.f_code.co_filename) and not file.startswith(INSTALLED)
+        file not in ('', tool.f_code.co_filename)
+        and not file.startswith(INSTALLED)
         and not any(folder in Path(file).parts for folder in PACKAGES)
         for file in own
     )
@@ -96,8 +108,9 @@ def _check_effect(option: str, cfg: Config) -> None:
     if name in READ and not copied:
         return
     if name in cfg:
-        places = [place for top in cfg if top in READ
-                  for place in _places(name, cfg[name], cfg[top], top)]
+        places = [
+            place for top in cfg if top in READ for place in _places(name, cfg[name], cfg[top], top)
+        ]
         more = f' and {len(places) - NAMED} more' if len(places) > NAMED else ''
         filled = ', '.join(places[:NAMED]) + more if places else 'none has its name or its value'
         raise ValueError(

@@ -56,9 +56,7 @@ def encode(encoder: nn.Module, preprocessor: nn.Module, batches: Iterable[dict])
             module.training = training
 
 
-def collect(
-    encoded: Iterable[tuple[Tensor, Tensor]], count: int
-) -> tuple[Tensor, Tensor]:
+def collect(encoded: Iterable[tuple[Tensor, Tensor]], count: int) -> tuple[Tensor, Tensor]:
     """The batches of ``encode`` in one: features (count, C), held once, and labels (count,)."""
     features, labels, end = torch.empty(0), [], 0
     for part, classes in encoded:

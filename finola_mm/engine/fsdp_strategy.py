@@ -54,7 +54,8 @@ class ResumableFSDPStrategy(FSDPStrategy):
                 'load_from=... instead'
             )
         share = FullyShardedDataParallel.optim_state_dict_to_load(
-            self.model, self.optim_wrapper.optimizer, state_dict)
+            self.model, self.optim_wrapper.optimizer, state_dict
+        )
         self.optim_wrapper.load_state_dict({**state_dict, **share})
 
 

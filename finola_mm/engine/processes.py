@@ -169,8 +169,10 @@ def place(launcher: str, env: Mapping[str, str]) -> dict[str, str]:
         )
     rank, world_size, local_rank = (env[name] for name in GIVEN[launcher])
     found = dict(RANK=rank, WORLD_SIZE=world_size, LOCAL_RANK=local_rank)
-    if launcher == 'slurm' and torch.cuda.device_count() == 1 and not env.keys().isdisjoint(
-        ('SLURM_GPUS_PER_TASK', 'SLURM_GPU_BIND')
+    if (
+        launcher == 'slurm'
+        and torch.cuda.device_count() == 1
+        and not env.keys().isdisjoint(('SLURM_GPUS_PER_TASK', 'SLURM_GPU_BIND'))
     ):
         found['LOCAL_RANK'] = '0'  # each process sees a GPU of its own, and no other
     address = dict(slurm=_slurm_address, mpi=_mpi_address).get(launcher, _given_address)

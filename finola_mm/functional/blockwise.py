@@ -179,6 +179,5 @@ def _check_matrices(feat, *matrices):
     for name, matrix in zip(('A', 'A_neg', 'B', 'B_neg'), matrices, strict=True):
         if matrix.shape != (c, c):
             raise ValueError(
-                f'{name} has shape {tuple(matrix.shape)}; '
-                f'features of {c} channels need ({c}, {c})'
+                f'{name} has shape {tuple(matrix.shape)}; features of {c} channels need ({c}, {c})'
             )

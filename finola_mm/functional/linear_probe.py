@@ -48,8 +48,12 @@ def fit(
     weight = x.new_zeros(num_classes, x.shape[1], requires_grad=True)
     bias = x.new_zeros(num_classes, requires_grad=True)
     optimizer = torch.optim.LBFGS(
-        [weight, bias], max_iter=max_iter, tolerance_grad=1e-6, tolerance_change=1e-9,
-        history_size=20, line_search_fn='strong_wolfe',
+        [weight, bias],
+        max_iter=max_iter,
+        tolerance_grad=1e-6,
+        tolerance_change=1e-9,
+        history_size=20,
+        line_search_fn='strong_wolfe',
     )
 
     def closure() -> Tensor:

@@ -27,9 +27,9 @@ def padding_mask(sizes: Sequence[Sequence[int]], shape: Sequence[int]) -> Tensor
             raise ValueError(f'an image of {h} x {w} pixels in a batch of {height} x {width}')
     if all((h, w) == (height, width) for h, w in sizes):
         return None
-    rows, columns = torch.tensor([tuple(size) for size in sizes]).T[:, :, None]     # (N, 1) each
-    below = torch.arange(height) >= rows                                            # (N, H)
-    beside = torch.arange(width) >= columns                                         # (N, W)
+    rows, columns = torch.tensor([tuple(size) for size in sizes]).T[:, :, None]  # (N, 1) each
+    below = torch.arange(height) >= rows  # (N, H)
+    beside = torch.arange(width) >= columns  # (N, W)
     return below[:, :, None] | beside[:, None]
 
 

@@ -24,11 +24,11 @@ def sine_positions(padding: Tensor, channels: int, *, temperature: float = 10000
         raise ValueError(f'positions need a multiple of 4 channels, got {channels}')
     valid = (~padding).float()
     index = torch.arange(channels // 4, device=padding.device) * (4 / channels)
-    frequency = 2 * math.pi * temperature**-index               # (D/4,)
+    frequency = 2 * math.pi * temperature**-index  # (D/4,)
     waves = []
     for axis in (1, 2):
-        count = valid.cumsum(axis)                              # (N, H, W), 1 at the first
-        total = count.amax(axis, keepdim=True).clamp(min=1)     # a row may be padding throughout
-        angle = (count / total)[..., None] * frequency          # (N, H, W, D/4)
+        count = valid.cumsum(axis)  # (N, H, W), 1 at the first
+        total = count.amax(axis, keepdim=True).clamp(min=1)  # a row may be padding throughout
+        angle = (count / total)[..., None] * frequency  # (N, H, W, D/4)
         waves.append(torch.stack((angle.sin(), angle.cos()), dim=4).flatten(3))
     return torch.cat(waves, dim=3)

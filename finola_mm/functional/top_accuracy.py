@@ -18,7 +18,5 @@ def top_accuracy(scores: Tensor, labels: Tensor) -> tuple[float, float]:
     before = torch.arange(scores.shape[1], device=scores.device) < labels[:, None]  # (N, K)
     rank = ((scores > own) | (scores == own) & before).sum(1)  # (N,); 0 = the best
     possible = own[:, 0] > -torch.inf
-    top1, top5 = (
-        100 * ((rank < n) & possible).double().mean().item() for n in (1, 5)
-    )
+    top1, top5 = (100 * ((rank < n) & possible).double().mean().item() for n in (1, 5))
     return top1, top5

@@ -218,9 +218,7 @@ def _product_type(device, dtype):
 def _check(q, size, origin, **matrices):
     """(H, W) and (row, col) as plain ints; ValueError for what does not fit."""
     if q.ndim not in (2, 3):
-        raise ValueError(
-            f'q has shape {tuple(q.shape)}; expected (N, C), or (N, M, C) for M paths'
-        )
+        raise ValueError(f'q has shape {tuple(q.shape)}; expected (N, C), or (N, M, C) for M paths')
     c = q.shape[-1]
     for name, matrix in matrices.items():
         if matrix.shape != (c, c):

@@ -27,6 +27,6 @@ class BneckLite(nn.Module):
 
     def forward(self, x: Tensor, padding: Tensor | None = None) -> Tensor:
         """(N, inp, H, W), whose ``padding`` (N, H, W) is not read, to (N, out, H, W)."""
-        y = self.filter(clear(x, padding))              # (N, exp, H, W)
-        y = self.project(self.act(y))                   # (N, out, H, W)
+        y = self.filter(clear(x, padding))  # (N, exp, H, W)
+        y = self.project(self.act(y))  # (N, out, H, W)
         return x + y if self.residual else y

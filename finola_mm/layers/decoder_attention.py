@@ -21,13 +21,18 @@ class Bridge(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def forward(
-        self, x: Tensor, pos: Tensor, other: Tensor, other_pos: Tensor,
+        self,
+        x: Tensor,
+        pos: Tensor,
+        other: Tensor,
+        other_pos: Tensor,
         padding: Tensor | None = None,
     ) -> Tensor:
         """x (N, L, D) reads other (N, K, D), each at its positions; padding (N, K) is not read."""
         read, _ = self.attention(
-            x + pos, other + other_pos, other, key_padding_mask=padding, need_weights=False)
-        return self.norm(x + self.drop(read))                           # (N, L, D)
+            x + pos, other + other_pos, other, key_padding_mask=padding, need_weights=False
+        )
+        return self.norm(x + self.drop(read))  # (N, L, D)
 
 
 class SelfAttention(nn.Module):
@@ -38,13 +43,13 @@ class SelfAttention(nn.Module):
         self.attention = nn.MultiheadAttention(dim, heads, dropout=dropout, batch_first=True)
         self.norm1 = nn.LayerNorm(dim)
         self.ffn = nn.Sequential(
-            nn.Linear(dim, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, dim))
+            nn.Linear(dim, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, dim)
+        )
         self.norm2 = nn.LayerNorm(dim)
         self.drop = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, pos: Tensor, padding: Tensor | None = None) -> Tensor:
         """(N, L, D) at positions (N, L, D) -> (N, L, D); padding (N, L) is not read."""
-        read, _ = self.attention(
-            x + pos, x + pos, x, key_padding_mask=padding, need_weights=False)
+        read, _ = self.attention(x + pos, x + pos, x, key_padding_mask=padding, need_weights=False)
         x = self.norm1(x + self.drop(read))
         return self.norm2(x + self.drop(self.ffn(x)))

@@ -20,9 +20,9 @@ from .decoder_mobile import MaskedBneck
 class State(NamedTuple):
     """What a block refines."""
 
-    queries: Tensor         # z (N, Q, D), what each query knows
-    positions: Tensor       # p (N, Q, D), where it looks
-    map: Tensor             # x (N, D, H, W), 0 at padding
+    queries: Tensor  # z (N, Q, D), what each query knows
+    positions: Tensor  # p (N, Q, D), where it looks
+    map: Tensor  # x (N, D, H, W), 0 at padding
 
 
 class DecoderBlock(nn.Module):
@@ -58,9 +58,9 @@ class DecoderBlock(nn.Module):
         """Refine ``state``; sine (N or 1, H, W, D) are the map's positions, padding (N, H, W)."""
         z, p, x = state
         size = x.shape[2:]
-        rows = as_rows(x)                                               # (N, HW, D)
-        sine = sine.flatten(1, 2)                                       # (N, HW, D)
-        hidden = None if padding is None else padding.flatten(1)        # (N, HW)
+        rows = as_rows(x)  # (N, HW, D)
+        sine = sine.flatten(1, 2)  # (N, HW, D)
+        hidden = None if padding is None else padding.flatten(1)  # (N, HW)
         z = self.to_former(z, p, rows, sine, hidden)
         z = self.former(z, p)
         if self.last:
@@ -70,7 +70,7 @@ class DecoderBlock(nn.Module):
         else:
             rows = as_rows(self.mobile(x, padding))
         rows = self.to_mobile(rows, sine, z, p)
-        x = clear(rows.transpose(1, 2).unflatten(2, size), padding)     # (N, D, H, W)
+        x = clear(rows.transpose(1, 2).unflatten(2, size), padding)  # (N, D, H, W)
         return State(z, p + self.adapt(z), x)
 
 

@@ -19,12 +19,12 @@ from .conv_bn import DepthwiseConv2d, depthwise, pointwise
 def conv_norm(layer: nn.Sequential, x: Tensor, padding: Tensor | None) -> Tensor:
     """A convolution and its BatchNorm; x is 0 at ``padding``, a mask of the result (N, H, W)."""
     conv, norm = layer
-    x = conv(x)                                             # (N, C, H, W)
+    x = conv(x)  # (N, C, H, W)
     if padding is None or not norm.training:
         return norm(x)
     valid = ~padding
-    rows = x.permute(0, 2, 3, 1)[valid]                     # (positions, C)
-    rows = norm(rows[:, :, None, None]).flatten(1)          # any BatchNorm, SyncBatchNorm too
+    rows = x.permute(0, 2, 3, 1)[valid]  # (positions, C)
+    rows = norm(rows[:, :, None, None]).flatten(1)  # any BatchNorm, SyncBatchNorm too
     y = torch.zeros_like(x, dtype=rows.dtype).permute(0, 2, 3, 1)
     y[valid] = rows
     return y.permute(0, 3, 1, 2)
@@ -35,7 +35,7 @@ class MaskedBneck(BneckLite):
 
     def forward(self, x: Tensor, padding: Tensor | None = None) -> Tensor:
         """(N, D, H, W), 0 at ``padding`` (N, H, W), to (N, D, H, W)."""
-        y = self.act(conv_norm(self.filter, x, padding))    # (N, 4 D, H, W)
+        y = self.act(conv_norm(self.filter, x, padding))  # (N, 4 D, H, W)
         return x + conv_norm(self.project, y, padding)
 
 

@@ -41,13 +41,13 @@ class DynamicReLU(nn.Module):
         spatial-aware form; None is the plain form. A prediction on a CPU overwrites ``x``.
         """
         if mix is None:
-            scores = self.scores(tokens[:, 0])[:, :, None, None]    # (N, 2C, 1, 1)
+            scores = self.scores(tokens[:, 0])[:, :, None, None]  # (N, 2C, 1, 1)
         else:
-            mix = mix.flatten(2).transpose(1, 2)                    # (N, HW, T)
-            scores = torch.bmm(mix, self.scores(tokens))            # (N, HW, 2C)
+            mix = mix.flatten(2).transpose(1, 2)  # (N, HW, T)
+            scores = torch.bmm(mix, self.scores(tokens))  # (N, HW, 2C)
             scores = scores.transpose(1, 2).unflatten(2, x.shape[2:])
         s1, s2 = scores.to(x.dtype).chunk(2, dim=1)
-        a1, a2 = 2 * s1, 2 * s2 - 1     # 2 (s - 1/2) + 1 and 2 (s - 1/2)
+        a1, a2 = 2 * s1, 2 * s2 - 1  # 2 (s - 1/2) + 1 and 2 (s - 1/2)
         if predicts_on_cpu(x):
             return activate_(x, a1 - a2, a2)
         # max(u, v) = v + relu(u - v). The backward pass of torch.maximum masks its elements one by

@@ -43,8 +43,8 @@ class Former(nn.Module):
     def attend(self, tokens: Tensor) -> Tensor:
         """Multi-head attention with raw keys and values, (N, T, d) to (N, T, d)."""
         query = self.query(tokens) * self.scale
-        q = query.unflatten(2, (self.heads, -1)).transpose(1, 2)              # (N, h, T, d/h)
+        q = query.unflatten(2, (self.heads, -1)).transpose(1, 2)  # (N, h, T, d/h)
         kv = tokens.to(q.dtype).unflatten(2, (self.heads, -1)).transpose(1, 2)
-        weights = torch.matmul(q, kv.transpose(2, 3)).softmax(dim=3)          # (N, h, T, T)
-        read = torch.matmul(weights, kv)                                      # (N, h, T, d/h)
-        return self.out(read.transpose(1, 2).flatten(2))                      # (N, T, d)
+        weights = torch.matmul(q, kv.transpose(2, 3)).softmax(dim=3)  # (N, h, T, T)
+        read = torch.matmul(weights, kv)  # (N, h, T, d/h)
+        return self.out(read.transpose(1, 2).flatten(2))  # (N, T, d)

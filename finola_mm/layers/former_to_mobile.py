@@ -33,10 +33,12 @@ class FormerToMobile(nn.Module):
         key, value = self.key(tokens) * self.scale, self.value(tokens)  # (N, T, C)
         reads = []
         for q, k, v in zip(
-            x.chunk(self.heads, 1), key.chunk(self.heads, 2), value.chunk(self.heads, 2),
+            x.chunk(self.heads, 1),
+            key.chunk(self.heads, 2),
+            value.chunk(self.heads, 2),
             strict=True,
         ):
             weights = torch.bmm(k, q.flatten(2).to(k.dtype)).softmax(dim=1)  # (N, T, HW)
-            reads.append(torch.bmm(weights.transpose(1, 2), v))              # (N, HW, C/h)
-        read = torch.cat(reads, dim=2).transpose(1, 2)                       # (N, C, HW)
-        return read.unflatten(2, x.shape[2:])                                # (N, C, H, W)
+            reads.append(torch.bmm(weights.transpose(1, 2), v))  # (N, HW, C/h)
+        read = torch.cat(reads, dim=2).transpose(1, 2)  # (N, C, HW)
+        return read.unflatten(2, x.shape[2:])  # (N, C, H, W)

@@ -56,10 +56,17 @@ class MobileFormerDecoder(nn.Module):
         self.scales = nn.ModuleList(
             nn.ModuleList(
                 DecoderBlock(
-                    dim, plus=scale == 0, heads=heads, hidden=hidden, dropout=dropout,
-                    last=scale == 2 and block == depth - 1)
-                for block in range(depth))
-            for scale, depth in enumerate(depths))
+                    dim,
+                    plus=scale == 0,
+                    heads=heads,
+                    hidden=hidden,
+                    dropout=dropout,
+                    last=scale == 2 and block == depth - 1,
+                )
+                for block in range(depth)
+            )
+            for scale, depth in enumerate(depths)
+        )
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -86,10 +93,10 @@ class MobileFormerDecoder(nn.Module):
 
     def refine(self, feats: Sequence[Tensor], padding: Tensor | None = None) -> list[State]:
         """The same, with the positions and the map that each block leaves behind."""
-        masks = (coarser(padding, 4), coarser(padding), padding)        # strides 32, 16, 8
+        masks = (coarser(padding, 4), coarser(padding), padding)  # strides 32, 16, 8
         f8, f16 = check_maps(feats, self.in_channels)
         f8, f16 = clear(f8, masks[2]), clear(f16, masks[1])
-        p = self.positions.expand(f8.shape[0], -1, -1)                  # (N, Q, D)
+        p = self.positions.expand(f8.shape[0], -1, -1)  # (N, Q, D)
         state = State(torch.zeros_like(p), p, self.down(f16, masks[0]))
         states = self.refine_at(0, state, masks)
         for scale, feat in enumerate((f16, f8), 1):
@@ -101,7 +108,7 @@ class MobileFormerDecoder(nn.Module):
         """What each block of a scale (0 the coarsest) makes of ``state``."""
         padding, x = masks[scale], state.map
         extent = x.new_zeros(1, *x.shape[2:], dtype=torch.bool) if padding is None else padding
-        sine = sine_positions(extent, self.dim).to(x.dtype)             # (N or 1, H, W, D)
+        sine = sine_positions(extent, self.dim).to(x.dtype)  # (N or 1, H, W, D)
         state = state._replace(map=clear(x, padding))
         states = []
         for block in self.scales[scale]:
@@ -120,7 +127,8 @@ def resolve(arch: str | Sequence[int]) -> tuple[int, ...]:
         return ARCHS[arch]
     if isinstance(arch, str) or len(arch) != 3 or min(arch) < 1:
         raise ValueError(
-            f'arch must be one of {", ".join(ARCHS)} or three numbers of blocks, got {arch!r}')
+            f'arch must be one of {", ".join(ARCHS)} or three numbers of blocks, got {arch!r}'
+        )
     return tuple(arch)
 
 
@@ -130,10 +138,12 @@ def check_maps(feats: Sequence[Tensor], channels: tuple[int, int]) -> Sequence[T
     if len(feats) != 2 or shapes[1] != tuple(-(-side // 2) for side in shapes[0]):
         raise ValueError(
             'the decoder wants two maps, of stride 8 and of stride 16 (out_indices=(2, 4) of the '
-            f'encoder), got maps of {shapes}')
+            f'encoder), got maps of {shapes}'
+        )
     widths = tuple(feat.shape[1] for feat in feats)
     if widths != channels:
         raise ValueError(
             f'the decoder was built for maps of {channels} channels (decoder.in_channels) and the '
-            f'encoder gives {widths}: set in_channels={widths}, or another arch of the encoder')
+            f'encoder gives {widths}: set in_channels={widths}, or another arch of the encoder'
+        )
     return feats

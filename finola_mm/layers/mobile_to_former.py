@@ -42,21 +42,21 @@ class MobileToFormer(nn.Module):
 
         Positions where the mask ``padding`` (N, H, W) is True are not read.
         """
-        read = self.attend(x, tokens, padding)                          # (N, T, C)
+        read = self.attend(x, tokens, padding)  # (N, T, C)
         read = read * (2 * F.hardsigmoid(self.gate(tokens)))
-        return self.norm(tokens + self.out(read))                       # (N, T, d)
+        return self.norm(tokens + self.out(read))  # (N, T, d)
 
     def attend(self, x: Tensor, tokens: Tensor, padding: Tensor | None = None) -> Tensor:
         """What every token reads from the map, (N, T, C)."""
-        query = self.query(tokens) * self.scale                         # (N, T, C)
+        query = self.query(tokens) * self.scale  # (N, T, C)
         reads = []
         for q, kv in zip(query.chunk(self.heads, 2), x.chunk(self.heads, 1), strict=True):
-            kv = kv.flatten(2).to(q.dtype)                              # (N, C/h, HW)
-            logits = torch.bmm(q, kv)                                   # (N, T, HW)
+            kv = kv.flatten(2).to(q.dtype)  # (N, C/h, HW)
+            logits = torch.bmm(q, kv)  # (N, T, HW)
             if padding is not None:
                 logits = logits.masked_fill(padding.flatten(1)[:, None], float('-inf'))
-            weights = logits.softmax(dim=2)                             # (N, T, HW)
-            reads.append(torch.bmm(weights, kv.transpose(1, 2)))        # (N, T, C/h)
+            weights = logits.softmax(dim=2)  # (N, T, HW)
+            reads.append(torch.bmm(weights, kv.transpose(1, 2)))  # (N, T, C/h)
         return torch.cat(reads, dim=2)
 
     def mixture(
@@ -69,8 +69,8 @@ class MobileToFormer(nn.Module):
         average over the heads of q_h k_h is the product over all channels divided by h.
         """
         query = self.query(tokens) * (self.scale / self.heads)
-        logits = torch.bmm(query, x.flatten(2).to(query.dtype))         # (N, T, HW)
-        logits = logits.unflatten(2, x.shape[2:])                       # (N, T, H, W)
+        logits = torch.bmm(query, x.flatten(2).to(query.dtype))  # (N, T, HW)
+        logits = logits.unflatten(2, x.shape[2:])  # (N, T, H, W)
         if stride > 1:
             logits = average_pool(logits, stride, padding)
         return logits.softmax(dim=1)

@@ -15,14 +15,17 @@ from tests.backbones.small_encoder import ALL, FORMS, build, images, settled
 # ---- sizes ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize('arch, params, madds, published', [
-    # counted in M and in G at 800 x 1333, to the digit; published in Table 4 (the widest: Table 2)
-    ('w720', 4.95, 5.50, (4.9, 5.6)),
-    ('w1440', 11.80, 20.22, (11.7, 20.4)),
-    ('w2880', 25.10, 77.40, (25.0, 77.5)),
-    ('w4320', 43.59, 167.21, (43.5, None)),
-    ('w5760', 67.61, 291.09, (67.6, None)),
-])
+@pytest.mark.parametrize(
+    'arch, params, madds, published',
+    [
+        # Counted in M and G at 800 x 1333; published in Table 4 (the two widest: Table 2).
+        ('w720', 4.95, 5.50, (4.9, 5.6)),
+        ('w1440', 11.80, 20.22, (11.7, 20.4)),
+        ('w2880', 25.10, 77.40, (25.0, 77.5)),
+        ('w4320', 43.59, 167.21, (43.5, None)),
+        ('w5760', 67.61, 291.09, (67.6, None)),
+    ],
+)
 def test_published_counts(arch, params, madds, published):
     with torch.device('meta'):
         model = MobileFormer(arch).eval().requires_grad_(False)
@@ -90,7 +93,9 @@ def test_nothing_unread_is_built(out_indices):
 
 def test_an_arch_of_ones_own():
     arch = dict(
-        tokens=[4, 32], stem=8, stages=[[[16, 8]], [[16, 12]], [[24, 16]], [[32, 20], [40, 24]]],
+        tokens=[4, 32],
+        stem=8,
+        stages=[[[16, 8]], [[16, 12]], [[24, 16]], [[32, 20], [40, 24]]],
         out=40,
     )
     maps, tokens = MobileFormer(arch, ALL, True)(images(2, 3, 40, 40))
@@ -98,14 +103,17 @@ def test_an_arch_of_ones_own():
     assert tokens.shape == (2, 4, 32)
 
 
-@pytest.mark.parametrize('options, message', [
-    (dict(arch='w999'), "w720.*'w999'"),
-    (dict(arch=dict(stem=3)), 'stages.*four stages.*stem'),
-    (dict(arch='small', out_indices=(5,)), r'got \(5,\)'),
-    (dict(arch='small', out_indices=()), r'got \(\)'),
-    (dict(arch='small', frozen_stages=6), 'from -1 to 5, got 6'),
-    (dict(arch='small', dynamic_relu='static'), "'plain', 'spatial'.*'static'"),
-])
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (dict(arch='w999'), "w720.*'w999'"),
+        (dict(arch=dict(stem=3)), 'stages.*four stages.*stem'),
+        (dict(arch='small', out_indices=(5,)), r'got \(5,\)'),
+        (dict(arch='small', out_indices=()), r'got \(\)'),
+        (dict(arch='small', frozen_stages=6), 'from -1 to 5, got 6'),
+        (dict(arch='small', dynamic_relu='static'), "'plain', 'spatial'.*'static'"),
+    ],
+)
 def test_mistakes_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         MobileFormer(**options)
@@ -245,8 +253,9 @@ def test_pretrained_weights_through_mmengine(tmp_path):
     init = dict(type='Pretrained', checkpoint=str(tmp_path / 'run.pth'), prefix='backbone.')
     model = MobileFormer('small', init_cfg=init)
     model.init_weights()
-    assert torch.equal(model.stages[3][0].former.query.weight,
-                       source.stages[3][0].former.query.weight)
+    assert torch.equal(
+        model.stages[3][0].former.query.weight, source.stages[3][0].former.query.weight
+    )
     with pytest.raises(ValueError, match='dynamic_relu'):
         MobileFormer('small', dynamic_relu='spatial', init_cfg=init).init_weights()
 
@@ -255,8 +264,8 @@ def test_initialisation():
     """Convolutions N(0, 2 / fan_out), linear layers N(0, 0.01), neutral norms, tokens N(0, 1)."""
     model = MobileFormer('w720', ALL)
     model.init_weights()
-    expand = model.stages[3][5].mobile.expand[0].weight      # 1x1, 120 -> 720
-    depthwise = model.stages[3][5].mobile.filter[0].weight   # 3x3, 720 channels
+    expand = model.stages[3][5].mobile.expand[0].weight  # 1x1, 120 -> 720
+    depthwise = model.stages[3][5].mobile.filter[0].weight  # 3x3, 720 channels
     linear = model.stages[3][5].former.ffn[0]
     assert expand.std().item() == pytest.approx((2 / 720) ** 0.5, rel=0.02)
     assert depthwise.std().item() == pytest.approx((2 / (9 * 720)) ** 0.5, rel=0.05)

@@ -65,6 +65,7 @@ def test_every_block_gets_the_mask_of_its_map(images, monkeypatch, stride):
     def spy(self, x, tokens, padding=None):
         seen.append((tuple(x.shape[2:]), padding))
         return forward(self, x, tokens, padding)
+
     monkeypatch.setattr(MobileToFormer, 'forward', spy)
     mask = padding_mask(SIZES, SHAPE)
     encoder()(images[:, :, ::stride, ::stride], coarser(mask, stride))

@@ -73,6 +73,7 @@ def watch(model, memory_format):
             for t in out if isinstance(out, tuple) else (out,):
                 if t.dim() == 4 and not t.is_contiguous(memory_format=memory_format):
                     strays.append(name)
+
         return hook
 
     for name, module in model.named_modules():

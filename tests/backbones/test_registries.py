@@ -26,8 +26,12 @@ DETECTOR = dict(
         in_channels=16,
         feat_channels=16,
         anchor_generator=dict(
-            type='AnchorGenerator', octave_base_scale=4, scales_per_octave=3, ratios=[1.0],
-            strides=[8, 16]),
+            type='AnchorGenerator',
+            octave_base_scale=4,
+            scales_per_octave=3,
+            ratios=[1.0],
+            strides=[8, 16],
+        ),
         bbox_coder=dict(type='DeltaXYWHBBoxCoder'),
     ),
 )

@@ -37,12 +37,21 @@ def options(root, *more):
     return [
         f'{split}_dataloader.{key}'
         for split in ('train', 'val', 'test')
-        for key in (f'dataset.dataset.data_root={root}', 'batch_size=4', 'num_workers=0',
-                    'persistent_workers=False')
-    ] + ['train_cfg.max_iters=3', 'train_cfg.val_interval=3',
-         'default_hooks.checkpoint.interval=3', 'default_hooks.logger.interval=1',
-         f'model.head.num_classes={CLASSES}', f'model.data_preprocessor.num_classes={CLASSES}',
-         *more]
+        for key in (
+            f'dataset.dataset.data_root={root}',
+            'batch_size=4',
+            'num_workers=0',
+            'persistent_workers=False',
+        )
+    ] + [
+        'train_cfg.max_iters=3',
+        'train_cfg.val_interval=3',
+        'default_hooks.checkpoint.interval=3',
+        'default_hooks.logger.interval=1',
+        f'model.head.num_classes={CLASSES}',
+        f'model.data_preprocessor.num_classes={CLASSES}',
+        *more,
+    ]
 
 
 def run_tool(name, *args):

@@ -38,9 +38,9 @@ def tran(depth=2, **options):
 def test_lin_is_a_linear_layer_on_whitened_features():
     head = lin().train()
     (_, x), tokens = features()
-    read = torch.stack([
-        torch.cat((x[i].sum((1, 2)) / 6, tokens[i, 0])) for i in range(N)
-    ])  # (N, C + D)
+    read = torch.stack(
+        [torch.cat((x[i].sum((1, 2)) / 6, tokens[i, 0])) for i in range(N)]
+    )  # (N, C + D)
     white = (read - read.mean(0)) / (read.var(0, unbiased=False) + 1e-6).sqrt()
     expected = white @ head.fc.weight.T + head.fc.bias
     torch.testing.assert_close(head(features()), expected)
@@ -63,11 +63,16 @@ def vit_block(block, x):
         x.shape[-1], block.num_heads, 4 * x.shape[-1], 0, 'gelu', batch_first=True, norm_first=True
     ).double()
     layer.self_attn.in_proj_weight.data, layer.self_attn.in_proj_bias.data = (
-        block.qkv.weight.data, block.qkv.bias.data
+        block.qkv.weight.data,
+        block.qkv.bias.data,
     )
-    for ours, theirs in ((block.proj, layer.self_attn.out_proj), (block.norm1, layer.norm1),
-                         (block.norm2, layer.norm2), (block.mlp[0], layer.linear1),
-                         (block.mlp[2], layer.linear2)):
+    for ours, theirs in (
+        (block.proj, layer.self_attn.out_proj),
+        (block.norm1, layer.norm1),
+        (block.norm2, layer.norm2),
+        (block.mlp[0], layer.linear1),
+        (block.mlp[2], layer.linear2),
+    ):
         theirs.load_state_dict(ours.state_dict())
     return layer(x)
 

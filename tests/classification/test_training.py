@@ -38,8 +38,16 @@ def probes(labelled_folder, pretrained, tmp_path_factory):
     """Work directories of cls_lin and cls_tran1 after three steps on the pre-trained encoder."""
     folder = tmp_path_factory.mktemp('probes')
     for name in ('cls_lin', 'cls_tran1'):
-        run_tool('train', f'configs/demo/{name}.py', '--work-dir', folder / name,
-                 '--pretrained', pretrained, '--cfg-options', *options(labelled_folder))
+        run_tool(
+            'train',
+            f'configs/demo/{name}.py',
+            '--work-dir',
+            folder / name,
+            '--pretrained',
+            pretrained,
+            '--cfg-options',
+            *options(labelled_folder),
+        )
     return folder
 
 
@@ -57,8 +65,11 @@ def test_frozen_means_every_bit(probes, pretrained, name):
 @pytest.mark.parametrize('name, count', [('cls_lin', 1), ('cls_tran1', 9)])
 def test_the_decoder_trains(probes, name, count):
     """Every bias of a head starts at 0."""
-    biases = {key: value for key, value in state(probes / name).items()
-              if key.startswith('head.') and key.endswith('bias')}
+    biases = {
+        key: value
+        for key, value in state(probes / name).items()
+        if key.startswith('head.') and key.endswith('bias')
+    }
     assert len(biases) == count
     assert all((value != 0).any() for value in biases.values())
 
@@ -66,9 +77,19 @@ def test_the_decoder_trains(probes, name, count):
 @pytest.mark.parametrize('name', ['cls_lin', 'cls_tran1'])
 def test_test_gives_the_accuracy_that_training_logged(probes, labelled_folder, tmp_path, name):
     out = tmp_path / 'metrics.json'
-    run_tool('test', f'configs/demo/{name}.py', probes / name, '--work-dir', tmp_path / 'test',
-             '--out', out, '--show-dir', tmp_path / 'show', '--cfg-options',
-             *options(labelled_folder, 'default_hooks.visualization.interval=6'))
+    run_tool(
+        'test',
+        f'configs/demo/{name}.py',
+        probes / name,
+        '--work-dir',
+        tmp_path / 'test',
+        '--out',
+        out,
+        '--show-dir',
+        tmp_path / 'show',
+        '--cfg-options',
+        *options(labelled_folder, 'default_hooks.visualization.interval=6'),
+    )
     metrics = json.loads(out.read_text())
     row = logged(probes / name)[-1]
     assert metrics['accuracy/top1'] == row['accuracy/top1']
@@ -79,9 +100,16 @@ def test_test_gives_the_accuracy_that_training_logged(probes, labelled_folder, t
 
 def test_fine_tuning_starts_from_the_whole_probe(probes, labelled_folder, tmp_path):
     """Without a learning rate every weight stays the probe's; BatchNorm follows the new images."""
-    run_tool('train', 'configs/demo/cls_tran1_ft.py', '--work-dir', tmp_path / 'ft',
-             '--cfg-options', *options(labelled_folder, f'load_from={probes / "cls_tran1"}',
-                                       'optim_wrapper.optimizer.lr=0'))
+    run_tool(
+        'train',
+        'configs/demo/cls_tran1_ft.py',
+        '--work-dir',
+        tmp_path / 'ft',
+        '--cfg-options',
+        *options(
+            labelled_folder, f'load_from={probes / "cls_tran1"}', 'optim_wrapper.optimizer.lr=0'
+        ),
+    )
     before, after = state(probes / 'cls_tran1'), state(tmp_path / 'ft')
     assert before.keys() == after.keys()
     for key, value in before.items():
@@ -101,8 +129,11 @@ def test_tran4_takes_what_the_probe_has(probes):
     start = {key: value.clone() for key, value in model.state_dict().items()}
     model.init_weights()
     probe = state(probes / 'cls_tran1')
-    own = {key for key in start if key.startswith(('head.blocks.1.', 'head.blocks.2.',
-                                                   'head.blocks.3.'))}
+    own = {
+        key
+        for key in start
+        if key.startswith(('head.blocks.1.', 'head.blocks.2.', 'head.blocks.3.'))
+    }
     assert len(own) == 3 * 12 and start.keys() - own == probe.keys()
     for key, value in model.state_dict().items():
         assert torch.equal(value, start[key] if key in own else probe[key]), key
@@ -116,9 +147,16 @@ def test_the_log_says_how_many_tensors_came_from_the_file(probes):
 
 def test_auto_scale_lr_scales_every_layer(probes, labelled_folder, tmp_path):
     """4 images instead of 64: a sixteenth, of each layer's own rate."""
-    run_tool('train', 'configs/demo/cls_tran1_ft.py', '--work-dir', tmp_path / 'ft',
-             '--auto-scale-lr', '--no-validate', '--cfg-options',
-             *options(labelled_folder, f'load_from={probes / "cls_tran1"}'))
+    run_tool(
+        'train',
+        'configs/demo/cls_tran1_ft.py',
+        '--work-dir',
+        tmp_path / 'ft',
+        '--auto-scale-lr',
+        '--no-validate',
+        '--cfg-options',
+        *options(labelled_folder, f'load_from={probes / "cls_tran1"}'),
+    )
     path = Path((tmp_path / 'ft' / 'last_checkpoint').read_text())
     groups = torch.load(path, weights_only=False)['optimizer']['param_groups']
     rates = {group['param_name']: group['initial_lr'] for group in groups}
@@ -130,8 +168,17 @@ def test_auto_scale_lr_scales_every_layer(probes, labelled_folder, tmp_path):
 def test_low_shot_trains_on_the_list_alone(labelled_folder, pretrained, tmp_path):
     """One image of each class, 6 in all: a batch of 7 is more than there are."""
     listed = 'train_dataloader.dataset.dataset.ann_file=low_shot/train_33pct.txt'
-    command = ['train', 'configs/demo/cls_lin.py', '--work-dir', tmp_path, '--pretrained',
-               pretrained, '--no-validate', '--cfg-options', *options(labelled_folder, listed)]
+    command = [
+        'train',
+        'configs/demo/cls_lin.py',
+        '--work-dir',
+        tmp_path,
+        '--pretrained',
+        pretrained,
+        '--no-validate',
+        '--cfg-options',
+        *options(labelled_folder, listed),
+    ]
     with pytest.raises(SystemExit, match='no list or annotation file .*train_33pct.txt'):
         run_tool(*command)
     draw = ROOT / 'tools/dataset_converters/draw_low_shot.py'
@@ -140,8 +187,11 @@ def test_low_shot_trains_on_the_list_alone(labelled_folder, pretrained, tmp_path
     (log,) = tmp_path.glob('*/*.log')
     assert 'Iter(train) [3/3]' in log.read_text()
     with pytest.raises(SystemExit, match='6 training images make no batch of 7'):
-        run_tool(*command, 'train_dataloader.batch_size=7',
-                 'train_dataloader.sampler.type=finola_mm.SeededSampler')
+        run_tool(
+            *command,
+            'train_dataloader.batch_size=7',
+            'train_dataloader.sampler.type=finola_mm.SeededSampler',
+        )
 
 
 def test_a_frozen_encoder_without_weights(labelled_folder, tmp_path):
@@ -159,17 +209,33 @@ def test_classes_that_do_not_fit(labelled_folder, probes, tmp_path):
     """6 class folders, and a model for the demo's 12."""
     small = [option for option in options(labelled_folder) if 'num_classes' not in option]
     for name, args in (('train', ['--pretrained', 'none']), ('test', [probes / 'cls_lin'])):
-        with pytest.raises(SystemExit, match=rf'{name}: .* has 6 class folders .*num_classes=12 '
-                                             'in its head, .*: --cfg-options '
-                                             'model.head.num_classes=6'):
-            run_tool(name, 'configs/demo/cls_lin.py', *args, '--work-dir', tmp_path,
-                     '--cfg-options', *small)
+        with pytest.raises(
+            SystemExit,
+            match=rf'{name}: .* has 6 class folders .*num_classes=12 '
+            'in its head, .*: --cfg-options '
+            'model.head.num_classes=6',
+        ):
+            run_tool(
+                name,
+                'configs/demo/cls_lin.py',
+                *args,
+                '--work-dir',
+                tmp_path,
+                '--cfg-options',
+                *small,
+            )
 
 
 def test_fine_tuning_without_a_probe(labelled_folder, tmp_path):
     with pytest.raises(SystemExit, match=r'train: no checkpoint .*no_probe'):
-        run_tool('train', 'configs/demo/cls_tran1_ft.py', '--work-dir', tmp_path, '--cfg-options',
-                 *options(labelled_folder, f'load_from={tmp_path / "no_probe"}'))
+        run_tool(
+            'train',
+            'configs/demo/cls_tran1_ft.py',
+            '--work-dir',
+            tmp_path,
+            '--cfg-options',
+            *options(labelled_folder, f'load_from={tmp_path / "no_probe"}'),
+        )
 
 
 @pytest.mark.parametrize('name', ['cls_lin', 'cls_tran1', 'cls_tran1_ft', 'cls_supervised'])
@@ -190,10 +256,21 @@ def test_gradients_reach_every_trainable_parameter(name):
 
 
 def test_mocov2_trains_and_gives_its_encoder(labelled_folder, tmp_path):
-    small = [option for option in options(labelled_folder)
-             if option.startswith('train_dataloader') or 'hooks' in option]
-    run_tool('train', 'configs/demo/mocov2.py', '--work-dir', tmp_path / 'moco', '--cfg-options',
-             *small, 'train_cfg.max_iters=3', 'model.queue_len=16')
+    small = [
+        option
+        for option in options(labelled_folder)
+        if option.startswith('train_dataloader') or 'hooks' in option
+    ]
+    run_tool(
+        'train',
+        'configs/demo/mocov2.py',
+        '--work-dir',
+        tmp_path / 'moco',
+        '--cfg-options',
+        *small,
+        'train_cfg.max_iters=3',
+        'model.queue_len=16',
+    )
     losses = [row['loss'] for row in logged(tmp_path / 'moco')]
     assert len(losses) == 3 and all(0 < loss < 20 for loss in losses)
     moco = state(tmp_path / 'moco')
@@ -204,6 +281,15 @@ def test_mocov2_trains_and_gives_its_encoder(labelled_folder, tmp_path):
     key = 'stages.3.0.former.query.weight'
     query, momentum = moco[f'backbone.{key}'], moco[f'encoder_k.module.0.{key}']
     assert not torch.equal(query, momentum)
-    run_tool('train', 'configs/demo/cls_lin.py', '--work-dir', tmp_path / 'lin', '--pretrained',
-             tmp_path / 'moco', '--no-validate', '--cfg-options', *options(labelled_folder))
+    run_tool(
+        'train',
+        'configs/demo/cls_lin.py',
+        '--work-dir',
+        tmp_path / 'lin',
+        '--pretrained',
+        tmp_path / 'moco',
+        '--no-validate',
+        '--cfg-options',
+        *options(labelled_folder),
+    )
     assert torch.equal(state(tmp_path / 'lin')[f'backbone.{key}'], query)

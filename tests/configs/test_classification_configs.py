@@ -45,18 +45,21 @@ def test_every_config_is_known():
     assert found == {*CONFIGS, *DEMOS, *MOCO}
 
 
-@pytest.mark.parametrize('name, params, madds', [
-    # M and G at 224 x 224, as counted from the paper's structure; the published figures beside it:
-    ('lin_w720', 5.87, 0.276),       # 5.8 M
-    ('lin_w1440', 13.50, 0.982),     # 14 M
-    ('lin', 28.24, 3.668),           # 28 M
-    ('tran1_w720', 5.92, 0.405),
-    ('tran1_w1440', 14.77, 1.468),
-    ('tran1', 35.43, 5.549),
-    ('tran4_ft_w720', 7.26, 0.709),  # 7 M, 0.7 G
-    ('tran4_ft_w1440', 20.09, 2.597),  # 20 M, 2.6 G
-    ('tran4_ft', 56.70, 9.888),      # 57 M, 9.9 G
-])
+@pytest.mark.parametrize(
+    'name, params, madds',
+    [
+        # M and G at 224 x 224, counted from the paper's structure; published figures beside them.
+        ('lin_w720', 5.87, 0.276),  # 5.8 M
+        ('lin_w1440', 13.50, 0.982),  # 14 M
+        ('lin', 28.24, 3.668),  # 28 M
+        ('tran1_w720', 5.92, 0.405),
+        ('tran1_w1440', 14.77, 1.468),
+        ('tran1', 35.43, 5.549),
+        ('tran4_ft_w720', 7.26, 0.709),  # 7 M, 0.7 G
+        ('tran4_ft_w1440', 20.09, 2.597),  # 20 M, 2.6 G
+        ('tran4_ft', 56.70, 9.888),  # 57 M, 9.9 G
+    ],
+)
 def test_counts(name, params, madds):
     cfg = load(f'classification/{name}')[0].model
     with torch.device('meta'):
@@ -78,8 +81,11 @@ def test_model_and_pipelines_build_and_fit(name):
     assert model.head(((maps.to('meta'),), tokens.to('meta'))).shape == (2, classes)
     for transform in (*cfg.train_pipeline, *cfg.test_pipeline):
         TRANSFORMS.build(transform)
-    for split, pipeline in (('train', cfg.train_pipeline), ('val', cfg.test_pipeline),
-                            ('test', cfg.test_pipeline)):
+    for split, pipeline in (
+        ('train', cfg.train_pipeline),
+        ('val', cfg.test_pipeline),
+        ('test', cfg.test_pipeline),
+    ):
         assert cfg[f'{split}_dataloader'].dataset.dataset.pipeline == pipeline
 
 
@@ -91,15 +97,22 @@ def test_linear_probing_of_table_13(suffix):
     assert optimizer.lr == pytest.approx(0.1 * 4096 / 256)
     assert cfg.train_cfg.max_epochs == 90
     assert [t.type for t in cfg.train_pipeline] == [
-        'finola_mm.LoadRandomResizedCrop', 'RandomFlip', 'PackInputs'
+        'finola_mm.LoadRandomResizedCrop',
+        'RandomFlip',
+        'PackInputs',
     ]
     assert model.head.norm.affine is False
     assert cfg.model.backbone.frozen_stages == 5
 
 
-@pytest.mark.parametrize('suffix, width, dropout, erasing', [
-    ('', 768, 0.2, [0.25]), ('_w1440', 384, 0.2, []), ('_w720', 192, 0.1, []),
-])
+@pytest.mark.parametrize(
+    'suffix, width, dropout, erasing',
+    [
+        ('', 768, 0.2, [0.25]),
+        ('_w1440', 384, 0.2, []),
+        ('_w720', 192, 0.1, []),
+    ],
+)
 @pytest.mark.parametrize('name', ['tran1', 'tran1_ft', 'tran4_ft', 'supervised'])
 def test_the_transformer_decoders_of_table_13(name, suffix, width, dropout, erasing):
     cfg, model = load(f'classification/{name}{suffix}')
@@ -124,8 +137,14 @@ def test_the_transformer_decoders_of_table_13(name, suffix, width, dropout, eras
 def test_batches_and_schedules_agree(name):
     """--auto-scale-lr scales from the batch that the learning rate is written for."""
     cfg, _ = load(name)
-    base = {'lin': 0.1, 'tran1_ft': 5e-4, 'tran4_ft': 5e-4, 'tran1': 5e-4, 'supervised': 2.5e-4,
-            'mocov2': 0.03}
+    base = {
+        'lin': 0.1,
+        'tran1_ft': 5e-4,
+        'tran4_ft': 5e-4,
+        'tran1': 5e-4,
+        'supervised': 2.5e-4,
+        'mocov2': 0.03,
+    }
     family = max((key for key in base if Path(name).name.startswith(key)), key=len)
     batch = cfg.auto_scale_lr.base_batch_size
     assert batch == 8 * cfg.train_dataloader.batch_size
@@ -181,8 +200,10 @@ def test_learning_rates_fall_by_layer():
     seen = set()
     for group in groups:
         name = group['param_name']
-        place = next((p for p in power if name.startswith(f'backbone.{p}.')
-                      or name == f'backbone.{p}'), 'head')
+        place = next(
+            (p for p in power if name.startswith(f'backbone.{p}.') or name == f'backbone.{p}'),
+            'head',
+        )
         seen.add(place)
         assert group['lr'] == pytest.approx(2e-3 * 0.75 ** power.get(place, 0)), name
         decayed = group['params'][0].ndim > 1 and name != 'backbone.tokens'
@@ -204,7 +225,8 @@ def without_scope(config):
 def host_mocov2():
     """mmpretrain's own MoCo v2, of ResNet-50."""
     return without_scope(
-        get_config('mmpretrain::mocov2/mocov2_resnet50_8xb32-coslr-200e_in1k.py').to_dict())
+        get_config('mmpretrain::mocov2/mocov2_resnet50_8xb32-coslr-200e_in1k.py').to_dict()
+    )
 
 
 @pytest.mark.parametrize('name', MOCO)

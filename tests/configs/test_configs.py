@@ -42,9 +42,11 @@ def load(path):
 @pytest.fixture
 def on_meta(monkeypatch):
     """The recurrence asks for autocast, which the meta device has not: there q is repeated."""
+
     def shapes(q, A, A_neg, B, B_neg, size, *rest):
         assert {m.shape for m in (A, A_neg, B, B_neg)} == {(q.shape[-1],) * 2}
         return repeat(q, size)
+
     monkeypatch.setattr('finola_mm.layers.finola.finola', shapes)
 
 

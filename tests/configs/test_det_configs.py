@@ -21,8 +21,12 @@ ROOT = Path(__file__).parents[2]
 # Parameters of the encoder, and of decoder and head, in millions: published.
 ENCODER = {'': 25.0, '_w1440': 11.7, '_w720': 4.9}
 DECODER = {
-    ('522', ''): 19.4, ('522', '_w1440'): 18.6, ('522', '_w720'): 18.2,
-    ('211', ''): 9.2, ('211', '_w1440'): 8.4, ('211', '_w720'): 8.0,
+    ('522', ''): 19.4,
+    ('522', '_w1440'): 18.6,
+    ('522', '_w720'): 18.2,
+    ('211', ''): 9.2,
+    ('211', '_w1440'): 8.4,
+    ('211', '_w720'): 8.0,
 }
 CONFIGS = [
     f'configs/det/detr_mf_dec{arch}{width}{twin}.py'
@@ -49,8 +53,7 @@ def millions(*modules):
 def test_sizes(arch, width, twin):
     cfg, model = load(f'configs/det/detr_mf_dec{arch}{width}{twin}.py')
     assert millions(model.backbone) == pytest.approx(ENCODER[width], rel=0.02)
-    assert millions(model.decoder, model.bbox_head) == pytest.approx(
-        DECODER[arch, width], rel=0.02)
+    assert millions(model.decoder, model.bbox_head) == pytest.approx(DECODER[arch, width], rel=0.02)
     with torch.no_grad():
         queries = model.refine(torch.empty(1, 3, 64, 96, device='meta'))
     assert queries.shape == (sum(int(digit) for digit in arch), 1, 100, 256)
@@ -72,7 +75,11 @@ def test_the_paper_s_settings(path):
     costs = TASK_UTILS.build(cfg.model.train_cfg.assigner).match_costs
     assert [cost.weight for cost in costs] == [1.0, 5.0, 2.0]
     head = model.bbox_head
-    assert (head.bg_cls_weight, head.loss_bbox.loss_weight, head.loss_iou.loss_weight) == (.1, 5, 2)
+    assert (head.bg_cls_weight, head.loss_bbox.loss_weight, head.loss_iou.loss_weight) == (
+        0.1,
+        5,
+        2,
+    )
     assert head.loss_cls.class_weight == [1.0] * 80 + [0.1]
 
 
@@ -95,7 +102,8 @@ def test_finetuning_starts_where_the_frozen_run_ends(path):
     assert epochs % frozen_cfg.default_hooks.checkpoint.interval == 0
     assert cfg.load_from == f'work_dirs/{Path(frozen).stem}/epoch_{epochs}.pth'
     assert {k: v.shape for k, v in model.state_dict().items()} == {
-        k: v.shape for k, v in frozen_model.state_dict().items()}
+        k: v.shape for k, v in frozen_model.state_dict().items()
+    }
 
 
 @pytest.mark.parametrize('path', [CONFIGS[0], 'configs/demo/det_mf_dec211.py'])

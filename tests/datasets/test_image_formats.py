@@ -53,13 +53,20 @@ def rotated(path):
 
 
 WRITERS = [
-    (small, 'png'), (grey, 'jpg'), (cmyk, 'jpg'), (rgba, 'png'), (sixteen_bit, 'png'),
-    (palette, 'png'), (rotated, 'jpg'),
+    (small, 'png'),
+    (grey, 'jpg'),
+    (cmyk, 'jpg'),
+    (rgba, 'png'),
+    (sixteen_bit, 'png'),
+    (palette, 'png'),
+    (rotated, 'jpg'),
 ]
 CROP = dict(scale=256, crop_ratio_range=(0.2, 1.0), interpolation='bicubic')
 LOADERS = {
-    'host': [dict(type='LoadImageFromFile'),
-             dict(type='RandomResizedCrop', backend='pillow', **CROP)],
+    'host': [
+        dict(type='LoadImageFromFile'),
+        dict(type='RandomResizedCrop', backend='pillow', **CROP),
+    ],
     'ours': [dict(type='finola_mm.LoadRandomResizedCrop', **CROP)],
 }
 
@@ -78,9 +85,15 @@ def load(root, split, loader=None):
 
 
 @pytest.mark.parametrize(('write', 'suffix'), WRITERS, ids=[w.__name__ for w, _ in WRITERS])
-@pytest.mark.parametrize(('split', 'loader'), [
-    ('train', None), ('train', 'host'), ('train', 'ours'), ('val', None),
-])
+@pytest.mark.parametrize(
+    ('split', 'loader'),
+    [
+        ('train', None),
+        ('train', 'host'),
+        ('train', 'ours'),
+        ('val', None),
+    ],
+)
 def test_loads_as_a_normal_picture(project_root, tmp_path, write, suffix, split, loader):
     (tmp_path / split).mkdir()
     write(tmp_path / split / f'image.{suffix}')

@@ -27,8 +27,10 @@ def save(photograph, path, size, **options):
 def both(path, seed, **options):
     """The same draw by the host and by us. -> two results"""
     results = []
-    for transforms in ([LoadImageFromFile(), RandomResizedCrop(backend='pillow', **options)],
-                       [LoadRandomResizedCrop(**options)]):
+    for transforms in (
+        [LoadImageFromFile(), RandomResizedCrop(backend='pillow', **options)],
+        [LoadRandomResizedCrop(**options)],
+    ):
         np.random.seed(seed)
         result = {'img_path': path}
         for transform in transforms:
@@ -44,10 +46,15 @@ def distance(a, b):
 SIZES = [(1, 1), (9, 20), (20, 9), (375, 500), (500, 375), (40, 900), (900, 40), (300, 399)]
 
 
-@pytest.mark.parametrize('options', [
-    {}, {'crop_ratio_range': (0.2, 1)}, {'max_attempts': 0},
-    {'crop_ratio_range': (0.9, 1), 'aspect_ratio_range': (0.5, 0.6), 'max_attempts': 2},
-])
+@pytest.mark.parametrize(
+    'options',
+    [
+        {},
+        {'crop_ratio_range': (0.2, 1)},
+        {'max_attempts': 0},
+        {'crop_ratio_range': (0.9, 1), 'aspect_ratio_range': (0.5, 0.6), 'max_attempts': 2},
+    ],
+)
 def test_draws_the_boxes_of_mmpretrain(options):
     ours, theirs = LoadRandomResizedCrop(256, **options), RandomResizedCrop(256, **options)
     for size in SIZES:
@@ -63,8 +70,9 @@ def test_pixels_are_the_hosts(photograph, tmp_path, size, interpolation):
     """Pillow and torch round the same filter to 8 bits differently, hence 2 grey levels."""
     path = save(photograph, tmp_path / 'image.jpg', size)
     for seed in range(5):
-        theirs, ours = both(path, seed, scale=(192, 256), crop_ratio_range=(0.2, 1),
-                            interpolation=interpolation)
+        theirs, ours = both(
+            path, seed, scale=(192, 256), crop_ratio_range=(0.2, 1), interpolation=interpolation
+        )
         assert ours['img'].shape == (192, 256, 3)
         assert ours['img'].dtype == np.uint8
         assert ours['img'].flags.writeable
@@ -81,10 +89,15 @@ def test_other_formats_are_never_reduced(photograph, tmp_path):
     assert distance(*both(path, 0, scale=64)).max() <= 2
 
 
-@pytest.mark.parametrize(('size', 'box'), [
-    ((1101, 801), (64, 96, 512, 512)), ((1101, 801), (2, 10, 760, 900)),
-    ((2203, 1601), (40, 8, 1480, 1600)), ((2203, 1601), (24, 400, 1024, 1024)),
-])
+@pytest.mark.parametrize(
+    ('size', 'box'),
+    [
+        ((1101, 801), (64, 96, 512, 512)),
+        ((1101, 801), (2, 10, 760, 900)),
+        ((2203, 1601), (40, 8, 1480, 1600)),
+        ((2203, 1601), (24, 400, 1024, 1024)),
+    ],
+)
 def test_pixels_of_a_reduced_image_are_close(photograph, tmp_path, monkeypatch, size, box):
     """For crops that begin and end between the pixels of the reduced image: the filters' effect."""
     path = save(photograph, tmp_path / 'image.jpg', size)
@@ -94,7 +107,7 @@ def test_pixels_of_a_reduced_image_are_close(photograph, tmp_path, monkeypatch, 
     whole = Image.fromarray(LoadImageFromFile()({'img_path': path})['img'])
     cut = whole.crop((left, top, left + width, top + height))
     theirs = {'img': np.asarray(cut.resize((256, 256), Image.Resampling.BICUBIC))}
-    assert 0 < (distance(theirs, ours) ** 2).mean() < 255 ** 2 / 10 ** 3.8  # 38 dB and more
+    assert 0 < (distance(theirs, ours) ** 2).mean() < 255**2 / 10**3.8  # 38 dB and more
     signed = ours['img'].astype(float) - theirs['img']
     assert np.abs(signed.mean((0, 1))).max() < 0.2  # no colour cast
     sharp = [np.abs(np.diff(r['img'].astype(float), axis=1)).mean() for r in (theirs, ours)]
@@ -200,13 +213,16 @@ def test_size_of_a_header(photograph, tmp_path):
     assert read_jpeg_size((tmp_path / 'a.png').read_bytes()) is None
 
 
-@pytest.mark.parametrize(('options', 'message'), [
-    ({'scale': 0}, 'scale .* got 0'),
-    ({'scale': (1, 2, 3)}, r'scale .* got \(1, 2, 3\)'),
-    ({'scale': 8, 'crop_ratio_range': (1, 0.2)}, r'crop_ratio_range .* got \(1, 0.2\)'),
-    ({'scale': 8, 'aspect_ratio_range': (0, 1)}, r'aspect_ratio_range .* got \(0, 1\)'),
-    ({'scale': 8, 'interpolation': 'area'}, "interpolation .* got 'area'.*RandomResizedCrop"),
-])
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        ({'scale': 0}, 'scale .* got 0'),
+        ({'scale': (1, 2, 3)}, r'scale .* got \(1, 2, 3\)'),
+        ({'scale': 8, 'crop_ratio_range': (1, 0.2)}, r'crop_ratio_range .* got \(1, 0.2\)'),
+        ({'scale': 8, 'aspect_ratio_range': (0, 1)}, r'aspect_ratio_range .* got \(0, 1\)'),
+        ({'scale': 8, 'interpolation': 'area'}, "interpolation .* got 'area'.*RandomResizedCrop"),
+    ],
+)
 def test_bad_arguments(options, message):
     with pytest.raises(ValueError, match=message):
         LoadRandomResizedCrop(**options)

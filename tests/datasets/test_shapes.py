@@ -36,7 +36,7 @@ def edges(thing):
 
 def inside_and_distance(thing, size):
     """Per pixel centre: inside by counting crossings of a ray; distance to the outline, pixels."""
-    y, x = (np.mgrid[:size[0], :size[1]] + 0.5).reshape(2, -1, 1)  # (HW, 1)
+    y, x = (np.mgrid[: size[0], : size[1]] + 0.5).reshape(2, -1, 1)  # (HW, 1)
     (x0, y0), (x1, y1) = (points.T[:, None] for points in edges(thing))  # (1, E)
     with np.errstate(divide='ignore', invalid='ignore'):
         crosses = ((y0 > y) != (y1 > y)) & (x < x0 + (y - y0) * (x1 - x0) / (y1 - y0))
@@ -131,8 +131,9 @@ def test_train_and_val_crop_different_parts_of_the_photographs():
         for regions, (x0, y0, x1, y1) in ((train, train_box), (val, val_box)):
             assert regions[name].shape == (y1 - y0, x1 - x0)
             assert largest <= min(regions[name].shape)
-        apart = [a[i + 2] < b[i] for i in (0, 1) for a, b in
-                 ((train_box, val_box), (val_box, train_box))]
+        apart = [
+            a[i + 2] < b[i] for i in (0, 1) for a, b in ((train_box, val_box), (val_box, train_box))
+        ]
         assert any(apart), name
     with pytest.raises(ValueError, match="'train' or 'val', got 'test'"):
         load_photographs('test')

@@ -27,12 +27,14 @@ def detector_config(**decoder):
 @pytest.fixture
 def build():
     """Build a detector, always the same, from ``detector_config`` or what is given."""
+
     def build(config=None, *, frozen=True):
         init_default_scope('mmdet')
         config = config or detector_config()
         config.backbone.frozen_stages = 5 if frozen else -1
         torch.manual_seed(0)
         return MODELS.build(config)
+
     return build
 
 
@@ -40,12 +42,20 @@ def sample(size, boxes, labels, shape, name='a.jpg'):
     """A data sample of an image of ``size`` in a batch of ``shape``."""
     instances = InstanceData(
         bboxes=torch.tensor(boxes, dtype=torch.float).reshape(-1, 4),
-        labels=torch.tensor(labels, dtype=torch.long))
+        labels=torch.tensor(labels, dtype=torch.long),
+    )
     return DetDataSample(
         gt_instances=instances,
         metainfo=dict(
-            img_shape=size, ori_shape=size, pad_shape=size, batch_input_shape=shape,
-            scale_factor=(1.0, 1.0), img_path=name, img_id=0))
+            img_shape=size,
+            ori_shape=size,
+            pad_shape=size,
+            batch_input_shape=shape,
+            scale_factor=(1.0, 1.0),
+            img_path=name,
+            img_id=0,
+        ),
+    )
 
 
 @pytest.fixture

@@ -13,8 +13,11 @@ PARTS = ('bboxes', 'scores', 'labels')
 
 def test_losses_of_every_block(build, batch):
     losses = build()(*batch, mode='loss')
-    names = {f'{block}loss_{kind}' for block in ('', 'd0.', 'd1.', 'd2.')
-             for kind in ('cls', 'bbox', 'iou')}
+    names = {
+        f'{block}loss_{kind}'
+        for block in ('', 'd0.', 'd1.', 'd2.')
+        for kind in ('cls', 'bbox', 'iou')
+    }
     assert set(losses) == names
     assert all(loss.isfinite() for loss in losses.values())
 
@@ -41,8 +44,11 @@ def test_a_frozen_encoder_keeps_weights_statistics_and_no_activations(build, bat
         optimizer.step()
     for key, value in model.backbone.state_dict().items():
         assert torch.equal(value, before[key]), key
-    moved = [key for key, value in model.decoder.state_dict().items()
-             if not torch.equal(value, decoder_before[key])]
+    moved = [
+        key
+        for key, value in model.decoder.state_dict().items()
+        if not torch.equal(value, decoder_before[key])
+    ]
     assert len(moved) == len(decoder_before)
     assert all(feat.grad_fn is None for feat in model.extract_feat(batch[0]))
 
@@ -87,7 +93,7 @@ def test_predictions(build, batch):
         scale = 1 / s.scale_factor[0]
         assert (result.bboxes[:, 0::2] <= w * scale).all() and (result.bboxes >= 0).all()
         assert (result.bboxes[:, 1::2] <= h * scale).all()
-    with torch.no_grad():   # the very scores and boxes of the last block
+    with torch.no_grad():  # the very scores and boxes of the last block
         scores, boxes = model(images, samples, mode='tensor')
     best, _ = scores[-1, 0].softmax(-1)[:, :-1].max(-1)
     torch.testing.assert_close(results[0].scores, best.sort(descending=True).values)
@@ -104,7 +110,8 @@ def test_permuting_a_batch_permutes_its_detections(build, batch):
     for i, result in zip(order, got, strict=True):
         for part in PARTS:
             torch.testing.assert_close(
-                getattr(result, part), getattr(expected[i], part), atol=1e-4, rtol=1e-5)
+                getattr(result, part), getattr(expected[i], part), atol=1e-4, rtol=1e-5
+            )
 
 
 def test_the_padding_of_features_changes_no_detection(build, batch):

@@ -22,8 +22,9 @@ def head():
     init_default_scope('mmdet')
     torch.manual_seed(0)
     config = detector_config()
-    return MODELS.build(dict(config.bbox_head, embed_dims=16, train_cfg=config.train_cfg,
-                             test_cfg=config.test_cfg))
+    return MODELS.build(
+        dict(config.bbox_head, embed_dims=16, train_cfg=config.train_cfg, test_cfg=config.test_cfg)
+    )
 
 
 def objects(boxes=((4, 6, 30, 30), (20, 2, 50, 39)), labels=(3, 7)):
@@ -43,7 +44,8 @@ def test_the_losses_are_detrs(head):
     l1 = (boxes[:, None] - box_convert(truth, 'xyxy', 'cxcywh')).abs().sum(-1)
     cost = -scores.softmax(-1)[:, labels] + 5 * l1 - 2 * giou
     first, second = min(
-        itertools.permutations(range(5), 2), key=lambda m: float(cost[m[0], 0] + cost[m[1], 1]))
+        itertools.permutations(range(5), 2), key=lambda m: float(cost[m[0], 0] + cost[m[1], 1])
+    )
     wanted = torch.full((5,), 12)
     wanted[first], wanted[second] = labels
     weights = torch.where(wanted == 12, 0.1, 1.0)
@@ -82,7 +84,8 @@ def test_a_nan_ends_in_the_loss_and_not_in_the_matcher(head, value):
     scores, boxes = parent.forward(queries)
     with pytest.raises(ValueError, match='invalid numeric entries'):
         DETRHead._get_targets_single(
-            head, scores[0, 1], boxes[0, 1], samples[1].gt_instances, samples[1].metainfo)
+            head, scores[0, 1], boxes[0, 1], samples[1].gt_instances, samples[1].metainfo
+        )
 
 
 def test_only_the_block_with_a_nan_has_a_nan_loss(head):

@@ -18,11 +18,17 @@ from finola_mm.datasets import SampleKey
 SMALL = {
     'retinanet_mf': {'model.bbox_head.stacked_convs': 1},
     'dino_mf': {
-        'model.num_queries': 20, 'model.encoder.num_layers': 1, 'model.decoder.num_layers': 2,
-        'model.test_cfg.max_per_img': 10},
+        'model.num_queries': 20,
+        'model.encoder.num_layers': 1,
+        'model.decoder.num_layers': 2,
+        'model.test_cfg.max_per_img': 10,
+    },
 }
-ENCODER = {'model.backbone.arch': 'small', 'model.neck.in_channels': [96, 256],
-           'model.bbox_head.num_classes': 2}
+ENCODER = {
+    'model.backbone.arch': 'small',
+    'model.neck.in_channels': [96, 256],
+    'model.bbox_head.num_classes': 2,
+}
 SIZES = [(96, 64), (64, 96), (80, 80)]  # width, height
 
 
@@ -41,10 +47,21 @@ def coco(tmp_path_factory):
         images.append(dict(id=i + 1, file_name=f'{i}.jpg', width=width, height=height))
         for k in range(i):
             box = [5 + 20 * k, 6, 30, 40]
-            annotations.append(dict(id=len(annotations) + 1, image_id=i + 1, category_id=3 + 2 * k,
-                                    bbox=box, area=1200, iscrowd=k))
-    content = dict(images=images, annotations=annotations,
-                   categories=[dict(id=3, name='cup'), dict(id=5, name='dog')])
+            annotations.append(
+                dict(
+                    id=len(annotations) + 1,
+                    image_id=i + 1,
+                    category_id=3 + 2 * k,
+                    bbox=box,
+                    area=1200,
+                    iscrowd=k,
+                )
+            )
+    content = dict(
+        images=images,
+        annotations=annotations,
+        categories=[dict(id=3, name='cup'), dict(id=5, name='dog')],
+    )
     (root / 'annotations').mkdir()
     for split in ('train2017', 'val2017'):
         (root / 'annotations' / f'instances_{split}.json').write_text(json.dumps(content))
@@ -79,8 +96,11 @@ def test_a_training_step_and_a_prediction(project_root, coco, name):
     model.train()
     losses = model.train_step(batch, build_optim_wrapper(model, cfg.optim_wrapper))
     assert all(value.isfinite().all() for value in losses.values())
-    changed = {key for key, value in model.backbone.state_dict().items()
-               if not torch.equal(value, before[key])}
+    changed = {
+        key
+        for key, value in model.backbone.state_dict().items()
+        if not torch.equal(value, before[key])
+    }
     assert changed == {name for name, _ in model.backbone.named_parameters()}  # no BatchNorm buffer
 
     data = DATASETS.build(cfg.val_dataloader.dataset)
@@ -96,7 +116,8 @@ def test_a_training_step_and_a_prediction(project_root, coco, name):
 
 
 @pytest.mark.parametrize(
-    ('name', 'strides'), [('retinanet_mf', (8, 16, 32, 64, 128)), ('dino_mf', (8, 16, 32, 64))])
+    ('name', 'strides'), [('retinanet_mf', (8, 16, 32, 64, 128)), ('dino_mf', (8, 16, 32, 64))]
+)
 def test_the_full_encoder_fits_the_pyramid(project_root, name, strides):
     cfg = Config.fromfile(f'configs/det/{name}.py')
     init_default_scope(cfg.default_scope)

@@ -24,8 +24,11 @@ def scenes(tmp_path_factory):
     sys.modules['make_shapes'] = module  # worker processes look the functions up by name
     spec.loader.exec_module(module)
     out = tmp_path_factory.mktemp('shapes') / 'data'
-    counts = [f'--{split}-{what}={n}' for split in ('train', 'val')
-              for what, n in (('images', CLASSES), ('scenes', 8))]
+    counts = [
+        f'--{split}-{what}={n}'
+        for split in ('train', 'val')
+        for what, n in (('images', CLASSES), ('scenes', 8))
+    ]
     module.main([f'--out={out}', '--size=64', '--workers=1', *counts])
     del sys.modules['make_shapes']
     return out / 'coco'
@@ -47,7 +50,7 @@ def config(scenes, tmp_path):
         dataset.data_root = str(scenes)
         for step in dataset.pipeline:
             if step.type == 'Resize':
-                step.scale = (96, 72)       # as they are
+                step.scale = (96, 72)  # as they are
     cfg.model.decoder.update(dim=64, heads=4, hidden=128, num_queries=12, dropout=0.0)
     cfg.model.test_cfg.max_per_img = 12
     cfg.visualizer.vis_backends = [dict(type='LocalVisBackend')]
@@ -57,7 +60,7 @@ def config(scenes, tmp_path):
 def test_eight_scenes_are_learned_by_heart(config):
     """Boxes, classes and data fit together: the loss falls to almost nothing, AP50 above 0.9."""
     steps = 250
-    config.train_dataloader.dataset.dataset.pipeline.pop(3)     # the flip: the very same images
+    config.train_dataloader.dataset.dataset.pipeline.pop(3)  # the flip: the very same images
     config.optim_wrapper.optimizer.lr = 2e-3
     config.param_scheduler = [
         dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=30),
@@ -68,14 +71,16 @@ def test_eight_scenes_are_learned_by_heart(config):
     config.default_hooks.logger.interval = 50
     runner = Runner.from_cfg(config)
     runner.train()
-    last = {name: runner.message_hub.get_scalar(name).current() for name in (
-        'train/loss_cls', 'train/loss_bbox', 'train/loss_iou', 'val/coco/bbox_mAP_50')}
+    last = {
+        name: runner.message_hub.get_scalar(name).current()
+        for name in ('train/loss_cls', 'train/loss_bbox', 'train/loss_iou', 'val/coco/bbox_mAP_50')
+    }
     assert last.pop('val/coco/bbox_mAP_50') > 0.9
-    assert sum(last.values()) < 0.3, last       # it begins at 8.5
+    assert sum(last.values()) < 0.3, last  # it begins at 8.5
 
 
 def test_a_resumed_run_is_the_run_that_was_interrupted(config, tmp_path):
-    config.train_dataloader.batch_size = 3                      # 3 batches an epoch, the last of 2
+    config.train_dataloader.batch_size = 3  # 3 batches an epoch, the last of 2
     config.model.decoder.dropout = 0.1
     config.train_cfg.update(max_epochs=2, val_interval=10)
     config.default_hooks.checkpoint.update(interval=2, by_epoch=False)

@@ -14,6 +14,7 @@ def source():
 @pytest.fixture
 def write(tmp_path):
     """Make a checkpoint of a state; -> its path."""
+
     def write(state, meta=META, name='w.pth'):
         torch.save(dict(meta=meta, state_dict=dict(state)), tmp_path / name)
         return tmp_path / name

@@ -36,7 +36,8 @@ def test_float32_is_said(bfloat16, capsys):
 
 @pytest.mark.skipif(
     sys.platform != 'linux' or platform.machine() != 'x86_64' or 'ONEDNN_MAX_CPU_ISA' in os.environ,
-    reason='the flags are those of x86, and all of them count')
+    reason='the flags are those of x86, and all of them count',
+)
 def test_an_x86_processor_needs_instructions_for_it():
     """As the kernel lists them."""
     lines = Path('/proc/cpuinfo').read_text().splitlines()

@@ -24,12 +24,17 @@ def test_options_and_work_dir(project_root):
 
 @pytest.mark.parametrize(
     ('option', 'said'),
-    [('data_root', r'data_root is a variable that the config file uses .* fills in '
-                   r'\(train_dataloader\.dataset\.dataset\.data_root, val_.*data_root'),
-     ('meta_keys', r'\(test_pipeline\.4\.meta_keys, train_dataloader\..*pipeline\.3\.meta_keys'),
-     ('train_pipeline', r'\(train_dataloader\.dataset\.dataset\.pipeline\)'),
-     ('data_preprocessor.mean', 'data_preprocessor is a variable that the config file uses'),
-     ('optim_wraper.optimizer.lr', 'has no optim_wraper; near it: optim_wrapper')],
+    [
+        (
+            'data_root',
+            r'data_root is a variable that the config file uses .* fills in '
+            r'\(train_dataloader\.dataset\.dataset\.data_root, val_.*data_root',
+        ),
+        ('meta_keys', r'\(test_pipeline\.4\.meta_keys, train_dataloader\..*pipeline\.3\.meta_keys'),
+        ('train_pipeline', r'\(train_dataloader\.dataset\.dataset\.pipeline\)'),
+        ('data_preprocessor.mean', 'data_preprocessor is a variable that the config file uses'),
+        ('optim_wraper.optimizer.lr', 'has no optim_wraper; near it: optim_wrapper'),
+    ],
 )
 def test_an_option_without_effect_is_refused(project_root, option, said):
     with pytest.raises(ValueError, match=said):
@@ -95,13 +100,16 @@ def test_what_we_and_the_hosts_raise_is_a_message(project_root):
         MODELS.build(dict(type='finola_mm.MobileFormer', arch='w3'))
     assert not in_own_module(caught.value)
     with pytest.raises(ValueError) as caught:
-        exec(compile("raise ValueError('w')", '/sources/mmdet/a.py', 'exec'),
-             dict(__name__='mmdet.a'))
+        exec(
+            compile("raise ValueError('w')", '/sources/mmdet/a.py', 'exec'),
+            dict(__name__='mmdet.a'),
+        )
     assert not in_own_module(caught.value)
 
 
-@pytest.mark.parametrize('text', [
-    "custom_imports = dict(imports=['fails_at_import'])", "steps = int('my own')"])
+@pytest.mark.parametrize(
+    'text', ["custom_imports = dict(imports=['fails_at_import'])", "steps = int('my own')"]
+)
 def test_a_config_that_fails_itself_or_in_its_imports(text, tmp_path, monkeypatch):
     """Its place is in the traceback."""
     (tmp_path / 'fails_at_import.py').write_text("raise ValueError('my own')")

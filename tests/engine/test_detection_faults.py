@@ -25,9 +25,12 @@ def config(project_root, tmp_path):
     """Four batches of one image an epoch, for two epochs."""
     cfg = Config.fromfile(CONFIG)
     options = [*MODEL, *data_options(write_scenes(tmp_path / 'scenes'))]
-    cfg.merge_from_dict({
-        key: DictAction._parse_iterable(value)
-        for key, value in (option.split('=') for option in options)})
+    cfg.merge_from_dict(
+        {
+            key: DictAction._parse_iterable(value)
+            for key, value in (option.split('=') for option in options)
+        }
+    )
     cfg.train_dataloader.batch_size = 1
     cfg.train_cfg.update(max_epochs=2, val_interval=10)
     cfg.visualizer.vis_backends = [dict(type='LocalVisBackend')]
@@ -90,15 +93,21 @@ def test_resumed_within_an_epoch(config, tmp_path):
         assert_equal(resumed[part], whole[part])
     assert resumed['meta']['epoch'] == whole['meta']['epoch'] == 1  # of the epochs that are over
     assert resumed['meta']['iter'] == whole['meta']['iter'] == 8
-    assert not all(torch.equal(a, b) for a, b in zip(
-        read_checkpoint(tmp_path / 'whole/iter_6.pth')['state_dict'].values(),
-        whole['state_dict'].values(), strict=True))  # the last two steps did something
+    assert not all(
+        torch.equal(a, b)
+        for a, b in zip(
+            read_checkpoint(tmp_path / 'whole/iter_6.pth')['state_dict'].values(),
+            whole['state_dict'].values(),
+            strict=True,
+        )
+    )  # the last two steps did something
 
 
 def train(config, work_dir, from_file=None):
     """The last checkpoint of a run."""
     config = config.copy()
-    config.update(work_dir=str(work_dir), load_from=from_file and str(from_file),
-                  resume=from_file is not None)
+    config.update(
+        work_dir=str(work_dir), load_from=from_file and str(from_file), resume=from_file is not None
+    )
     Runner.from_cfg(config).train()
     return read_checkpoint(work_dir / 'iter_8.pth')

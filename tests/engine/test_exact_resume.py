@@ -104,8 +104,14 @@ def test_resumed_equals_uninterrupted(project_root, image_folder, tmp_path, thre
         threads(2)  # as a run has several, each of which adds up a part
     unit, number = middle.removesuffix('.pth').split('_')
     save = dict(interval=int(number), by_epoch=unit == 'epoch')
-    common = dict(loop=loop, sampler=sampler, workers=workers, hooks=hooks, save=save,
-                  scaled=case == 'within an epoch')
+    common = dict(
+        loop=loop,
+        sampler=sampler,
+        workers=workers,
+        hooks=hooks,
+        save=save,
+        scaled=case == 'within an epoch',
+    )
     whole, expected = run(image_folder, tmp_path / 'whole', **common)
     resume = tmp_path / 'whole' / middle
     second, resumed = run(image_folder, tmp_path / 'resumed', **common, resume=resume)

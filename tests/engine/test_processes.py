@@ -11,15 +11,25 @@ from torch import distributed
 from finola_mm.engine import LaunchError, Processes, Resumable, first_speaks
 from finola_mm.engine.processes import GIVEN, adapt_to_cpus, first_node, place
 
-SLURM = dict(SLURM_PROCID='5', SLURM_NTASKS='16', SLURM_LOCALID='1', SLURM_JOB_ID='123',
-             SLURM_STEP_ID='0', SLURM_STEP_NODELIST='localhost,n2')
+SLURM = dict(
+    SLURM_PROCID='5',
+    SLURM_NTASKS='16',
+    SLURM_LOCALID='1',
+    SLURM_JOB_ID='123',
+    SLURM_STEP_ID='0',
+    SLURM_STEP_NODELIST='localhost,n2',
+)
 
 
 @pytest.mark.parametrize(
     ('nodes', 'first'),
     [
-        ('n1', 'n1'), ('n1,n2', 'n1'), ('n[1-2]', 'n1'), ('gpu[003,007-009]', 'gpu003'),
-        ('rack[1-2]n[01,07],login', 'rack1n01'), ('a-b1,n[1-2]', 'a-b1'),
+        ('n1', 'n1'),
+        ('n1,n2', 'n1'),
+        ('n[1-2]', 'n1'),
+        ('gpu[003,007-009]', 'gpu003'),
+        ('rack[1-2]n[01,07],login', 'rack1n01'),
+        ('a-b1,n[1-2]', 'a-b1'),
     ],
 )
 def test_first_node(nodes, first):
@@ -40,15 +50,16 @@ def test_slurm():
 def test_two_jobs_and_two_steps_meet_at_ports_of_their_own():
     ports = [
         place('slurm', {**SLURM, 'SLURM_JOB_ID': job, 'SLURM_STEP_ID': step})['MASTER_PORT']
-        for job in ('123', '124', '125') for step in ('0', '1', '2')
+        for job in ('123', '124', '125')
+        for step in ('0', '1', '2')
     ]
     assert len(set(ports)) == len(ports)
 
 
 def test_a_node_whose_name_does_not_resolve(monkeypatch):
     env = {**SLURM, 'SLURM_STEP_NODELIST': 'finola-no-such-node[1-2]'}
-    answers = {'scontrol show node finola-no-such-node1 --oneliner':
-               'NodeName=x NodeAddr=10.1.2.3 NodeHostName=y'}
+    command = 'scontrol show node finola-no-such-node1 --oneliner'
+    answers = {command: 'NodeName=x NodeAddr=10.1.2.3 NodeHostName=y'}
     monkeypatch.setattr('subprocess.getoutput', lambda command: answers[command])
     assert place('slurm', env)['MASTER_ADDR'] == '10.1.2.3'
     monkeypatch.setattr('subprocess.getoutput', lambda command: 'scontrol: not found')
@@ -112,8 +123,10 @@ def test_each_process_takes_its_gpu(monkeypatch, launcher, env, gpus, chosen):
     monkeypatch.setattr('torch.cuda.is_available', lambda: True)
     monkeypatch.setattr('torch.cuda.device_count', lambda: gpus)
     monkeypatch.setattr('torch.cuda.set_device', taken.append)
-    monkeypatch.setattr('torch.distributed.init_process_group',
-                        lambda backend, **where: groups.append((backend, where['rank'])))
+    monkeypatch.setattr(
+        'torch.distributed.init_process_group',
+        lambda backend, **where: groups.append((backend, where['rank'])),
+    )
     monkeypatch.setattr('finola_mm.engine.processes.meet', distributed.HashStore)
     # Set by the class: restored in the end.
     for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_PORT'):
@@ -200,8 +213,11 @@ def test_what_cpus_cannot_do(capsys):
     adapt_to_cpus(cfg, speak=True)
     assert cfg.sync_bn is None
     assert cfg.model_wrapper_cfg == dict(
-        type='MMDistributedDataParallel', broadcast_buffers=False, find_unused_parameters=True,
-        device_ids=None)
+        type='MMDistributedDataParallel',
+        broadcast_buffers=False,
+        find_unused_parameters=True,
+        device_ids=None,
+    )
     assert 'BatchNorm over processes wants GPUs' in capsys.readouterr().out
     adapt_to_cpus(Config(dict(sync_bn='torch')), speak=False)
     assert capsys.readouterr().out == ''

@@ -28,8 +28,9 @@ def samples():
 
 
 def clamped(sample):
-    return (sample[key].numpy().astype(np.float64).clip(0, 1)
-            for key in ('reconstruction', 'original'))
+    return (
+        sample[key].numpy().astype(np.float64).clip(0, 1) for key in ('reconstruction', 'original')
+    )
 
 
 def psnr_by_definition(sample):
@@ -47,12 +48,13 @@ def ssim_by_definition(sample):
     for a, b in zip(*clamped(sample), strict=True):
         for i in range(a.shape[0] - 10):
             for j in range(a.shape[1] - 10):
-                p, t = a[i:i + 11, j:j + 11], b[i:i + 11, j:j + 11]
+                p, t = a[i : i + 11, j : j + 11], b[i : i + 11, j : j + 11]
                 mp, mt = (weight * p).sum(), (weight * t).sum()
                 vp, vt = (weight * (p - mp) ** 2).sum(), (weight * (t - mt) ** 2).sum()
                 cov = (weight * (p - mp) * (t - mt)).sum()
-                values.append((2 * mp * mt + c1) * (2 * cov + c2)
-                              / ((mp**2 + mt**2 + c1) * (vp + vt + c2)))
+                values.append(
+                    (2 * mp * mt + c1) * (2 * cov + c2) / ((mp**2 + mt**2 + c1) * (vp + vt + c2))
+                )
     return np.mean(values)
 
 
@@ -67,8 +69,13 @@ def test_ssim_is_that_of_8_bit_images():
     rng = np.random.default_rng(0)
     a, b = rng.integers(0, 256, (2, 3, 20, 30), np.uint8)
     oracle = structural_similarity(
-        a.transpose(1, 2, 0), b.transpose(1, 2, 0), channel_axis=2, data_range=255,
-        gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
+        a.transpose(1, 2, 0),
+        b.transpose(1, 2, 0),
+        channel_axis=2,
+        data_range=255,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
     )
     assert ssim(*(torch.from_numpy(x) / 255 for x in (a, b))) == pytest.approx(oracle, abs=1e-6)
     assert ssim(*[torch.from_numpy(a) / 255] * 2) == pytest.approx(1)
@@ -140,8 +147,13 @@ def test_each_folder_by_itself(samples):
     folders = ('cat', 'dog', 'cat')
     metric = ImageQuality(lpips=False, per_folder=True)
     pictures = [*samples, dict(samples[1], original=samples[0]['original'])]
-    metric.process({}, [dict(sample, img_path=f'/data/val/{folder}/1.png')
-                        for sample, folder in zip(pictures, folders, strict=True)])
+    metric.process(
+        {},
+        [
+            dict(sample, img_path=f'/data/val/{folder}/1.png')
+            for sample, folder in zip(pictures, folders, strict=True)
+        ],
+    )
     result = metric.evaluate(3)
     values = [psnr_by_definition(sample) for sample in pictures]
     assert result['image/psnr/cat'] == pytest.approx((values[0] + values[2]) / 2, rel=1e-9)

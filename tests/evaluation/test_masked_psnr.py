@@ -20,7 +20,10 @@ def by_definition(pred, target, masked):
     pred, target = (np.clip(x.numpy().astype(np.float64), 0, 1) for x in (pred, target))
     errors = [
         (pred[c, y, x] - target[c, y, x]) ** 2
-        for c in range(3) for y in range(8) for x in range(8) if masked[0, y, x]
+        for c in range(3)
+        for y in range(8)
+        for x in range(8)
+        if masked[0, y, x]
     ]
     return 10 * np.log10(1 / np.mean(errors))
 

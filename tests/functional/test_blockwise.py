@@ -129,7 +129,7 @@ def test_autocast_keeps_statistics_and_sum_in_float32(matrices):
     # The visible features, which no product touches, must not lose a bit.
     visible = ~block_mask(offset, (H, W))[:, None].expand_as(out)
     assert torch.equal(out[visible], exact[visible])
-    step_size = (exact - double_loop(feat, offset.tolist(), *(0 * m for m in matrices), 'block'))
+    step_size = exact - double_loop(feat, offset.tolist(), *(0 * m for m in matrices), 'block')
     assert (out - exact).abs().max() < 4 * 2**-8 * step_size.abs().max()
 
 
@@ -174,8 +174,13 @@ def test_no_product_is_computed_twice(matrices):
 
 @pytest.mark.parametrize(
     ('offset', 'seen'),
-    [((3, 0), r'\(3, 0\)'), ((0, -1), r'\(0, -1\)'), (torch.zeros(3, 2).long(), r'\(3, 2\)'),
-     (torch.zeros(2), r'\(2,\)'), ((1, 2, 3), r'\(3,\)')],
+    [
+        ((3, 0), r'\(3, 0\)'),
+        ((0, -1), r'\(0, -1\)'),
+        (torch.zeros(3, 2).long(), r'\(3, 2\)'),
+        (torch.zeros(2), r'\(2,\)'),
+        ((1, 2, 3), r'\(3,\)'),
+    ],
 )
 def test_impossible_offsets_are_refused(matrices, offset, seen):
     with pytest.raises(ValueError, match=f'offset.*{seen}'):

@@ -24,9 +24,9 @@ def sphere(n, extent=1.2, radius=2.0):
 @pytest.mark.parametrize(
     ('a', 'b', 'c', 'd', 'e'),
     [
-        (0.3, 0.2, 0, 0, 0),     # a bowl: positive
-        (0.3, -0.2, 0, 0, 0),    # a saddle: negative
-        (0, 0, 0.5, 0, 0),       # a saddle along the diagonals, of the mixed derivative alone
+        (0.3, 0.2, 0, 0, 0),  # a bowl: positive
+        (0.3, -0.2, 0, 0, 0),  # a saddle: negative
+        (0, 0, 0.5, 0, 0),  # a saddle along the diagonals, of the mixed derivative alone
         (0.4, 0, 0, 0.7, -1.0),  # a cylinder: 0
         (0.1, 0.3, -0.4, 0.5, 0.2),
     ],

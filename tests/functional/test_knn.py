@@ -21,11 +21,13 @@ def clusters(count, dim, seed, noise=1.5):
 
 def oracle(bank, bank_labels, queries, k, temperature):
     """The votes (N, K) by scikit-learn, as shares of all votes of a query."""
+
     def weights(distances):
         return np.exp((1 - distances) / temperature)
-    classifier = KNeighborsClassifier(
-        k, metric='cosine', algorithm='brute', weights=weights
-    ).fit(bank.numpy(), bank_labels.numpy())
+
+    classifier = KNeighborsClassifier(k, metric='cosine', algorithm='brute', weights=weights).fit(
+        bank.numpy(), bank_labels.numpy()
+    )
     return classifier.predict_proba(queries.numpy())
 
 

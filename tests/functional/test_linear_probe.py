@@ -27,9 +27,7 @@ def test_against_scikit_learn():
     # Only differences between the classes' biases count, and scikit-learn centres them.
     torch.testing.assert_close(weight, torch.from_numpy(model.coef_), atol=1e-4, rtol=1e-4)
     offset = torch.from_numpy(model.intercept_)
-    torch.testing.assert_close(
-        bias - bias.mean(), offset - offset.mean(), atol=1e-4, rtol=1e-4
-    )
+    torch.testing.assert_close(bias - bias.mean(), offset - offset.mean(), atol=1e-4, rtol=1e-4)
     top1, top5 = linear_accuracy(x, y, queries, labels, penalty=penalty)
     expected = model.score(scaler.transform(queries.numpy()), labels.numpy())
     assert top1 == pytest.approx(100 * expected) and top1 < top5 < 100.1

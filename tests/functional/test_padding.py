@@ -57,9 +57,11 @@ def test_cleared_whatever_stood_there():
 
 def doubled_by_hand(x, size):
     """(h, w) to ``size``: each new position lies a quarter beside an old one."""
+
     def weights(i, length):
         old, beside = i // 2, i // 2 + (1 if i % 2 else -1)
         return [(old, 0.75), (min(max(beside, 0), length - 1), 0.25)]
+
     y = torch.zeros(size, dtype=x.dtype)
     for i in range(size[0]):
         for j in range(size[1]):
@@ -77,9 +79,9 @@ def test_doubling_by_hand(size):
 
 def test_doubling_a_padded_image_is_doubling_it_alone():
     alone = [torch.randn(1, 2, h, w, dtype=torch.double) for h, w in SIZES]
-    padded = torch.cat([
-        F.pad(x, (0, SHAPE[1] - x.shape[3], 0, SHAPE[0] - x.shape[2]), value=1e9) for x in alone
-    ])
+    padded = torch.cat(
+        [F.pad(x, (0, SHAPE[1] - x.shape[3], 0, SHAPE[0] - x.shape[2]), value=1e9) for x in alone]
+    )
     y = double_size(padded, (14, 17), padding_mask(SIZES, SHAPE))
     assert y.isfinite().all()
     for n, (h, w) in enumerate(SIZES):

@@ -134,9 +134,9 @@ def test_block_is_its_parts_in_order(x, tokens, stride, form):
     new = each(former_oracle, block.former, new)
     mix = None
     if form == 'spatial':  # the logits of this block's Mobile->Former: the tokens it was given
-        mix = torch.stack([
-            mixture_oracle(block.to_former, *item, stride) for item in zip(x, tokens, strict=True)
-        ])
+        mix = torch.stack(
+            [mixture_oracle(block.to_former, *item, stride) for item in zip(x, tokens, strict=True)]
+        )
     y = block.mobile(x, new, mix)
     y = y + each(to_mobile_oracle, block.to_mobile, y, new)
     got_y, got_tokens = block(x, tokens)

@@ -67,7 +67,7 @@ def test_slopes_are_bounded_and_start_as_relu(parts):
         torch.nn.init.zeros_(linear.bias)
     torch.nn.init.zeros_(act.expand.weight)
     assert torch.equal(act(x, tokens), x.relu())
-    torch.nn.init.constant_(act.expand.bias, 100.0)   # scores 1: a1 = 2, a2 = 1
+    torch.nn.init.constant_(act.expand.bias, 100.0)  # scores 1: a1 = 2, a2 = 1
     torch.testing.assert_close(act(x, tokens), torch.maximum(2 * x, x))
     torch.nn.init.constant_(act.expand.bias, -100.0)  # scores 0: a1 = 0, a2 = -1
     torch.testing.assert_close(act(x, tokens), (-x).relu())

@@ -13,8 +13,10 @@ def test_the_four_matrices_stand_where_the_names_say():
     z = finola.blockwise(feat, (1, 1))  # rows and columns 1 and 2 of 4 are visible
     norm = (feat - feat.mean(1, keepdim=True)) / (feat.var(1, False, keepdim=True) + 1e-6).sqrt()
     for name, (y, x), (from_y, from_x) in [
-        ('A', (1, 3), (0, 1)), ('A_neg', (1, 0), (0, 0)),
-        ('B', (3, 1), (1, 0)), ('B_neg', (0, 1), (0, 0)),
+        ('A', (1, 3), (0, 1)),
+        ('A_neg', (1, 0), (0, 0)),
+        ('B', (3, 1), (1, 0)),
+        ('B_neg', (0, 1), (0, 0)),
     ]:
         matrix = finola.get_parameter(name)
         expected = feat[0, :, from_y, from_x] + matrix @ norm[0, :, from_y, from_x]

@@ -56,6 +56,7 @@ def nonlinear(finola):
     def step(v, name):
         first, second = finola.get_parameter(name)
         return v + second.T @ gelu(first @ norm(v))
+
     return step
 
 
@@ -64,6 +65,7 @@ def norm_moving(finola):
         bn = finola.norms[name]
         n = (v - bn.running_mean) / torch.sqrt(bn.running_var + 1e-6)
         return v + finola.get_parameter(name) @ n
+
     return step
 
 

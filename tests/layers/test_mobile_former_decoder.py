@@ -40,6 +40,7 @@ def maps(size, n=1):
 
 # The equations of the structure, one image at a time: z, p (Q, D); x (D, H, W) with sine s.
 
+
 def linear(layer, v):
     return v @ layer.weight.T + layer.bias
 
@@ -109,7 +110,8 @@ def block_oracle(m, z, p, x, s):
 def test_block_by_its_equations(kind):
     torch.manual_seed(0)
     block = DecoderBlock(
-        D, plus=kind == 'plus', heads=HEADS, hidden=HIDDEN, dropout=0.1, last=kind == 'last')
+        D, plus=kind == 'plus', heads=HEADS, hidden=HIDDEN, dropout=0.1, last=kind == 'last'
+    )
     block = block.double().eval()
     state = State(*(torch.randn(2, *s).double() for s in ((Q, D), (Q, D), (D, 3, 4))))
     sine = sine_positions(torch.zeros(1, 3, 4, dtype=torch.bool), D).double()
@@ -203,11 +205,10 @@ def test_batch_norm_counts_positions_of_images_only(padded):
     down(f16, mask32)
     filtered = down.filter[0](f16)
     valid = [x[:, ~m] for x, m in zip(filtered, mask32, strict=True)]
-    valid = torch.cat(valid, dim=1)                                     # (C, positions)
+    valid = torch.cat(valid, dim=1)  # (C, positions)
     momentum = down.filter[1].momentum
     torch.testing.assert_close(down.filter[1].running_mean, momentum * valid.mean(1))
-    torch.testing.assert_close(
-        down.filter[1].running_var, 1 - momentum + momentum * valid.var(1))
+    torch.testing.assert_close(down.filter[1].running_var, 1 - momentum + momentum * valid.var(1))
 
 
 def test_batches_can_be_permuted(padded):
@@ -242,7 +243,7 @@ def test_every_block_leaves_its_state(padded):
     torch.testing.assert_close(model(batch, mask), torch.stack([s.queries for s in states]))
     pairs = zip(states[:-1], states[1:], strict=True)
     moved = [(a.positions - b.positions).abs().max() for a, b in pairs]
-    assert all(m > 0 for m in moved[:-1]) and moved[-1] == 0    # the last block adapts nothing
+    assert all(m > 0 for m in moved[:-1]) and moved[-1] == 0  # the last block adapts nothing
 
 
 # Spec: parameters (M) and multiply-adds (G) of decoder and head at 800 x 1333, counted by hand once
@@ -266,7 +267,7 @@ def test_the_published_sizes(arch, width):
         feats = [torch.empty(1, STAGE_3[width], 100, 167), torch.empty(1, width, 50, 84)]
         with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
             model(feats)
-    head = 256 * 81 + 2 * 256 * 256 + 256 * 4               # classes, box MLP, without biases
+    head = 256 * 81 + 2 * 256 * 256 + 256 * 4  # classes, box MLP, without biases
     found_params = sum(p.numel() for p in model.parameters()) + head + 81 + 2 * 256 + 4
     found_madds = counter.get_total_flops() / 2 + 100 * head
     assert found_params / 1e6 == pytest.approx(params, rel=0.01)

@@ -12,10 +12,14 @@ from finola_mm.necks import ConvUpsampler
 # Table 10, left column: resolution, block, #out.
 TABLE_10 = [
     (16, 'res-conv', 512),
-    (32, 'up-conv', 512), (32, 'res-conv', 256),
-    (64, 'up-conv', 256), (64, 'res-conv', 256),
-    (128, 'up-conv', 256), (128, 'res-conv', 128),
-    (256, 'up-conv', 128), (256, 'res-conv', 128),
+    (32, 'up-conv', 512),
+    (32, 'res-conv', 256),
+    (64, 'up-conv', 256),
+    (64, 'res-conv', 256),
+    (128, 'up-conv', 256),
+    (128, 'res-conv', 128),
+    (256, 'up-conv', 128),
+    (256, 'res-conv', 128),
     (256, 'conv3x3', 3),
 ]
 SCALES = {16: 16, 32: 8, 64: 4, 128: 2, 256: 1}  # map of an image of 256 -> image over map
@@ -55,6 +59,7 @@ def test_three_convolutions_are_left_at_full_resolution():
 
 def test_parameter_count():
     """By hand: 3x3 convolutions with bias, GroupNorm's two, 1x1 shortcuts where widths differ."""
+
     def conv(inp, out, k=3):
         return k * k * inp * out + out
 
@@ -105,11 +110,14 @@ def test_checkpointing_changes_nothing():
         assert a.grad.any() and torch.equal(a.grad, b.grad)
 
 
-@pytest.mark.parametrize('options, message', [
-    (dict(scale=32), 'scale is 32; 5 widths allow 1, 2, 4, 8, 16'),
-    (dict(scale=3), 'scale is 3'),
-    (dict(scale=1, widths=(20,)), '20 channels do not divide into 32 groups; set num_groups'),
-])
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (dict(scale=32), 'scale is 32; 5 widths allow 1, 2, 4, 8, 16'),
+        (dict(scale=3), 'scale is 3'),
+        (dict(scale=1, widths=(20,)), '20 channels do not divide into 32 groups; set num_groups'),
+    ],
+)
 def test_what_does_not_fit_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         ConvUpsampler(64, **options)

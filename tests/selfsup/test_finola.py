@@ -58,13 +58,16 @@ def test_loss_is_the_mean_squared_error_of_the_whole_image(images):
     torch.testing.assert_close(model.loss(images, [])['loss'], error.mean())
 
 
-@pytest.mark.parametrize('neck', [
-    dict(num_paths=2),
-    dict(step='norm_moving'),
-    dict(step='nonlinear'),
-    dict(step='repeat'),
-    dict(step='repeat_matched'),
-])
+@pytest.mark.parametrize(
+    'neck',
+    [
+        dict(num_paths=2),
+        dict(step='norm_moving'),
+        dict(step='nonlinear'),
+        dict(step='repeat'),
+        dict(step='repeat_matched'),
+    ],
+)
 def test_gradient_reaches_every_part(images, neck):
     model = build(**neck).train()
     model.loss(images, [])['loss'].backward()

@@ -40,7 +40,7 @@ def model(cfg, tmp_path):
 def test_batches_do_not_depend_on_their_size(cfg, model, image_folder):
     assert not model.training
     files = find_images([str(image_folder / 'train')])
-    (whole, samples), = load_inputs(model, cfg, files, batch_size=20, seed=3)
+    ((whole, samples),) = load_inputs(model, cfg, files, batch_size=20, seed=3)
     parts = list(load_inputs(model, cfg, files, batch_size=4, seed=3))
     assert [len(images) for images, _ in parts] == [4, 4, 2]
     assert torch.equal(torch.cat([images for images, _ in parts]), whole)

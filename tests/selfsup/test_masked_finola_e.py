@@ -107,11 +107,17 @@ def test_predict_marks_what_is_masked(images):
         assert torch.equal(result.mask[0], ~visible[0])
 
 
-@pytest.mark.parametrize('options, message', [
-    (dict(size=8), r'a map of \(8, 8\) positions, and the image has \(4, 5\) patches; set neck.si'),
-    (dict(block_size=(5, 2)), r'puts a block of \(5, 2\) outside its map'),
-    (dict(block_size=None), 'do not divide into four blocks of patches.*multiples of 32'),
-])
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (
+            dict(size=8),
+            r'a map of \(8, 8\) positions, and the image has \(4, 5\) patches; set neck.si',
+        ),
+        (dict(block_size=(5, 2)), r'puts a block of \(5, 2\) outside its map'),
+        (dict(block_size=None), 'do not divide into four blocks of patches.*multiples of 32'),
+    ],
+)
 def test_what_does_not_fit_is_refused(images, options, message):
     with pytest.raises(ValueError, match=message):
         build(**options).loss(images, samples())

@@ -61,8 +61,9 @@ def obstacle() -> str | None:
         return 'its daemons want root'
     missing = [name for name in PROGRAMS if not _find(name)]
     if missing:
-        return (f'{", ".join(missing)} not found: apt-get install slurmctld slurmd slurm-client '
-                'munge')
+        return (
+            f'{", ".join(missing)} not found: apt-get install slurmctld slurmd slurm-client munge'
+        )
     if Path('/etc/slurm/slurm.conf').exists():
         return 'this machine is part of a SLURM cluster (/etc/slurm/slurm.conf)'
     for port in PORTS.values():
@@ -108,22 +109,32 @@ class Cluster:
         key = self.folder / 'munge.key'
         key.write_bytes(os.urandom(128))
         key.chmod(0o600)
-        files = [f'--{name.replace("_", "-")}={self.folder}/munge.{name}'
-                 for name in ('socket', 'key_file', 'pid_file', 'log_file', 'seed_file')]
+        files = [
+            f'--{name.replace("_", "-")}={self.folder}/munge.{name}'
+            for name in ('socket', 'key_file', 'pid_file', 'log_file', 'seed_file')
+        ]
         files[1] = f'--key-file={key}'
         self._launch('munged', '--foreground', '--force', *files)
         self.wait_until(lambda: Path(self.folder, 'munge.socket').exists(), 'munged')
         self._launch('slurmctld', '-D', '-i', '-f', str(self.config))
         for node in ('n1', 'n2'):
             self._launch('slurmd', '-D', '-N', node, '-f', str(self.config))
-        self.wait_until(lambda: self.run('sinfo', '-h', '-t', 'idle', '-o', '%D').strip() == '2',
-                   'the nodes')
+        self.wait_until(
+            lambda: self.run('sinfo', '-h', '-t', 'idle', '-o', '%D').strip() == '2', 'the nodes'
+        )
 
     def _launch(self, program: str, *args: str) -> None:
         with open(self.folder / 'daemons.log', 'ab') as log:
-            self.daemons.append(subprocess.Popen(
-                [_find(program), *args], env=self.env, stdout=log, stderr=log,
-                stdin=subprocess.DEVNULL, start_new_session=True))
+            self.daemons.append(
+                subprocess.Popen(
+                    [_find(program), *args],
+                    env=self.env,
+                    stdout=log,
+                    stderr=log,
+                    stdin=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+            )
 
     def wait_until(self, ready, what: str) -> None:
         """Until ``ready()``; what: its name in the error after a minute."""
@@ -137,8 +148,13 @@ class Cluster:
     def run(self, *command: str, env: dict[str, str] | None = None, expect: int | None = 0) -> str:
         """A command on this cluster; -> what it printed on both channels."""
         result = subprocess.run(
-            [str(part) for part in command], env={**self.env, **(env or {})}, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
+            [str(part) for part in command],
+            env={**self.env, **(env or {})},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=300,
+        )
         if expect is not None:
             assert result.returncode == expect, (result.returncode, result.stdout[-4000:])
         return result.stdout

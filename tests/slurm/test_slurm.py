@@ -28,8 +28,9 @@ def whole(cluster, tmp_path_factory, image_folder) -> Path:
     """The work directory of an uninterrupted run of two processes on one node."""
     folder = tmp_path_factory.mktemp('slurm_whole')
     config = write_config(folder / 'whole.py', image_folder)
-    said = script(cluster, 'slurm_train', 'main', 'finola', config, folder / 'run',
-                  GPUS_PER_NODE='2')
+    said = script(
+        cluster, 'slurm_train', 'main', 'finola', config, folder / 'run', GPUS_PER_NODE='2'
+    )
     assert said.count('Epoch(train) [4][2/2]') == 1, 'one process writes the log'
     return folder / 'run'
 
@@ -39,15 +40,29 @@ def test_two_processes_train(whole):
 
 
 def test_two_nodes_test(cluster, whole, tmp_path):
-    said = script(cluster, 'slurm_test', 'main', 'finola', whole.parent / 'whole.py', whole,
-                  '--work-dir', tmp_path)
+    said = script(
+        cluster,
+        'slurm_test',
+        'main',
+        'finola',
+        whole.parent / 'whole.py',
+        whole,
+        '--work-dir',
+        tmp_path,
+    )
     assert said.count('masked/psnr: ') == 1
 
 
 def test_a_preempted_job_goes_on_by_itself(cluster, whole, image_folder, tmp_path):
     """On two nodes, which must not matter to the bit. SLURM announces the end as before a limit."""
-    config = write_config(tmp_path / 'stopped.py', image_folder, type='Run', iteration=3, rank=1,
-                          command='scancel --batch --signal=USR1 $SLURM_JOB_ID')
+    config = write_config(
+        tmp_path / 'stopped.py',
+        image_folder,
+        type='Run',
+        iteration=3,
+        rank=1,
+        command='scancel --batch --signal=USR1 $SLURM_JOB_ID',
+    )
     work_dir = tmp_path / 'run'
     job = submit(cluster, config, work_dir)
     found = cluster.wait_for(job, 'COMPLETED', 'FAILED', 'CANCELLED')
@@ -61,8 +76,13 @@ def test_a_preempted_job_goes_on_by_itself(cluster, whole, image_folder, tmp_pat
 
 
 def test_a_cancelled_job_saves_and_stays_cancelled(cluster, image_folder, tmp_path):
-    config = write_config(tmp_path / 'cancelled.py', image_folder, type='Run', iteration=2,
-                          command='scancel $SLURM_JOB_ID')
+    config = write_config(
+        tmp_path / 'cancelled.py',
+        image_folder,
+        type='Run',
+        iteration=2,
+        command='scancel $SLURM_JOB_ID',
+    )
     work_dir = tmp_path / 'run'
     job = submit(cluster, config, work_dir, GPUS='1')
     found = cluster.wait_for(job, 'CANCELLED', 'COMPLETED', 'FAILED')
@@ -85,9 +105,17 @@ def test_a_job_of_higher_priority(cluster, tmp_path):
     """SLURM then tells the processes, and not the batch script."""
     (tmp_path / 'trainer.sh').write_text(TRAINER.format(folder=tmp_path))
     said = cluster.run(
-        'sbatch', '--ntasks=2', '--ntasks-per-node=1', '--requeue', '--open-mode=append',
-        f'--output={tmp_path}/log', ROOT / 'tools/misc/slurm_batch.sh', tmp_path, 'bash',
-        tmp_path / 'trainer.sh')
+        'sbatch',
+        '--ntasks=2',
+        '--ntasks-per-node=1',
+        '--requeue',
+        '--open-mode=append',
+        f'--output={tmp_path}/log',
+        ROOT / 'tools/misc/slurm_batch.sh',
+        tmp_path,
+        'bash',
+        tmp_path / 'trainer.sh',
+    )
     job = said.split()[-1]
     cluster.wait_until((tmp_path / 'started').exists, 'the job')
     cluster.run('srun', '--partition=urgent', '--nodes=2', '--exclusive', 'true')

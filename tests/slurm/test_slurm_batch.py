@@ -8,8 +8,12 @@ import pytest
 from tests.conftest import ROOT
 
 # What the stand-ins do. srun says its arguments and ends with $CODE.
-PROGRAMS = dict(srun='echo "srun: $*"; exit ${CODE:-0}', scontrol='echo "scontrol: $* $STATE"',
-                scancel='echo "scancel: $*"', sleep='')
+PROGRAMS = dict(
+    srun='echo "srun: $*"; exit ${CODE:-0}',
+    scontrol='echo "scontrol: $* $STATE"',
+    scancel='echo "scancel: $*"',
+    sleep='',
+)
 
 
 @pytest.fixture
@@ -22,9 +26,15 @@ def batch(tmp_path):
     def batch(**env):
         env = {**os.environ, 'PATH': f'{tmp_path}:{os.environ["PATH"]}', **env}
         result = subprocess.run(
-            [ROOT / 'tools/misc/slurm_batch.sh', tmp_path, 'train', 'c.py'], env=env, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
+            [ROOT / 'tools/misc/slurm_batch.sh', tmp_path, 'train', 'c.py'],
+            env=env,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=60,
+        )
         return result.returncode, result.stdout
+
     return batch
 
 
@@ -51,8 +61,12 @@ def test_a_requeued_job_resumes_what_it_has_written_itself(batch, tmp_path):
 
 @pytest.mark.parametrize(
     ('code', 'state', 'requeued'),
-    [('75', 'PreemptTime=2026-01-01', True), ('143', 'PreemptTime=2026-01-01', True),
-     ('1', 'PreemptTime=2026-01-01', False), ('75', 'PreemptTime=None', False)],
+    [
+        ('75', 'PreemptTime=2026-01-01', True),
+        ('143', 'PreemptTime=2026-01-01', True),
+        ('1', 'PreemptTime=2026-01-01', False),
+        ('75', 'PreemptTime=None', False),
+    ],
 )
 def test_which_end_goes_back_into_the_queue(batch, code, state, requeued):
     """Only one that SLURM announced, and not a run that failed."""

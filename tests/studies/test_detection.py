@@ -14,9 +14,11 @@ def encoders(studies, tmp_path):
     """What the study of pre-training leaves: its last checkpoints."""
     paths = {}
     for encoder, run, end in (
-            ('random', 'random-0-50', 50), ('supervised', 'supervised-0-2400', 2400),
-            ('MoCo v2', 'moco-v2-0-1600', 1600),
-            ('masked FINOLA-B', 'masked-finola-b-0-6000', 6000)):
+        ('random', 'random-0-50', 50),
+        ('supervised', 'supervised-0-2400', 2400),
+        ('MoCo v2', 'moco-v2-0-1600', 1600),
+        ('masked FINOLA-B', 'masked-finola-b-0-6000', 6000),
+    ):
         paths[encoder] = tmp_path / 'pretraining' / run / 'pretraining' / f'iter_{end}.pth'
         paths[encoder].parent.mkdir(parents=True)
         paths[encoder].touch()
@@ -37,8 +39,7 @@ def test_every_run_has_its_own_name(studies):
     assert names[:4] == ['masked-finola-b-0', 'moco-v2-0', 'supervised-0', 'random-0']
 
 
-def test_a_frozen_run_starts_from_its_encoder_and_the_other_from_there(
-        studies, encoders, tmp_path):
+def test_a_frozen_run_starts_from_its_encoder_and_the_other_from_there(studies, encoders, tmp_path):
     for run in studies.detection.runs():
         frozen, fine = map(arguments, run.steps(tmp_path / 'detection' / run.name))
         assert frozen.pretrained == str(encoders[run.keys['encoder']])
@@ -83,12 +84,16 @@ def test_the_rows_are_the_last_validation(studies, encoders, tmp_path):
     for k, step in enumerate(steps):
         log = step.out / 'now/vis_data/scalars.json'
         log.parent.mkdir(parents=True)
-        lines = [{'coco/bbox_mAP': ap, 'coco/bbox_mAP_50': 2 * ap, 'step': 9}
-                 for ap in (0.01, 0.25 + k / 8)]
+        lines = [
+            {'coco/bbox_mAP': ap, 'coco/bbox_mAP_50': 2 * ap, 'step': 9}
+            for ap in (0.01, 0.25 + k / 8)
+        ]
         log.write_text('\n'.join(map(json.dumps, lines)))
     rows = [row for step in steps for row in step.scores(step.out)]
-    assert rows == [dict(training='frozen', ap='0.2500', ap50='0.5000'),
-                    dict(training='fine-tuned', ap='0.3750', ap50='0.7500')]
+    assert rows == [
+        dict(training='frozen', ap='0.2500', ap50='0.5000'),
+        dict(training='fine-tuned', ap='0.3750', ap50='0.7500'),
+    ]
 
 
 def test_the_table_has_what_has_run(studies):

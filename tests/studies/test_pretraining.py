@@ -58,8 +58,13 @@ def test_the_rows_of_a_pretraining_are_read_from_its_files(studies, tmp_path):
         (tmp_path / f'features_{after}.json').write_text(json.dumps(found))
     rows = [row for step in run.steps(tmp_path) for row in step.scores(step.out)]
     assert {row['protocol']: row['top1'] for row in rows} == {
-        'kNN': '5.00', 'linear': '6.12', 'lin': '1.00', 'tran1': '2.00', 'tran1_ft': '3.00',
-        'tran1_ft_10pct': '4.00'}
+        'kNN': '5.00',
+        'linear': '6.12',
+        'lin': '1.00',
+        'tran1': '2.00',
+        'tran1_ft': '3.00',
+        'tran1_ft_10pct': '4.00',
+    }
     assert {row['after'] for row in rows} == set(every)
 
 
@@ -67,8 +72,10 @@ def test_a_random_encoder_is_judged_as_drawn_too(studies, tmp_path):
     run = next(r for r in studies.pretraining.runs() if r.keys['method'] == 'random')
     step = run.steps(tmp_path)[1]
     assert step.command[-3:] == ['--random', '--seed', str(run.keys['seed'])]
-    found = {'random': {'k = 20': [1, 50], 'linear': [2, 60]},
-             'iter_50.pth': {'k = 20': [3, 50], 'linear': [4, 60]}}
+    found = {
+        'random': {'k = 20': [1, 50], 'linear': [2, 60]},
+        'iter_50.pth': {'k = 20': [3, 50], 'linear': [4, 60]},
+    }
     (tmp_path / 'features_50.json').write_text(json.dumps(found))
     rows = [dict(row, seed='0', steps='50', note='') for row in step.scores(step.out)]
     text = '\n'.join(studies.pretraining_tables.tables(rows))
@@ -79,8 +86,9 @@ def test_a_random_encoder_is_judged_as_drawn_too(studies, tmp_path):
 def test_the_curve_is_drawn_from_the_long_seed(studies, tmp_path, monkeypatch):
     picture = tmp_path / 'curve.png'
     monkeypatch.setattr(studies.pretraining_tables, 'PICTURE', picture)
-    row = dict(method='FINOLA', seed='1', steps='150', protocol='kNN', after='150', top1='9.5',
-               note='')
+    row = dict(
+        method='FINOLA', seed='1', steps='150', protocol='kNN', after='150', top1='9.5', note=''
+    )
     studies.pretraining_tables.draw([row])
     assert not picture.exists()
     long = [{**row, 'seed': '0', 'steps': '1200', 'after': str(k)} for k in (150, 300)]

@@ -31,7 +31,8 @@ def test_the_scores_are_those_of_the_last_validation(studies, tmp_path):
         line = {'image/psnr': value, 'image/ssim': 0.5, 'image/psnr/cat': value, 'step': 9}
         log.write_text(json.dumps({'loss': 1}) + '\n' + json.dumps(line) + '\n')
     assert studies.reconstruction.trained_scores(tmp_path) == [
-        dict(psnr='20.1250', ssim='0.5000', folders='cat=20.12')]
+        dict(psnr='20.1250', ssim='0.5000', folders='cat=20.12')
+    ]
     with pytest.raises(ValueError, match='hold no score'):
         studies.study.read_log(tmp_path, 'score')
 

@@ -67,7 +67,10 @@ def toy(studies, tmp_path, monkeypatch):
 def test_runs_append_their_rows_and_are_not_run_again(toy):
     assert toy.run() == ['one', 'two', 'three']
     assert [(r['variant'], r['psnr']) for r in toy.rows()] == [
-        ('one', '1.5000'), ('two', '2.5000'), ('three', '3.5000')]
+        ('one', '1.5000'),
+        ('two', '2.5000'),
+        ('three', '3.5000'),
+    ]
     assert all(r['date'] and r['machine'] and r['minutes'] and not r['note'] for r in toy.rows())
     assert toy.run() == []
     assert len(toy.rows()) == 3
@@ -87,7 +90,10 @@ def test_a_loss_that_is_not_finite_is_a_result(toy):
     toy.results['two'] = 'nan'
     toy.run()
     assert [(r['psnr'], r['note']) for r in toy.rows()] == [
-        ('1.5000', ''), ('', 'loss not finite'), ('3.5000', '')]
+        ('1.5000', ''),
+        ('', 'loss not finite'),
+        ('3.5000', ''),
+    ]
     assert toy.run() == []
 
 
@@ -108,6 +114,7 @@ def test_a_step_without_its_score_is_run_anew(toy, tmp_path):
 
     def none(out):
         raise ValueError('no score')
+
     toy.scores = none
     with pytest.raises(SystemExit, match='no score'):
         toy.run('--only', 'one')
@@ -121,16 +128,22 @@ def test_a_step_without_its_score_is_run_anew(toy, tmp_path):
 def three_steps(toy, studies, tmp_path):
     """One run whose steps write a, b and c into a file; b fails until ``mended`` is there."""
     script = tmp_path / 'note.py'
-    script.write_text('import pathlib, sys\n'
-                      'with open(sys.argv[1], "a") as f: f.write(sys.argv[2])\n'
-                      'sys.exit(sys.argv[2] == "b" and not pathlib.Path(sys.argv[3]).exists())')
+    script.write_text(
+        'import pathlib, sys\n'
+        'with open(sys.argv[1], "a") as f: f.write(sys.argv[2])\n'
+        'sys.exit(sys.argv[2] == "b" and not pathlib.Path(sys.argv[3]).exists())'
+    )
     toy.noted, toy.mended = tmp_path / 'noted', tmp_path / 'mended'
 
     def step(name, out):
         command = [str(script), str(toy.noted), name, str(toy.mended)]
         return studies.study.Step(command, out, lambda out: [dict(psnr=name)])
-    toy.runs = lambda: [studies.study.Run(
-        dict(variant='four'), lambda work_dir: [step(x, work_dir / x) for x in 'abc'])]
+
+    toy.runs = lambda: [
+        studies.study.Run(
+            dict(variant='four'), lambda work_dir: [step(x, work_dir / x) for x in 'abc']
+        )
+    ]
     return toy
 
 
@@ -152,7 +165,9 @@ def test_a_loss_that_is_not_finite_keeps_what_came_before(three_steps, tmp_path)
     (out / 'nonfinite_loss_iter_3_rank_0.json').touch()
     three_steps.run()
     assert [(row['psnr'], row['note']) for row in three_steps.rows()] == [
-        ('a', ''), ('', 'loss not finite')]
+        ('a', ''),
+        ('', 'loss not finite'),
+    ]
     assert three_steps.run() == [] and three_steps.noted.read_text() == 'abb'
 
 
@@ -183,6 +198,7 @@ time.sleep(60)
         while not started.exists():
             time.sleep(0.01)
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
     with ThreadPoolExecutor() as pool, open(tmp_path / 'log', 'w') as log:
         pool.submit(interrupt)
         with pytest.raises(SystemExit, match='interrupted; the same command goes on'):

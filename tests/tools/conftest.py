@@ -13,22 +13,26 @@ from tests.tools import stand_in
 @pytest.fixture
 def load_analysis(project_root):
     """name -> the script tools/analysis/name.py as a module."""
+
     def load(name):
         path = f'tools/analysis/{name}.py'
         spec = importlib.util.spec_from_file_location(f'tools.analysis.{name}', path)
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         return module
+
     return load
 
 
 @pytest.fixture
 def run_analysis(load_analysis, monkeypatch, capsys):
     """Run a tool's main with these arguments; -> what it printed."""
+
     def run(name, *args):
         monkeypatch.setattr(sys, 'argv', [name, *map(str, args)])
         load_analysis(name).main()
         return capsys.readouterr().out
+
     return run
 
 

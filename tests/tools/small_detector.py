@@ -10,8 +10,12 @@ from PIL import Image
 
 CONFIG = 'configs/demo/det_mf_dec211.py'
 MODEL = [
-    'model.decoder.arch=(1,1,1)', 'model.decoder.dim=32', 'model.decoder.heads=4',
-    'model.decoder.hidden=32', 'model.decoder.num_queries=8', 'model.test_cfg.max_per_img=8',
+    'model.decoder.arch=(1,1,1)',
+    'model.decoder.dim=32',
+    'model.decoder.heads=4',
+    'model.decoder.hidden=32',
+    'model.decoder.num_queries=8',
+    'model.test_cfg.max_per_img=8',
 ]
 
 
@@ -19,11 +23,15 @@ def data_options(root) -> list[str]:
     """``--cfg-options`` that put the scenes of ``root`` in the place of the shapes."""
     options = [f'train_dataloader.dataset.dataset.data_root={root}']
     for split in ('val', 'test'):
-        options += [f'{split}_dataloader.dataset.data_root={root}',
-                    f'{split}_evaluator.ann_file={root}/annotations/instances_val2017.json']
+        options += [
+            f'{split}_dataloader.dataset.data_root={root}',
+            f'{split}_evaluator.ann_file={root}/annotations/instances_val2017.json',
+        ]
     for split in ('train', 'val', 'test'):
-        options += [f'{split}_dataloader.num_workers=0',
-                    f'{split}_dataloader.persistent_workers=False']
+        options += [
+            f'{split}_dataloader.num_workers=0',
+            f'{split}_dataloader.persistent_workers=False',
+        ]
     return options
 
 
@@ -33,9 +41,12 @@ def write_checkpoint(path, options=MODEL, config=CONFIG):
     The small one keeps all of its queries, so that each picture has 8 objects.
     """
     cfg = Config.fromfile(config)
-    cfg.merge_from_dict(dict(
-        (key, DictAction._parse_iterable(value))
-        for key, value in (option.split('=') for option in options)))
+    cfg.merge_from_dict(
+        dict(
+            (key, DictAction._parse_iterable(value))
+            for key, value in (option.split('=') for option in options)
+        )
+    )
     init_default_scope('mmdet')
     torch.manual_seed(0)
     model = MODELS.build(cfg.model)
@@ -52,11 +63,21 @@ def write_scenes(root):
         images.append(dict(id=i + 1, file_name=f'{i}.jpg', width=80, height=60))
         for k in range(i, len(classes), 3):
             box = [5.0 + k, 4.0 + k, 30.0, 25.0]
-            annotations.append(dict(id=len(annotations) + 1, image_id=i + 1, bbox=box, area=750,
-                                    category_id=2 * k + 1, iscrowd=0))
+            annotations.append(
+                dict(
+                    id=len(annotations) + 1,
+                    image_id=i + 1,
+                    bbox=box,
+                    area=750,
+                    category_id=2 * k + 1,
+                    iscrowd=0,
+                )
+            )
     content = dict(
-        images=images, annotations=annotations,
-        categories=[dict(id=2 * k + 1, name=name) for k, name in enumerate(classes)])
+        images=images,
+        annotations=annotations,
+        categories=[dict(id=2 * k + 1, name=name) for k, name in enumerate(classes)],
+    )
     (root / 'annotations').mkdir(parents=True)
     for split in ('train', 'val'):
         (root / f'{split}2017').mkdir()

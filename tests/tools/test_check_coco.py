@@ -19,6 +19,7 @@ def check(project_root, capsys):
             tool.main([str(arg) for arg in args])
         code = stop.value.code
         return code, capsys.readouterr().out
+
     return run
 
 
@@ -31,9 +32,12 @@ def coco(tmp_path):
         Image.effect_noise((60, 40), 50).save(folder / f'{i}.jpg')
     content = dict(
         images=[dict(id=i, file_name=f'{i}.jpg', width=60, height=40) for i in range(4)],
-        annotations=[dict(id=i, image_id=i, category_id=3, bbox=[1, 1, 9, 9], area=81,
-                          iscrowd=int(i == 2)) for i in range(3)],
-        categories=[dict(id=3, name='cup')])
+        annotations=[
+            dict(id=i, image_id=i, category_id=3, bbox=[1, 1, 9, 9], area=81, iscrowd=int(i == 2))
+            for i in range(3)
+        ],
+        categories=[dict(id=3, name='cup')],
+    )
     file = tmp_path / 'annotations' / 'instances_val2017.json'
     file.parent.mkdir()
     file.write_text(json.dumps(content))

@@ -53,8 +53,11 @@ def write(root, path, text):
 
 def write_metadata(root, name, version):
     """Make a distribution look installed."""
-    write(root, f'{name.replace("-", "_")}-{version}.dist-info/METADATA',
-          f'Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n')
+    write(
+        root,
+        f'{name.replace("-", "_")}-{version}.dist-info/METADATA',
+        f'Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n',
+    )
 
 
 def check(installed):
@@ -62,10 +65,16 @@ def check(installed):
     python = installed / 'python'  # -S leaves out the packages that these tests run with
     python.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
     python.chmod(0o755)
-    code = (f'import runpy, sys; sys.executable = {str(python)!r}; '
-            f'runpy.run_path({str(SCRIPT)!r}, run_name="__main__")')
-    done = subprocess.run([python, '-c', code], env=dict(os.environ, PYTHONPATH=str(installed)),
-                          capture_output=True, text=True)
+    code = (
+        f'import runpy, sys; sys.executable = {str(python)!r}; '
+        f'runpy.run_path({str(SCRIPT)!r}, run_name="__main__")'
+    )
+    done = subprocess.run(
+        [python, '-c', code],
+        env=dict(os.environ, PYTHONPATH=str(installed)),
+        capture_output=True,
+        text=True,
+    )
     assert not done.stderr, done.stderr
     return done.returncode, done.stdout
 
@@ -98,11 +107,13 @@ def test_ops_of_another_torch(stack, tmp_path_factory):
     """With a real library that refers to a symbol that no torch has."""
     (stack / 'mmcv/_ext.py').unlink()
     source = tmp_path_factory.mktemp('source') / 'ext.cpp'
-    source.write_text('namespace c10 { void gone(); }\n'
-                      'extern "C" void PyInit__ext() { c10::gone(); }\n')
+    source.write_text(
+        'namespace c10 { void gone(); }\nextern "C" void PyInit__ext() { c10::gone(); }\n'
+    )
     target = stack / f'mmcv/_ext{sysconfig.get_config_var("EXT_SUFFIX")}'
-    subprocess.run([os.environ.get('CXX', 'g++'), '-shared', '-fPIC', source, '-o', target],
-                   check=True)
+    subprocess.run(
+        [os.environ.get('CXX', 'g++'), '-shared', '-fPIC', source, '-o', target], check=True
+    )
     status, report = check(stack)
     assert status == 1 and 'Detection: NOT ready' in report and 'Pre-training: ready' in report
     assert 'built against another torch' in report and '--no-cache-dir' in report
@@ -143,30 +154,57 @@ def test_unsupported_version_reads_like_the_import_error(stack):
     shutil.rmtree(stack / 'torch-2.11.0.dist-info')
     write_metadata(stack, 'torch', '2.14.0')
     status, report = check(stack)
-    done = subprocess.run([sys.executable, '-c', 'import finola_mm'], cwd=SCRIPT.parents[2],
-                          env=dict(os.environ, PYTHONPATH=str(stack)), capture_output=True,
-                          text=True)
+    done = subprocess.run(
+        [sys.executable, '-c', 'import finola_mm'],
+        cwd=SCRIPT.parents[2],
+        env=dict(os.environ, PYTHONPATH=str(stack)),
+        capture_output=True,
+        text=True,
+    )
     message = done.stderr.split('environment:\n')[1].split('\nMore:')[0]
     assert status == 1 and 'Pre-training: NOT ready' in report and 'Detection: NOT ready' in report
     told = report.split('\n\n', 1)[1].replace('\n\n', '\n').strip()
     assert told == message and 'torch 2.14.0' in told and 'mmcv 2.1.0' in told
 
 
-@pytest.mark.parametrize('path, text, expected, command', [
-    ('cv2/__init__.py',
-     'raise ImportError("libGL.so.1: cannot open shared object file: No such file or directory")',
-     'needs graphics libraries', 'opencv-python-headless'),
-    ('torchvision/__init__.py', 'raise RuntimeError("operator torchvision::nms does not exist")',
-     'does not load with this torch', '--force-reinstall'),
-    # the lines of transformers 5 and mmpretrain 1.3.6, to the letter where it fails
-    ('mmpretrain/models/multimodal/blip.py', 'class BertPreTrainedModel(None): pass',
-     'transformers 5', "'transformers>=4.53,<5'"),
-    ('mmengine/runner.py', 'import yapf', 'needs the module yapf', 'onedl-mmengine==0.10.12'),
-    ('mmdet/models.py', 'raise AssertionError("MMCV is used but incompatible")',
-     'does not load: AssertionError: MMCV is used but incompatible', 'onedl-mmdetection==3.5.1'),
-    ('torch/utils/tensorboard.py', 'import os; os._exit(139)', 'it ended without a message',
-     'pip install tensorboard'),
-])
+@pytest.mark.parametrize(
+    'path, text, expected, command',
+    [
+        (
+            'cv2/__init__.py',
+            'raise ImportError("libGL.so.1: cannot open shared object file: '
+            'No such file or directory")',
+            'needs graphics libraries',
+            'opencv-python-headless',
+        ),
+        (
+            'torchvision/__init__.py',
+            'raise RuntimeError("operator torchvision::nms does not exist")',
+            'does not load with this torch',
+            '--force-reinstall',
+        ),
+        # the lines of transformers 5 and mmpretrain 1.3.6, to the letter where it fails
+        (
+            'mmpretrain/models/multimodal/blip.py',
+            'class BertPreTrainedModel(None): pass',
+            'transformers 5',
+            "'transformers>=4.53,<5'",
+        ),
+        ('mmengine/runner.py', 'import yapf', 'needs the module yapf', 'onedl-mmengine==0.10.12'),
+        (
+            'mmdet/models.py',
+            'raise AssertionError("MMCV is used but incompatible")',
+            'does not load: AssertionError: MMCV is used but incompatible',
+            'onedl-mmdetection==3.5.1',
+        ),
+        (
+            'torch/utils/tensorboard.py',
+            'import os; os._exit(139)',
+            'it ended without a message',
+            'pip install tensorboard',
+        ),
+    ],
+)
 def test_known_failures(stack, path, text, expected, command):
     write(stack, path, text + '\n')
     write(stack, 'mmpretrain/models/multimodal/__init__.py', '')

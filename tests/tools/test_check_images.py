@@ -60,7 +60,8 @@ def test_a_folder(check, folder, tmp_path):
     rows = list(csv.DictReader(report.splitlines()))
     assert [(row['path'], int(row['bytes'])) for row in rows] == [
         (str(folder / name), (folder / name).stat().st_size)
-        for name in ('cat/1.jpg', 'cat/2.jpg', 'dog/3.jpg')]
+        for name in ('cat/1.jpg', 'cat/2.jpg', 'dog/3.jpg')
+    ]
     assert rows[0]['reason'].startswith('cannot be decoded (no complete image')  # its path once
     assert rows[1]['reason'] == 'is empty'
     for row in rows:
@@ -94,10 +95,17 @@ def test_all_is_well(check, image_folder):
 
 def test_an_annotation_file(check, folder, tmp_path):
     """It names one that is missing and one of another size."""
-    sizes = {'cat/0.jpg': (90, 70), 'cat/3.jpg': (70, 90), 'cat/4.jpg': (90, 70),
-             'gone.jpg': (90, 70), 'dog/3.jpg': (90, 70)}
-    images = [dict(id=i, file_name=name, width=size[0], height=size[1])
-              for i, (name, size) in enumerate(sizes.items())]
+    sizes = {
+        'cat/0.jpg': (90, 70),
+        'cat/3.jpg': (70, 90),
+        'cat/4.jpg': (90, 70),
+        'gone.jpg': (90, 70),
+        'dog/3.jpg': (90, 70),
+    }
+    images = [
+        dict(id=i, file_name=name, width=size[0], height=size[1])
+        for i, (name, size) in enumerate(sizes.items())
+    ]
     file = tmp_path / 'a.json'
     file.write_text(json.dumps(dict(images=images, annotations=[], categories=[])))
     code, said = check(file, folder)

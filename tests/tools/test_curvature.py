@@ -59,8 +59,19 @@ def test_a_planted_channel_comes_first(run_analysis, linear_model, plain_images,
             matrix[5] *= 40
     torch.save(dict(state_dict=model.state_dict()), checkpoint)
     out = tmp_path / 'out'
-    run_analysis('curvature', config, checkpoint, plain_images, '--with', config, checkpoint,
-                 '--out', out, '--batch-size', 3)
+    run_analysis(
+        'curvature',
+        config,
+        checkpoint,
+        plain_images,
+        '--with',
+        config,
+        checkpoint,
+        '--out',
+        out,
+        '--batch-size',
+        3,
+    )
     rows = list(csv.DictReader((out / 'channels.csv').read_text().splitlines()))
     first = {row['model']: row['channel'] for row in reversed(rows)}
     assert first == {'linear (1)': '5', 'linear (2)': '5'}

@@ -18,11 +18,13 @@ from tests.tools import small_detector
 @pytest.fixture
 def tool(project_root):
     """name -> the script tools/visualization/name.py as a module."""
+
     def load(name):
         spec = importlib.util.spec_from_file_location(name, f'tools/visualization/{name}.py')
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         return module
+
     return load
 
 
@@ -59,15 +61,31 @@ def test_detect(tool, setting, tmp_path, capsys):
 def test_detect_with_a_detector_of_mmdet(tool, setting, tmp_path):
     """Whose name stands in the config without a scope."""
     _, folder, _ = setting
-    options = ['model.backbone.arch=small', 'model.neck.in_channels=[96,256]',
-               'test_dataloader.dataset.pipeline.1.scale=(64,64)']
+    options = [
+        'model.backbone.arch=small',
+        'model.neck.in_channels=[96,256]',
+        'test_dataloader.dataset.pipeline.1.scale=(64,64)',
+    ]
     config = 'configs/det/retinanet_mf.py'
     checkpoint = small_detector.write_checkpoint(tmp_path / 'retinanet.pth', options[:2], config)
     out = tmp_path / 'out'
-    tool('detect').main([config, str(checkpoint), str(folder / '0.jpg'), '--out', str(out),
-                         '--cfg-options', *options])
+    tool('detect').main(
+        [
+            config,
+            str(checkpoint),
+            str(folder / '0.jpg'),
+            '--out',
+            str(out),
+            '--cfg-options',
+            *options,
+        ]
+    )
     assert set(json.loads((out / 'preds' / '0.json').read_text())) == {
-        'bboxes', 'scores', 'labels', 'names'}
+        'bboxes',
+        'scores',
+        'labels',
+        'names',
+    }
 
 
 def test_detect_refuses(tool, setting, tmp_path):
@@ -112,14 +130,26 @@ def test_attention(tool, setting, tmp_path, monkeypatch):
     maps = []
     watch = attention.watch
     monkeypatch.setattr(attention, 'watch', lambda block: maps.append(watch(block)) or maps[-1])
-    attention.main([small_detector.CONFIG, str(checkpoint), str(folder / '0.jpg'), '--out',
-                    str(out), '--queries', '4', '--stride', '8', *options])
+    attention.main(
+        [
+            small_detector.CONFIG,
+            str(checkpoint),
+            str(folder / '0.jpg'),
+            '--out',
+            str(out),
+            '--queries',
+            '4',
+            '--stride',
+            '8',
+            *options,
+        ]
+    )
     ((seen,),) = maps
     assert seen.shape[:2] == (1, 8)
     torch.testing.assert_close(seen.sum((2, 3)), torch.ones(1, 8))
     picture = Image.open(out)
-    width, height = seen.shape[3] * 8, seen.shape[2] * 8        # of the image, rounded up
-    scale = picture.width // 3 // (width - 7)                   # that of a cell
+    width, height = seen.shape[3] * 8, seen.shape[2] * 8  # of the image, rounded up
+    scale = picture.width // 3 // (width - 7)  # that of a cell
     assert 320 <= picture.width // 3 < 320 + width
     assert picture.width // 3 in range(scale * (width - 7), scale * width + 1)
     assert picture.height // 2 in range(scale * (height - 7), scale * height + 1)
@@ -131,7 +161,7 @@ def test_attention_is_drawn_where_the_map_has_it(tool, monkeypatch):
     """A position of stride 32 has 32 pixels, though the last ones reach beyond the image."""
     attention = tool('attention')
     weights = torch.zeros(1, 1, 2, 3)
-    weights[0, 0, 0, 1] = 1                                     # its centre: between 15, 16; 47, 48
+    weights[0, 0, 0, 1] = 1  # its centre: between 15, 16; 47, 48
     monkeypatch.setattr(attention, 'watch', lambda block: [weights])
     model = Mock(return_value=(torch.zeros(1, 1, 1, 3), torch.full((1, 1, 1, 4), 0.5)))
     model.decoder.scales = [[None]]
@@ -163,5 +193,6 @@ def test_attention_is_what_the_layer_reads(tool, setting):
         model(**batch, mode='tensor')
         (args, (output, _)), (weights,) = read[0], seen
         values = torch.nn.functional.linear(
-            args[2], layer.in_proj_weight[64:], layer.in_proj_bias[64:])     # (1, HW, 32)
+            args[2], layer.in_proj_weight[64:], layer.in_proj_bias[64:]
+        )  # (1, HW, 32)
         torch.testing.assert_close(layer.out_proj(weights.flatten(2) @ values), output)

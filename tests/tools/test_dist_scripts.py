@@ -71,8 +71,14 @@ def test_what_two_processes_log_one_process_tests(config, folder, project_root):
 
 def test_sigterm_saves_and_resume_is_exact(whole, folder, image_folder):
     """The signal goes to the script's process, as from a batch system, in the second epoch."""
-    stopped = write_config(folder / 'stopped.py', image_folder, type='Run', iteration=3, rank=1,
-                           command='kill -TERM {parent}')
+    stopped = write_config(
+        folder / 'stopped.py',
+        image_folder,
+        type='Run',
+        iteration=3,
+        rank=1,
+        command='kill -TERM {parent}',
+    )
     work_dir = folder / 'stopped'
     out, err = script('dist_train', stopped, 2, '--work-dir', work_dir, cwd=folder, expect=75)
     saved = work_dir / 'interrupted.pth'
@@ -82,8 +88,9 @@ def test_sigterm_saves_and_resume_is_exact(whole, folder, image_folder):
     assert (work_dir / 'last_checkpoint').read_text() == str(saved)
     assert 3 <= torch.load(saved, weights_only=False)['meta']['iter'] < 8
 
-    out, _ = script('dist_train', whole[0].with_suffix('.py'), 2, '--work-dir', work_dir,
-                    '--resume', cwd=folder)
+    out, _ = script(
+        'dist_train', whole[0].with_suffix('.py'), 2, '--work-dir', work_dir, '--resume', cwd=folder
+    )
     assert 'Epoch(train) [1]' not in out
     assert_same_run(work_dir / 'epoch_4.pth', whole[0] / 'epoch_4.pth')
 
@@ -115,12 +122,22 @@ def test_a_mistake_is_reported_once_by_two_machines(tmp_path):
     """One process on each; that both are this machine does not matter to them."""
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
-        env = {**os.environ, 'NNODES': '2', 'MASTER_ADDR': '127.0.0.1',
-               'PORT': str(free.getsockname()[1])}
+        env = {
+            **os.environ,
+            'NNODES': '2',
+            'MASTER_ADDR': '127.0.0.1',
+            'PORT': str(free.getsockname()[1]),
+        }
     command = [ROOT / 'tools/dist_test.sh', 'no_such.py', 'w.pth', '1']
     machines = [
-        subprocess.Popen(command, cwd=tmp_path, env={**env, 'NODE_RANK': rank}, text=True,
-                         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env={**env, 'NODE_RANK': rank},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         for rank in ('0', '1')
     ]
     out, err = map(''.join, zip(*(each.communicate(timeout=300) for each in machines), strict=True))
@@ -130,8 +147,12 @@ def test_a_mistake_is_reported_once_by_two_machines(tmp_path):
 
 @pytest.mark.parametrize(
     ('name', 'args'),
-    [('dist_train', ['c.py']), ('dist_test', ['c.py', 'w.pth']),
-     ('slurm_train', ['part', 'job', 'c.py']), ('slurm_test', ['part', 'job', 'c.py'])],
+    [
+        ('dist_train', ['c.py']),
+        ('dist_test', ['c.py', 'w.pth']),
+        ('slurm_train', ['part', 'job', 'c.py']),
+        ('slurm_test', ['part', 'job', 'c.py']),
+    ],
 )
 def test_too_few_arguments(tmp_path, name, args):
     _, err = script(name, *args, cwd=tmp_path, expect=2)
@@ -159,9 +180,13 @@ def test_a_closed_terminal(tmp_path, ignored):
     tool = os.path.relpath(tmp_path / 'waits.py', ROOT / 'tools')
     command = ['nohup'] * ignored + [str(ROOT / 'tools/misc/launch.sh'), '1', tool]
     launched = subprocess.Popen(
-        command, cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        command,
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))  # the tests may have nohup
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+    )  # the tests may have nohup
     while not (tmp_path / 'waits').exists():
         assert launched.poll() is None
         time.sleep(0.05)
@@ -194,12 +219,24 @@ if not rank:
 def test_ctrl_c_twice_ends_what_hangs_in_a_reduction(tmp_path):
     """No handler of Python's runs there: it is killed, here after a part of the ten seconds."""
     (tmp_path / 'hangs.py').write_text(HANGS)
-    launch = (f'import sys; sys.path.insert(0, {str(ROOT / "tools/misc")!r}); import launch; '
-              'launch.PATIENCE /= 10; launch.main()')
-    command = [sys.executable, '-c', launch, '--standalone', '--local-addr', '127.0.0.1',
-               '--nproc-per-node', '1', 'hangs.py']
-    launched = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE,
-                                stderr=subprocess.PIPE, text=True)
+    launch = (
+        f'import sys; sys.path.insert(0, {str(ROOT / "tools/misc")!r}); import launch; '
+        'launch.PATIENCE /= 10; launch.main()'
+    )
+    command = [
+        sys.executable,
+        '-c',
+        launch,
+        '--standalone',
+        '--local-addr',
+        '127.0.0.1',
+        '--nproc-per-node',
+        '1',
+        'hangs.py',
+    ]
+    launched = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     while not (tmp_path / 'hangs').exists():
         assert launched.poll() is None
         time.sleep(0.05)
@@ -220,5 +257,6 @@ def test_a_killed_process_is_named(tmp_path):
     (tmp_path / 'killed.py').write_text('import os; os.kill(os.getpid(), 9)')
     tool = os.path.relpath(tmp_path / 'killed.py', ROOT / 'tools')
     _, err = script('misc/launch', 1, tool, cwd=tmp_path, expect=128 + signal.SIGKILL)
-    assert err == ('launch: process 0 of this machine was ended by SIGKILL: is there enough '
-                   'memory?\n')
+    assert err == (
+        'launch: process 0 of this machine was ended by SIGKILL: is there enough memory?\n'
+    )

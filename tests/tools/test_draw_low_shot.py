@@ -45,15 +45,19 @@ def test_balanced(tool, src, capsys):
     tool.main([str(src), '1', '10', '25'])
     folder = src.parent / 'low_shot'
     assert {path.name for path in folder.iterdir()} == {
-        'train_1pct.txt', 'train_10pct.txt', 'train_25pct.txt'
+        'train_1pct.txt',
+        'train_10pct.txt',
+        'train_25pct.txt',
     }
     assert per_class(folder / 'train_1pct.txt') == {0: 1, 1: 1, 2: 1, 3: 1}  # 0.5
     assert per_class(folder / 'train_10pct.txt') == {0: 5, 1: 5, 2: 2, 3: 5}
     assert per_class(folder / 'train_25pct.txt') == {0: 12, 1: 12, 2: 2, 3: 12}  # 12.5
     first, second, _ = capsys.readouterr().out.splitlines()
     assert first.endswith('train_1pct.txt: 4 of 200 images (2.00 %), 1 of each of 4 classes')
-    assert second.endswith('17 of 200 images (8.50 %), 5 of each of 4 classes; '
-                           'fewer where there are no more: n03 owl (2)')
+    assert second.endswith(
+        '17 of 200 images (8.50 %), 5 of each of 4 classes; '
+        'fewer where there are no more: n03 owl (2)'
+    )
 
 
 def test_the_numbers_of_imagenet(tool):
@@ -91,9 +95,7 @@ def test_labels_and_paths_are_mmpretrains(tool, src):
     tool.main([str(src), '25'])
     root = str(src.parent)
     whole = CustomDataset(data_root=root, data_prefix='train')
-    drawn = CustomDataset(
-        data_root=root, data_prefix='train', ann_file='low_shot/train_25pct.txt'
-    )
+    drawn = CustomDataset(data_root=root, data_prefix='train', ann_file='low_shot/train_25pct.txt')
     labels = {whole[i]['img_path']: whole[i]['gt_label'] for i in range(len(whole))}
     assert len(drawn) == 38
     for i in range(len(drawn)):

@@ -64,7 +64,9 @@ def test_all_components_of_training_images_lose_nothing(space, linear_model):
     assert last['components'] == 'all' and last['psnr'] == pytest.approx(100, abs=1e-3)
     assert rows[-1]['psnr'] > 90 and rows[-1]['variance_share'] == pytest.approx(1)
     assert rows[0]['psnr'] < rows[1]['psnr'] < rows[2]['psnr']
-    error = np.clip(space.project(q, 1).numpy() @ linear_model[2].weight.detach().numpy(), -.5, .5)
+    error = np.clip(
+        space.project(q, 1).numpy() @ linear_model[2].weight.detach().numpy(), -0.5, 0.5
+    )
     error = (error.reshape(pictures.shape) + 0.5 - pictures.numpy()) ** 2
     oracle = -10 * np.log10(error.mean((1, 2, 3))).mean()
     assert rows[0]['psnr'] == pytest.approx(oracle, abs=1e-4)
@@ -77,8 +79,21 @@ def test_the_tool_on_plain_colours(run_analysis, linear_model, plain_images, tmp
     """
     out = tmp_path / 'out'
     shown = [plain_images / f'{i}.png' for i in range(3)]
-    printed = run_analysis('embedding_space', *linear_model[:2], plain_images, '--show', *shown,
-                           '--out', out, '--num', 3, '--components', 1, 2, 3)
+    printed = run_analysis(
+        'embedding_space',
+        *linear_model[:2],
+        plain_images,
+        '--show',
+        *shown,
+        '--out',
+        out,
+        '--num',
+        3,
+        '--components',
+        1,
+        2,
+        3,
+    )
     rows = list(csv.DictReader((out / 'components.csv').read_text().splitlines()))
     assert [row['components'] for row in rows] == ['1', '2', '3', 'all']
     assert float(rows[0]['psnr']) < float(rows[1]['psnr']) < 60 < float(rows[2]['psnr'])

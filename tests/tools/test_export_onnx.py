@@ -63,18 +63,34 @@ def test_encoder_of_any_batch_and_size(export, project_root, tmp_path, form):
     checkpoint = small_detector.write_checkpoint(tmp_path / 'small.pth', options)
     weights = torch.load(checkpoint, weights_only=True)['state_dict']
     encoder = tmp_path / 'encoder.pth'  # without the detector around it
-    torch.save({name.removeprefix('backbone.'): tensor for name, tensor in weights.items()
-                if name.startswith('backbone.')}, encoder)
+    torch.save(
+        {
+            name.removeprefix('backbone.'): tensor
+            for name, tensor in weights.items()
+            if name.startswith('backbone.')
+        },
+        encoder,
+    )
     out = tmp_path / 'encoder.onnx'
-    export.main([small_detector.CONFIG, str(encoder), str(out), '--part', 'encoder',
-                 '--cfg-options', *options])
+    export.main(
+        [
+            small_detector.CONFIG,
+            str(encoder),
+            str(out),
+            '--part',
+            'encoder',
+            '--cfg-options',
+            *options,
+        ]
+    )
     onnx.checker.check_model(str(out))
     assert [p for p in tmp_path.iterdir() if 'part' in p.name] == []
     cfg = Config.fromfile(small_detector.CONFIG)
     model = MODELS.build(dict(cfg.model.backbone, dynamic_relu=form)).eval()
     model.load_state_dict(torch.load(encoder, weights_only=True))
-    mean, std = (torch.tensor(cfg.model.data_preprocessor[name]).view(3, 1, 1)
-                 for name in ('mean', 'std'))
+    mean, std = (
+        torch.tensor(cfg.model.data_preprocessor[name]).view(3, 1, 1) for name in ('mean', 'std')
+    )
     for shape in ((3, 3, 33, 70), (1, 3, 128, 97)):  # none as it was traced
         images = random_images(*shape)
         found = run(out, images)
@@ -88,14 +104,31 @@ def test_encoder_of_any_batch_and_size(export, project_root, tmp_path, form):
 def test_detector(export, checkpoint, detector, tmp_path):
     """What the file gives, sorted by score, is what mmdet's post-processing gives."""
     out = tmp_path / 'detector.onnx'
-    export.main([small_detector.CONFIG, str(checkpoint), str(out), '--batch', '1', '--size', '61',
-                 '83', '--cfg-options', *small_detector.MODEL])
+    export.main(
+        [
+            small_detector.CONFIG,
+            str(checkpoint),
+            str(out),
+            '--batch',
+            '1',
+            '--size',
+            '61',
+            '83',
+            '--cfg-options',
+            *small_detector.MODEL,
+        ]
+    )
     props = {p.key: p.value for p in onnx.load(str(out)).metadata_props}
     assert json.loads(props['classes'])[:2] == ['ball', 'cat']
     images = random_images(1, 3, 61, 83)
     found = {name: torch.from_numpy(value[0]) for name, value in run(out, images).items()}
-    meta = dict(img_shape=(61, 83), ori_shape=(61, 83), scale_factor=(1.0, 1.0),
-                batch_input_shape=(61, 83), img_path='x')
+    meta = dict(
+        img_shape=(61, 83),
+        ori_shape=(61, 83),
+        scale_factor=(1.0, 1.0),
+        batch_input_shape=(61, 83),
+        img_path='x',
+    )
     sample = DetDataSample(metainfo=meta)
     with torch.no_grad():
         (result,) = detector(normalised(detector, images), [sample], mode='predict')
@@ -110,8 +143,9 @@ def test_detector(export, checkpoint, detector, tmp_path):
 
 def test_detector_of_any_batch_and_size(export, checkpoint, detector, tmp_path):
     out = tmp_path / 'detector.onnx'
-    export.main([small_detector.CONFIG, str(checkpoint), str(out), '--cfg-options',
-                 *small_detector.MODEL])
+    export.main(
+        [small_detector.CONFIG, str(checkpoint), str(out), '--cfg-options', *small_detector.MODEL]
+    )
     for shape in ((3, 3, 64, 224), (1, 3, 128, 32)):  # none as it was traced
         images = random_images(*shape)
         found = {name: torch.from_numpy(value) for name, value in run(out, images).items()}
@@ -143,6 +177,7 @@ def test_what_cannot_be_exported(export, checkpoint, tmp_path):
 
 def test_a_wrong_graph_is_not_written(export, checkpoint, tmp_path, monkeypatch):
     """The comparison sees it, and leaves no file."""
+
     class Program:
         class model:
             metadata_props = {}
@@ -153,6 +188,13 @@ def test_a_wrong_graph_is_not_written(export, checkpoint, tmp_path, monkeypatch)
     monkeypatch.setattr(export, 'export', lambda *_: Program())
     monkeypatch.setattr(export, 'largest_difference', lambda *_: 0.1)
     with pytest.raises(SystemExit, match='off by 1.0e-01'):
-        export.main([small_detector.CONFIG, str(checkpoint), str(tmp_path / 'x.onnx'),
-                     '--cfg-options', *small_detector.MODEL])
+        export.main(
+            [
+                small_detector.CONFIG,
+                str(checkpoint),
+                str(tmp_path / 'x.onnx'),
+                '--cfg-options',
+                *small_detector.MODEL,
+            ]
+        )
     assert not list(tmp_path.glob('*onnx*'))

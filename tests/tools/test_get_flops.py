@@ -30,6 +30,7 @@ def run(tool, monkeypatch, capsys):
         monkeypatch.setattr(sys, 'argv', [SCRIPT, *args])
         tool.main()
         return capsys.readouterr().out
+
     return run
 
 
@@ -42,10 +43,10 @@ class Products(nn.Module):
         self.linear = nn.Linear(8, 5)
 
     def forward(self, x):
-        x = self.conv(x)                                        # (2, 8, 3, 4) of (2, 4, 5, 7)
-        x = self.linear(x.flatten(2).transpose(1, 2))           # (2, 12, 5)
-        x = torch.bmm(x, x.transpose(1, 2))                     # (2, 12, 12)
-        q = x[:, None, :, :6]                                   # (2, 1, 12, 6)
+        x = self.conv(x)  # (2, 8, 3, 4) of (2, 4, 5, 7)
+        x = self.linear(x.flatten(2).transpose(1, 2))  # (2, 12, 5)
+        x = torch.bmm(x, x.transpose(1, 2))  # (2, 12, 12)
+        q = x[:, None, :, :6]  # (2, 1, 12, 6)
         return F.scaled_dot_product_attention(q, q[:, :, :7], q[:, :, :7])
 
 
@@ -55,34 +56,38 @@ def test_every_product_is_counted(tool):
     bmm = 2 * 12 * 5 * 12
     attention = 2 * (12 * 6 * 7 + 12 * 7 * 6)
     counts = tool.count_madds(Products(), torch.randn(2, 4, 5, 7))
-    assert counts == {
-        '': conv + linear + bmm + attention, 'conv': conv, 'linear': linear
-    }
+    assert counts == {'': conv + linear + bmm + attention, 'conv': conv, 'linear': linear}
 
 
 def test_the_bridges_by_hand(tool):
     x, tokens = torch.randn(3, 8, 4, 5), torch.randn(3, 6, 16)
     read = tool.count_madds(MobileToFormer(8, 16), x, tokens)['']
-    assert read == 3 * (3 * 6 * 16 * 8 + 2 * 6 * 8 * 20)        # query, gate, out; q k, weights v
+    assert read == 3 * (3 * 6 * 16 * 8 + 2 * 6 * 8 * 20)  # query, gate, out; q k, weights v
     write = tool.count_madds(FormerToMobile(8, 16), x, tokens)['']
-    assert write == 3 * (2 * 6 * 16 * 8 + 2 * 6 * 8 * 20)       # key, value; q k, weights v
+    assert write == 3 * (2 * 6 * 16 * 8 + 2 * 6 * 8 * 20)  # key, value; q k, weights v
 
 
-@pytest.mark.parametrize('suffix, figures', [
-    ('', r'25\.10 +77\.40 +paper: 25\.0 M, 77\.5 G'),
-    ('_w1440', r'11\.80 +20\.22 +paper: 11\.7 M, 20\.4 G'),
-    ('_w720', r'4\.95 +5\.50 +paper: 4\.9 M, 5\.6 G'),
-])
+@pytest.mark.parametrize(
+    'suffix, figures',
+    [
+        ('', r'25\.10 +77\.40 +paper: 25\.0 M, 77\.5 G'),
+        ('_w1440', r'11\.80 +20\.22 +paper: 11\.7 M, 20\.4 G'),
+        ('_w720', r'4\.95 +5\.50 +paper: 4\.9 M, 5\.6 G'),
+    ],
+)
 def test_encoders_beside_the_paper(run, suffix, figures):
     out = run(f'configs/selfsup/masked_finola_b{suffix}.py')
     assert re.search(rf'encoder alone, 800 x 1333\n.*\n +encoder +{figures}\n', out), out
     assert 'attention products included' in out
 
 
-@pytest.mark.parametrize('name, algorithm, size', [
-    ('masked_finola_b', 'MaskedFINOLA', '128 x 128'),
-    ('finola', 'FINOLA', '64 x 64'),
-])
+@pytest.mark.parametrize(
+    'name, algorithm, size',
+    [
+        ('masked_finola_b', 'MaskedFINOLA', '128 x 128'),
+        ('finola', 'FINOLA', '64 x 64'),
+    ],
+)
 def test_the_parts_of_a_model_add_up(run, name, algorithm, size):
     out = run(f'configs/demo/{name}.py', '--shape', '96', '96')
     assert 'encoder alone, 96 x 96' in out
@@ -106,9 +111,16 @@ def check_sums(table):
 def test_the_parts_of_mmdets_detectors_add_up(run, name, options):
     """mmdet calls the forward of its heads by name, past the counter."""
     out = run(
-        f'configs/det/{name}_mf.py', '--shape', '64', '64', '--cfg-options',
-        'model.backbone.arch=small', 'model.neck.in_channels=[96,256]',
-        'test_pipeline.1.scale=(128,96)', *options)
+        f'configs/det/{name}_mf.py',
+        '--shape',
+        '64',
+        '64',
+        '--cfg-options',
+        'model.backbone.arch=small',
+        'model.neck.in_channels=[96,256]',
+        'test_pipeline.1.scale=(128,96)',
+        *options,
+    )
     rows = check_sums(out.split('forward pass of one image, 96 x 128')[1])
     assert all(rows[part][1] > 0 for part in ('backbone', 'neck', 'bbox_head'))
     if name == 'retinanet':  # two towers of 4 convolutions at 5 levels, 9 anchors of 80 classes
@@ -117,13 +129,19 @@ def test_the_parts_of_mmdets_detectors_add_up(run, name, options):
         assert rows['bbox_head'][1] == pytest.approx(by_hand / 1e9, abs=0.005)
 
 
-@pytest.mark.parametrize('name, rows', [
-    ('lin_w720', r'backbone +4\.95 +0\.28\n +head +0\.91 +0\.00\n'
-                 r' +sum +5\.87 +0\.28 +paper: 5\.8 M\n'),
-    ('tran1_w720', r'backbone +4\.95 +0\.28\n +head +0\.97 +0\.13\n +sum +5\.92 +0\.4[01]\n'),
-    ('tran4_ft_w720', r'sum +7\.26 +0\.71 +paper: 7 M, 0\.7 G\n'),
-    ('tran4_ft_w1440', r'sum +20\.09 +2\.60 +paper: 20 M, 2\.6 G\n'),
-])
+@pytest.mark.parametrize(
+    'name, rows',
+    [
+        (
+            'lin_w720',
+            r'backbone +4\.95 +0\.28\n +head +0\.91 +0\.00\n'
+            r' +sum +5\.87 +0\.28 +paper: 5\.8 M\n',
+        ),
+        ('tran1_w720', r'backbone +4\.95 +0\.28\n +head +0\.97 +0\.13\n +sum +5\.92 +0\.4[01]\n'),
+        ('tran4_ft_w720', r'sum +7\.26 +0\.71 +paper: 7 M, 0\.7 G\n'),
+        ('tran4_ft_w1440', r'sum +20\.09 +2\.60 +paper: 20 M, 2\.6 G\n'),
+    ],
+)
 def test_classifiers_beside_the_paper(run, name, rows):
     """No labels are needed: what is counted is the forward pass of one image."""
     out = run(f'configs/classification/{name}.py', '--shape', '64', '64')
@@ -132,23 +150,36 @@ def test_classifiers_beside_the_paper(run, name, rows):
 
 
 def test_a_classifier_of_other_classes_is_not_the_papers(run):
-    out = run('configs/classification/lin_w720.py', '--shape', '64', '64', '--cfg-options',
-              'model.head.num_classes=10')
+    out = run(
+        'configs/classification/lin_w720.py',
+        '--shape',
+        '64',
+        '64',
+        '--cfg-options',
+        'model.head.num_classes=10',
+    )
     assert 'paper: 5.8 M' not in out
 
 
 def test_options_reach_the_model(run):
-    out = run('configs/demo/masked_finola_b.py', '--cfg-options', 'model.upsampler.depth=1',
-              'model.backbone.frozen_stages=5')
+    out = run(
+        'configs/demo/masked_finola_b.py',
+        '--cfg-options',
+        'model.upsampler.depth=1',
+        'model.backbone.frozen_stages=5',
+    )
     assert 'MaskedFINOLA' in out
     assert re.search(r'upsampler +0\.6', out), out
 
 
-@pytest.mark.parametrize('path, message', [
-    ('configs/selfsup/masked_finola_bb.py', 'no config file .*near it: .*masked_finola_b.py'),
-    ('configs/_base_/default_runtime.py', 'defines no model with a backbone'),
-    ('configs/selfsup/mocov2.py', 'no transform with crop_size or scale'),
-])
+@pytest.mark.parametrize(
+    'path, message',
+    [
+        ('configs/selfsup/masked_finola_bb.py', 'no config file .*near it: .*masked_finola_b.py'),
+        ('configs/_base_/default_runtime.py', 'defines no model with a backbone'),
+        ('configs/selfsup/mocov2.py', 'no transform with crop_size or scale'),
+    ],
+)
 def test_one_clear_message(run, path, message):
     with pytest.raises(SystemExit, match=message):
         run(path)
@@ -166,7 +197,8 @@ class OwnEncoder(nn.Module):
 
 
 def test_sizes_that_do_not_fit_are_one_line_and_an_own_module_a_traceback(
-        run, tmp_path, monkeypatch):
+    run, tmp_path, monkeypatch
+):
     config = 'configs/classification/lin_w720.py'
     with pytest.raises(SystemExit, match=f'get_flops: {config}: .*channels'):
         run(config, '--cfg-options', 'model.head.in_channels=7')

@@ -14,9 +14,18 @@ CONFIG = 'configs/demo/masked_finola_b.py'
 
 def train(root, work_dir, *options, iterations, expect):
     return run_script(
-        'tools/train.py', CONFIG, '--work-dir', work_dir, '--no-validate', '--cfg-options',
-        *tiny_options(root), 'train_dataloader.num_workers=2', f'train_cfg.max_iters={iterations}',
-        *options, expect=expect)
+        'tools/train.py',
+        CONFIG,
+        '--work-dir',
+        work_dir,
+        '--no-validate',
+        '--cfg-options',
+        *tiny_options(root),
+        'train_dataloader.num_workers=2',
+        f'train_cfg.max_iters={iterations}',
+        *options,
+        expect=expect,
+    )
 
 
 @pytest.fixture(scope='module')
@@ -63,8 +72,16 @@ def test_sizes_that_do_not_fit_each_other(project_root, tmp_path, tool):
     options = [*small_detector.data_options(scenes), 'model.decoder.num_queries=10']
     checkpoint = small_detector.write_checkpoint(tmp_path / 'small.pth')
     start = ['--pretrained', 'none'] if tool == 'train' else [checkpoint]
-    out = run_script(f'tools/{tool}.py', small_detector.CONFIG, *start, '--work-dir',
-                     tmp_path / 'work', '--cfg-options', *options, expect=1)
+    out = run_script(
+        f'tools/{tool}.py',
+        small_detector.CONFIG,
+        *start,
+        '--work-dir',
+        tmp_path / 'work',
+        '--cfg-options',
+        *options,
+        expect=1,
+    )
     assert 'Traceback' not in out
     *_, last = out.splitlines()
     assert last.startswith(f'{tool}: {small_detector.CONFIG}: ')
@@ -72,8 +89,14 @@ def test_sizes_that_do_not_fit_each_other(project_root, tmp_path, tool):
 
 
 def test_a_loss_that_is_no_number(project_root, image_folder, tmp_path):
-    out = train(image_folder, tmp_path, 'optim_wrapper.optimizer.lr=1e30',
-                'default_hooks.checkpoint.interval=1', iterations=8, expect=1)
+    out = train(
+        image_folder,
+        tmp_path,
+        'optim_wrapper.optimizer.lr=1e30',
+        'default_hooks.checkpoint.interval=1',
+        iterations=8,
+        expect=1,
+    )
     said = out.splitlines()[-1]
     assert said.startswith('train: the loss is not finite at iteration ')
     assert 'Traceback' not in out

@@ -30,18 +30,38 @@ def host_tool(name, *args):
 
 
 def test_browse_dataset(project_root, image_folder, tmp_path):
-    host_tool('visualization/browse_dataset.py', CONFIG, '--mode', 'pipeline', '--not-show',
-              '--show-number', '2', '--output-dir', tmp_path, '--cfg-options',
-              f'train_dataloader.dataset.dataset.data_root={image_folder}')
+    host_tool(
+        'visualization/browse_dataset.py',
+        CONFIG,
+        '--mode',
+        'pipeline',
+        '--not-show',
+        '--show-number',
+        '2',
+        '--output-dir',
+        tmp_path,
+        '--cfg-options',
+        f'train_dataloader.dataset.dataset.data_root={image_folder}',
+    )
     assert len(list(tmp_path.glob('*.jpg'))) == 2
 
 
 def test_vis_scheduler(project_root, tmp_path):
     # The tool knows an epoch-based run by the name of mmengine's own loop.
-    host_tool('visualization/vis_scheduler.py', 'configs/selfsup/masked_finola_b_w720.py',
-              '--dataset-size', '10240', '--ngpus', '8', '--not-show', '--save-path',
-              tmp_path / 'lr.png', '--cfg-options', 'train_cfg.type=EpochBasedTrainLoop',
-              f'work_dir={tmp_path}')
+    host_tool(
+        'visualization/vis_scheduler.py',
+        'configs/selfsup/masked_finola_b_w720.py',
+        '--dataset-size',
+        '10240',
+        '--ngpus',
+        '8',
+        '--not-show',
+        '--save-path',
+        tmp_path / 'lr.png',
+        '--cfg-options',
+        'train_cfg.type=EpochBasedTrainLoop',
+        f'work_dir={tmp_path}',
+    )
     assert (tmp_path / 'lr.png').stat().st_size > 1000
 
 
@@ -50,8 +70,15 @@ def test_analyze_logs(tmp_path):
     rows = [dict(lr=0.1, loss=1 / step, time=0.1, step=step, iter=step) for step in range(1, 9)]
     rows += [{'masked/psnr': 9.0, 'step': 8}, {'knn/top1': 10.0, 'knn/top5': 50.0, 'step': 8}]
     log.write_text('\n'.join(map(json.dumps, rows)))
-    host_tool('analysis_tools/analyze_logs.py', 'plot_curve', log, '--keys', 'loss', '--out',
-              tmp_path / 'loss.png')
+    host_tool(
+        'analysis_tools/analyze_logs.py',
+        'plot_curve',
+        log,
+        '--keys',
+        'loss',
+        '--out',
+        tmp_path / 'loss.png',
+    )
     assert (tmp_path / 'loss.png').stat().st_size > 1000
 
 
@@ -60,8 +87,15 @@ def test_a_curve_of_knn_accuracy(tmp_path):
     log = tmp_path / 'knn.json'
     rows = [{'knn/top1': 10.0 + step, 'knn/top5': 50.0, 'step': step} for step in (4, 8)]
     log.write_text('\n'.join(map(json.dumps, rows)))
-    host_tool('analysis_tools/analyze_logs.py', 'plot_curve', log, '--keys', 'knn/top1', '--out',
-              tmp_path / 'knn.png')
+    host_tool(
+        'analysis_tools/analyze_logs.py',
+        'plot_curve',
+        log,
+        '--keys',
+        'knn/top1',
+        '--out',
+        tmp_path / 'knn.png',
+    )
     assert (tmp_path / 'knn.png').stat().st_size > 1000
 
 
@@ -78,23 +112,52 @@ def classifier(tmp_path_factory):
     cfg = Config.fromfile(folder / 'plain.py')
     init_default_scope(cfg.default_scope)
     torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict()), folder / 'model.pth')
-    options = [f'test_dataloader.dataset.data_root={folder}', 'test_dataloader.num_workers=0',
-               'test_dataloader.persistent_workers=False']
+    options = [
+        f'test_dataloader.dataset.data_root={folder}',
+        'test_dataloader.num_workers=0',
+        'test_dataloader.persistent_workers=False',
+    ]
     return folder, ['--cfg-options', *options]
 
 
 def test_results_and_confusion_matrix(project_root, classifier):
     folder, options = classifier
     config, results = folder / 'plain.py', folder / 'results.pkl'
-    host_tool('test.py', config, folder / 'model.pth', '--work-dir', folder / 'test', '--out',
-              results, '--out-item', 'pred', *options)
-    host_tool('analysis_tools/confusion_matrix.py', config, results, '--show-path',
-              folder / 'confusion.png', '--out', folder / 'confusion.pkl', *options)
+    host_tool(
+        'test.py',
+        config,
+        folder / 'model.pth',
+        '--work-dir',
+        folder / 'test',
+        '--out',
+        results,
+        '--out-item',
+        'pred',
+        *options,
+    )
+    host_tool(
+        'analysis_tools/confusion_matrix.py',
+        config,
+        results,
+        '--show-path',
+        folder / 'confusion.png',
+        '--out',
+        folder / 'confusion.pkl',
+        *options,
+    )
     matrix = mmengine.load(folder / 'confusion.pkl')
     assert matrix.shape == (12, 12) and (matrix.sum(1) == 1).all()
     assert (folder / 'confusion.png').stat().st_size > 1000
-    host_tool('analysis_tools/analyze_results.py', config, results, '--out-dir', folder / 'shown',
-              '--topk', '12', *options)
+    host_tool(
+        'analysis_tools/analyze_results.py',
+        config,
+        results,
+        '--out-dir',
+        folder / 'shown',
+        '--topk',
+        '12',
+        *options,
+    )
     assert len(list(folder.glob('shown/*/*.png'))) == 12
 
 
@@ -105,18 +168,40 @@ def test_vis_cam(project_root, classifier):
     plain.write_text(PLAIN.format(root=project_root).replace('cls_supervised', 'cls_lin'))
     model = MODELS.build(Config.fromfile(plain).model)
     torch.save(dict(state_dict=model.state_dict()), folder / 'probe.pth')
-    host_tool('visualization/vis_cam.py', folder / 'val/cat/cat.png', plain, folder / 'probe.pth',
-              '--target-layers', 'backbone.out.1', '--save-path', folder / 'cam.png', *options,
-              'model.backbone.frozen_stages=-1')
+    host_tool(
+        'visualization/vis_cam.py',
+        folder / 'val/cat/cat.png',
+        plain,
+        folder / 'probe.pth',
+        '--target-layers',
+        'backbone.out.1',
+        '--save-path',
+        folder / 'cam.png',
+        *options,
+        'model.backbone.frozen_stages=-1',
+    )
     with Image.open(folder / 'cam.png') as picture:
         assert picture.size == (96, 96)
 
 
 def test_vis_tsne(project_root, classifier):
     folder, options = classifier
-    host_tool('visualization/vis_tsne.py', folder / 'plain.py', '--checkpoint',
-              folder / 'model.pth', '--work-dir', folder / 'tsne', '--vis-stage', 'backbone',
-              '--perplexity', '3', '--n-iter', '250', *options, 'model.backbone.with_tokens=False')
+    host_tool(
+        'visualization/vis_tsne.py',
+        folder / 'plain.py',
+        '--checkpoint',
+        folder / 'model.pth',
+        '--work-dir',
+        folder / 'tsne',
+        '--vis-stage',
+        'backbone',
+        '--perplexity',
+        '3',
+        '--n-iter',
+        '250',
+        *options,
+        'model.backbone.with_tokens=False',
+    )
     (features,) = folder.glob('tsne/*/feat_4.npy')
     assert np.load(features).shape == (12, 256)
     assert features.with_suffix('.png').stat().st_size > 1000

@@ -20,8 +20,11 @@ def setting(tmp_path_factory):
     root = tmp_path_factory.mktemp('host')
     checkpoint = small_detector.write_checkpoint(root / 'small.pth')
     scenes = small_detector.write_scenes(root / 'coco')
-    options = [*small_detector.MODEL, *small_detector.data_options(scenes),
-               f'work_dir={root / "work"}']
+    options = [
+        *small_detector.MODEL,
+        *small_detector.data_options(scenes),
+        f'work_dir={root / "work"}',
+    ]
     return checkpoint, ['--cfg-options', *options]
 
 
@@ -30,8 +33,14 @@ def run(script, *args):
 
 
 def test_browse_dataset(project_root, setting, tmp_path):
-    run('analysis_tools/browse_dataset.py', CONFIG, '--not-show', '--output-dir', tmp_path,
-        *setting[1])
+    run(
+        'analysis_tools/browse_dataset.py',
+        CONFIG,
+        '--not-show',
+        '--output-dir',
+        tmp_path,
+        *setting[1],
+    )
     assert sorted(path.name for path in tmp_path.glob('*.jpg')) == [f'{i}.jpg' for i in range(4)]
 
 
@@ -39,11 +48,29 @@ def test_results_and_their_analysis(project_root, setting, tmp_path):
     """test.py --out --show-dir, and what analyze_results finds best and worst."""
     checkpoint, options = setting
     results = tmp_path / 'results.pkl'
-    run('test.py', CONFIG, checkpoint, '--out', results, '--show-dir', 'show',
-        '--work-dir', tmp_path, *options)
+    run(
+        'test.py',
+        CONFIG,
+        checkpoint,
+        '--out',
+        results,
+        '--show-dir',
+        'show',
+        '--work-dir',
+        tmp_path,
+        *options,
+    )
     assert len(list(tmp_path.glob('*/show/*.jpg'))) == 4
-    run('analysis_tools/analyze_results.py', CONFIG, results, tmp_path / 'cases',
-        '--topk', 1, *options, KNOWN_WRAPPER)
+    run(
+        'analysis_tools/analyze_results.py',
+        CONFIG,
+        results,
+        tmp_path / 'cases',
+        '--topk',
+        1,
+        *options,
+        KNOWN_WRAPPER,
+    )
     for folder in ('good', 'bad'):
         assert len(list((tmp_path / 'cases' / folder).glob('*.jpg'))) == 1
 
@@ -51,6 +78,19 @@ def test_results_and_their_analysis(project_root, setting, tmp_path):
 @pytest.mark.parametrize('task', ['dataloader', pytest.param('inference', marks=pytest.mark.gpu)])
 def test_benchmark(project_root, setting, tmp_path, task):
     checkpoint, options = setting
-    run('analysis_tools/benchmark.py', CONFIG, '--checkpoint', checkpoint, '--task', task,
-        '--max-iter', 4, '--num-warmup', 1, '--work-dir', tmp_path, *options)
+    run(
+        'analysis_tools/benchmark.py',
+        CONFIG,
+        '--checkpoint',
+        checkpoint,
+        '--task',
+        task,
+        '--max-iter',
+        4,
+        '--num-warmup',
+        1,
+        '--work-dir',
+        tmp_path,
+        *options,
+    )
     assert 'fps' in (tmp_path / 'benchmark.log').read_text()

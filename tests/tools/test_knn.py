@@ -58,6 +58,7 @@ def run(project_root, run_analysis, images, tmp_path):
         out, files = tmp_path / 'out.json', [tmp_path / name for name in file.split()]
         printed = run_analysis('knn', tmp_path / 'config.py', *files, '--out', out, *args)
         return json.loads(out.read_text()), printed
+
     call.model = model
     return call
 
@@ -108,8 +109,10 @@ def test_several_encoders(run, tmp_path):
     for name in ('encoder.pth', 'other/model.pth'):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         torch.save(MobileFormer('small').state_dict(), tmp_path / name)
-    alone = {name: list(run('--k', '3', '15', file=name)[0].values())
-             for name in ('model.pth', 'encoder.pth', 'other/model.pth')}
+    alone = {
+        name: list(run('--k', '3', '15', file=name)[0].values())
+        for name in ('model.pth', 'encoder.pth', 'other/model.pth')
+    }
     found, _ = run('--k', '3', '15', file='model.pth encoder.pth')
     assert [*found] == ['model.pth', 'encoder.pth']
     assert [*found.values()] == alone['model.pth'] + alone['encoder.pth']
@@ -118,12 +121,17 @@ def test_several_encoders(run, tmp_path):
     assert [*found.values()] == alone['model.pth'] + alone['other/model.pth']
 
 
-@pytest.mark.parametrize('args, message', [
-    (['--k', '16'], 'k = 16 neighbours of a bank of 15; use 1 to 15'),
-    (['--images', '0'], '--images 0: expected 1 or more'),
-    (['--cfg-options', 'val_dataloader.dataset.dataset.data_prefix=val/red'],
-     'the validation images have no labels'),
-])
+@pytest.mark.parametrize(
+    'args, message',
+    [
+        (['--k', '16'], 'k = 16 neighbours of a bank of 15; use 1 to 15'),
+        (['--images', '0'], '--images 0: expected 1 or more'),
+        (
+            ['--cfg-options', 'val_dataloader.dataset.dataset.data_prefix=val/red'],
+            'the validation images have no labels',
+        ),
+    ],
+)
 def test_one_message(run, args, message):
     with pytest.raises(SystemExit, match=f'^knn: .*{message}'):
         run(*args)

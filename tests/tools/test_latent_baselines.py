@@ -68,9 +68,12 @@ def test_dct_by_definition(tool):
     assert coefficients.shape == (1, 3, 2, 8, 3, 8)
     u, v, luminance = 3, 5, image[0].sum(0) / math.sqrt(3)
     oracle = sum(
-        luminance[8 + y, 16 + x].item() / 4
-        * math.cos((2 * y + 1) * u * math.pi / 16) * math.cos((2 * x + 1) * v * math.pi / 16)
-        for y in range(8) for x in range(8)
+        luminance[8 + y, 16 + x].item()
+        / 4
+        * math.cos((2 * y + 1) * u * math.pi / 16)
+        * math.cos((2 * x + 1) * v * math.pi / 16)
+        for y in range(8)
+        for x in range(8)
     )
     assert coefficients[0, 0, 1, u, 2, v].item() == pytest.approx(oracle, abs=1e-5)
     torch.testing.assert_close(tool.inverse_dct(coefficients), image)
@@ -124,8 +127,20 @@ def test_the_table(run_analysis, tmp_path, images, capsys):
             Image.fromarray(pixels).save(tmp_path / name / f'{i:02}.png')
     out = tmp_path / 'table.csv'
     printed = run_analysis(
-        'latent_baselines', '--train', tmp_path / 'train', '--val', tmp_path / 'val', '--size', 16,
-        '--latent', 8, 100, '--steps', 2, '--out', out,
+        'latent_baselines',
+        '--train',
+        tmp_path / 'train',
+        '--val',
+        tmp_path / 'val',
+        '--size',
+        16,
+        '--latent',
+        8,
+        100,
+        '--steps',
+        2,
+        '--out',
+        out,
     )
     rows = list(csv.DictReader(out.read_text().splitlines()))
     names = ['pca', 'dct 8 fixed', 'dct 8 largest', 'dct 16 fixed', 'dct 16 largest', 'autoencoder']
@@ -136,14 +151,17 @@ def test_the_table(run_analysis, tmp_path, images, capsys):
     assert psnrs['dct 8 fixed', '8'] < psnrs['dct 8 largest', '8'] < psnrs['dct 8 largest', '100']
 
 
-@pytest.mark.parametrize('options, message', [
-    (['--latent', 0], '--latent 0: images of this --size have 768 numbers'),
-    (['--latent', 769], '--latent 769'),
-    (['--latent', 8, '--patch', 7], '--patch 7: expected a divisor'),
-    (['--latent', 8, '--size', 24], '--size 24: expected a multiple of 16'),
-    (['--latent', 8, '--out', 'table.txt'], 'ends in .csv'),
-    (['--latent', 8], 'no image'),
-])
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (['--latent', 0], '--latent 0: images of this --size have 768 numbers'),
+        (['--latent', 769], '--latent 769'),
+        (['--latent', 8, '--patch', 7], '--patch 7: expected a divisor'),
+        (['--latent', 8, '--size', 24], '--size 24: expected a multiple of 16'),
+        (['--latent', 8, '--out', 'table.txt'], 'ends in .csv'),
+        (['--latent', 8], 'no image'),
+    ],
+)
 def test_one_clear_message(run_analysis, tmp_path, options, message):
     folders = ('--train', tmp_path, '--val', tmp_path, '--size', 16)
     with pytest.raises(SystemExit, match=message):

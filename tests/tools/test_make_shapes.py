@@ -19,8 +19,18 @@ from finola_mm.datasets.shape_classes import load_photographs
 from finola_mm.datasets.shapes import NAMES
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'dataset_converters' / 'make_shapes.py'
-SMALL = ['--size', '48', '--train-images', '26', '--val-images', '13',
-         '--train-scenes', '9', '--val-scenes', '4']
+SMALL = [
+    '--size',
+    '48',
+    '--train-images',
+    '26',
+    '--val-images',
+    '13',
+    '--train-scenes',
+    '9',
+    '--val-scenes',
+    '4',
+]
 
 
 @pytest.fixture(scope='module')
@@ -42,8 +52,11 @@ def made(make_shapes, tmp_path_factory):
 
 
 def contents(folder):
-    return {str(path.relative_to(folder)): path.read_bytes()
-            for path in folder.rglob('*') if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob('*')
+        if path.is_file()
+    }
 
 
 def test_same_bytes_for_any_number_of_workers(make_shapes, made, tmp_path):
@@ -54,8 +67,12 @@ def test_same_bytes_for_any_number_of_workers(make_shapes, made, tmp_path):
 
 def test_seeds_and_splits_share_no_picture(make_shapes, made, tmp_path):
     make_shapes.main(['--out', str(tmp_path), '--workers', '1', '--seed', '1', *SMALL])
-    pictures = [data for folder in (made, tmp_path) for name, data in contents(folder).items()
-                if name.endswith('.jpg')]
+    pictures = [
+        data
+        for folder in (made, tmp_path)
+        for name, data in contents(folder).items()
+        if name.endswith('.jpg')
+    ]
     assert len(set(pictures)) == len(pictures) == 2 * (26 + 13 + 9 + 4)
 
 
@@ -101,6 +118,7 @@ def test_polygons_give_any_mask_back(make_shapes, seed):
 
 def test_imagenet_folder_loads(made):
     from mmpretrain.datasets import CustomDataset
+
     for split, count in (('train', 26), ('val', 13)):
         data = CustomDataset(data_root=str(made / 'imagenet'), data_prefix=split)
         assert len(data) == count
@@ -118,8 +136,11 @@ def test_second_run_does_nothing(make_shapes, made, capsys):
 
 def test_killed_run_is_completed(make_shapes, made, tmp_path):
     out = tmp_path / 'shapes'
-    process = subprocess.Popen([sys.executable, TOOL, '--out', out, '--workers', '2', *SMALL],
-                               start_new_session=True, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, TOOL, '--out', out, '--workers', '2', *SMALL],
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+    )
     deadline = time.time() + 60
     while len(list(out.rglob('*.jpg'))) < 5 and time.time() < deadline:
         time.sleep(0.001)
@@ -158,13 +179,16 @@ def test_other_data_is_never_touched(make_shapes, made, tmp_path):
     assert contents(made) == before
 
 
-@pytest.mark.parametrize(('arguments', 'message'), [
-    (['--size', '20'], '--size must be at least 48, got 20'),
-    (['--size', '4000'], '--size must be at most 1024, got 4000'),
-    (['--val-images', '3'], '--val-images must be at least 12, got 3'),
-    (['--workers', '0'], '--workers must be at least 1, got 0'),
-    (['--seed', '-1'], '--seed must be at least 0, got -1'),
-])
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--size', '20'], '--size must be at least 48, got 20'),
+        (['--size', '4000'], '--size must be at most 1024, got 4000'),
+        (['--val-images', '3'], '--val-images must be at least 12, got 3'),
+        (['--workers', '0'], '--workers must be at least 1, got 0'),
+        (['--seed', '-1'], '--seed must be at least 0, got -1'),
+    ],
+)
 def test_bad_arguments(make_shapes, tmp_path, capsys, arguments, message):
     with pytest.raises(SystemExit):
         make_shapes.main(['--out', str(tmp_path / 'out'), *arguments])

@@ -32,8 +32,14 @@ def train(*args, expect=0):
 def trained(tmp_path_factory, image_folder):
     """A work directory after two steps with averaged weights; the average lags far behind."""
     work_dir = tmp_path_factory.mktemp('work') / 'run'
-    train('--work-dir', work_dir, '--no-validate', '--cfg-options', *tiny_options(image_folder),
-          'default_hooks.ema.type=EMAHook')
+    train(
+        '--work-dir',
+        work_dir,
+        '--no-validate',
+        '--cfg-options',
+        *tiny_options(image_folder),
+        'default_hooks.ema.type=EMAHook',
+    )
     return work_dir
 
 
@@ -46,6 +52,7 @@ def call(project_root, monkeypatch, capsys):
         monkeypatch.setattr(sys, 'argv', [script, *map(str, args)])
         runpy.run_path(script, run_name='__main__')
         return capsys.readouterr().out
+
     return call
 
 
@@ -54,7 +61,7 @@ def averaged(trained):
     """The encoder's tensors as the checkpoint's state_dict has them."""
     state = read_checkpoint(trained / 'iter_2.pth')['state_dict']
     start = 'backbone.'
-    return {key[len(start):]: state[key] for key in state if key.startswith(start)}
+    return {key[len(start) :]: state[key] for key in state if key.startswith(start)}
 
 
 def features(encoder):
@@ -85,13 +92,22 @@ def by_mmengine(file):
 
 
 def by_mmpretrain(file):
-    classifier = get_model(Config(dict(model=dict(
-        type='mmpretrain.ImageClassifier',
-        backbone=dict(
-            type='finola_mm.MobileFormer', arch='small',
-            init_cfg=dict(type='finola_mm.Pretrained', checkpoint=str(file))),
-        neck=dict(type='mmpretrain.GlobalAveragePooling'),
-        head=dict(type='mmpretrain.LinearClsHead', num_classes=10, in_channels=256)))))
+    classifier = get_model(
+        Config(
+            dict(
+                model=dict(
+                    type='mmpretrain.ImageClassifier',
+                    backbone=dict(
+                        type='finola_mm.MobileFormer',
+                        arch='small',
+                        init_cfg=dict(type='finola_mm.Pretrained', checkpoint=str(file)),
+                    ),
+                    neck=dict(type='mmpretrain.GlobalAveragePooling'),
+                    head=dict(type='mmpretrain.LinearClsHead', num_classes=10, in_channels=256),
+                )
+            )
+        )
+    )
     classifier.init_weights()
     return classifier.backbone
 
@@ -109,8 +125,11 @@ def test_the_encoder_comes_back(call, trained, averaged, tmp_path, suffix):
     expected = features(plain)
     for way in WAYS:
         assert torch.equal(features(way(file)), expected), way.__name__
-    lagging = {key: value for key, value in read_checkpoint(trained / 'iter_2.pth')[
-        'ema_state_dict'].items() if key.startswith('module.backbone.')}
+    lagging = {
+        key: value
+        for key, value in read_checkpoint(trained / 'iter_2.pth')['ema_state_dict'].items()
+        if key.startswith('module.backbone.')
+    }
     assert not torch.equal(lagging['module.backbone.tokens'], averaged['tokens'])
 
 
@@ -122,12 +141,18 @@ def test_what_a_pth_file_says(call, trained, averaged, tmp_path):
     meta = content['meta']
     assert meta.pop('finola_mm_version') and meta['widths'].pop('stages')[0] == [[64, 48]]
     assert meta == dict(
-        format_version=1, part='encoder', source='masked_finola_b', epoch=0, iter=2,
+        format_version=1,
+        part='encoder',
+        source='masked_finola_b',
+        epoch=0,
+        iter=2,
         encoder=dict(arch='small', type='finola_mm.MobileFormer', dynamic_relu='plain'),
         parameters=sum(parameter.numel() for parameter in encoder.parameters()),
         widths=dict(tokens=[6, 64], stem=32, out=256),
         normalization=dict(
-            mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True))
+            mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True
+        ),
+    )
 
 
 def test_safetensors_read_by_its_own_package(call, trained, averaged, tmp_path):
@@ -166,8 +191,16 @@ def test_train_from_the_encoder(call, trained, averaged, image_folder, tmp_path)
     """With a learning rate of 0 the parameters are after two steps what they were."""
     file = tmp_path / 'encoder.safetensors'
     call(EXTRACT, trained, file)
-    said = train('--work-dir', tmp_path / 'run', '--no-validate', '--pretrained', file,
-                 '--cfg-options', *tiny_options(image_folder), 'optim_wrapper.optimizer.lr=0.0')
+    said = train(
+        '--work-dir',
+        tmp_path / 'run',
+        '--no-validate',
+        '--pretrained',
+        file,
+        '--cfg-options',
+        *tiny_options(image_folder),
+        'optim_wrapper.optimizer.lr=0.0',
+    )
     assert f'Loaded 194 of 194 tensors of MobileFormer small from {file} (masked_finola_b' in said
     state = read_checkpoint(tmp_path / 'run/iter_2.pth')['state_dict']
     for key, _ in MobileFormer('small').named_parameters():
@@ -177,8 +210,15 @@ def test_train_from_the_encoder(call, trained, averaged, image_folder, tmp_path)
 def test_a_model_is_not_trained_from_its_encoder_alone(trained, image_folder, tmp_path, call):
     file = tmp_path / 'encoder.pth'
     call(EXTRACT, trained, file)
-    said = train('--work-dir', tmp_path / 'run', '--no-validate', '--cfg-options',
-                 *tiny_options(image_folder), f'load_from={file}', expect=1)
+    said = train(
+        '--work-dir',
+        tmp_path / 'run',
+        '--no-validate',
+        '--cfg-options',
+        *tiny_options(image_folder),
+        f'load_from={file}',
+        expect=1,
+    )
     assert f'train: {file} (masked_finola_b, iteration 2) does not fit this MaskedFINOLA' in said
     assert 'give it to tools/train.py --pretrained' in said
     assert 'Traceback' not in said
@@ -192,8 +232,12 @@ def test_mistakes_end_in_one_line(call, tmp_path, tool):
     for args, said in [
         (['nowhere.pth', 'out.pth'], 'no checkpoint nowhere.pth'),
         ([torn, tmp_path / 'out.pth'], 'torn.pth is not a file of torch.save: it is empty'),
-        ([bare, tmp_path / 'out.txt'], r'\.pth or \.safetensors' if tool == PUBLISH
-         else "bare.pth does not record the config of a MobileFormer, but 'nothing'"),
+        (
+            [bare, tmp_path / 'out.txt'],
+            r'\.pth or \.safetensors'
+            if tool == PUBLISH
+            else "bare.pth does not record the config of a MobileFormer, but 'nothing'",
+        ),
     ]:
         with pytest.raises(SystemExit, match=said):
             call(tool, *args)
@@ -246,8 +290,10 @@ def test_what_belongs_to_one_training_is_left_out(call, trained, averaged, tmp_p
     write_weights(tmp_path / 'again.pth', averaged, meta=meta)
     said = call(EXTRACT, tmp_path / 'again.pth', tmp_path / 'second.pth')
     assert 'elsewhere.pth' not in said
-    assert read_checkpoint(tmp_path / 'second.pth')['meta'] == read_checkpoint(
-        tmp_path / 'first.pth')['meta']
+    assert (
+        read_checkpoint(tmp_path / 'second.pth')['meta']
+        == read_checkpoint(tmp_path / 'first.pth')['meta']
+    )
 
 
 @pytest.mark.parametrize('tool', [EXTRACT, PUBLISH])

@@ -46,7 +46,8 @@ def src(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # turn right by 90 degrees
     picture(75, 100).transpose(Image.Transpose.ROTATE_90).save(
-        root / 'val' / 'lying.jpg', quality=95, exif=exif)
+        root / 'val' / 'lying.jpg', quality=95, exif=exif
+    )
     whole = (root / 'val' / 'lying.jpg').read_bytes()
     (root / 'val' / 'cut.jpg').write_bytes(whole[:-300])
     (root / 'val' / 'empty.jpg').write_bytes(b'')
@@ -59,19 +60,30 @@ def call(module, src, dst, *options):
 
 
 def contents(folder):
-    return {str(path.relative_to(folder)): path.read_bytes()
-            for path in folder.rglob('*') if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob('*')
+        if path.is_file()
+    }
 
 
 def test_converts_a_tree(resize_images, src, tmp_path, capsys):
     dst = tmp_path / 'a' / 'dst'
     call(resize_images, src, dst)
     made = contents(dst)
-    assert set(made) == {'train/cat/wide.JPEG', 'train/cat/high.png', 'train/cat/small.jpg',
-                         'val/lying.jpg', 'resize_images.json'}
+    assert set(made) == {
+        'train/cat/wide.JPEG',
+        'train/cat/high.png',
+        'train/cat/small.jpg',
+        'val/lying.jpg',
+        'resize_images.json',
+    }
     assert made['train/cat/small.jpg'] == contents(src)['train/cat/small.jpg']
-    for name, size in (('train/cat/wide.JPEG', (53, 40)), ('train/cat/high.png', (40, 89)),
-                       ('val/lying.jpg', (40, 53))):
+    for name, size in (
+        ('train/cat/wide.JPEG', (53, 40)),
+        ('train/cat/high.png', (40, 89)),
+        ('val/lying.jpg', (40, 53)),
+    ):
         with Image.open(dst / name) as image:
             assert image.format == 'JPEG'
             assert image.size == size
@@ -79,9 +91,15 @@ def test_converts_a_tree(resize_images, src, tmp_path, capsys):
             assert np.abs(np.asarray(image).astype(int) - picture(*size)).mean() < 3
     out, err = capsys.readouterr()
     assert '6 images: 3 resized, 1 copied, 0 there already, 2 left out' in out
-    sizes = [sum(len(data) for name, data in files.items()
-                 if name in made and name != 'resize_images.json') / 1e6
-             for files in (contents(src), made)]
+    sizes = [
+        sum(
+            len(data)
+            for name, data in files.items()
+            if name in made and name != 'resize_images.json'
+        )
+        / 1e6
+        for files in (contents(src), made)
+    ]
     assert f'{sizes[0]:.1f} MB before, {sizes[1]:.1f} MB after' in out
     assert err.count('left out: ') == 2
     assert 'cut.jpg' in err and 'empty.jpg' in err
@@ -117,7 +135,8 @@ def test_killed_run_leaves_whole_images_and_is_completed(resize_images, tmp_path
         os.link(src / '000.jpg', src / f'{index:03d}.jpg')
     process = subprocess.Popen(
         [sys.executable, TOOL, src, dst, '--short-side', '40', '--workers', '1'],
-        start_new_session=True)
+        start_new_session=True,
+    )
     deadline = time.time() + 60
     while len(list(dst.glob('*.jpg'))) < 5 and time.time() < deadline:
         time.sleep(0.001)
@@ -133,8 +152,7 @@ def test_killed_run_leaves_whole_images_and_is_completed(resize_images, tmp_path
 
 @pytest.mark.parametrize('send', [os.killpg, os.kill], ids=['all', 'first'])
 def test_interrupted_run_stops_soon(resize_images, tmp_path, send):
-    """Ctrl-C reaches all processes, a scheduler's signal the first one. What is queued is dropped.
-    """
+    """Ctrl-C reaches all processes, a scheduler's signal the first one; the queue is dropped."""
     src, dst = tmp_path / 'src', tmp_path / 'dst'
     src.mkdir()
     picture(700, 700).save(src / '0000.jpg')
@@ -142,7 +160,10 @@ def test_interrupted_run_stops_soon(resize_images, tmp_path, send):
         os.link(src / '0000.jpg', src / f'{index:04d}.jpg')
     process = subprocess.Popen(
         [sys.executable, TOOL, src, dst, '--short-side', '40', '--workers', '1'],
-        start_new_session=True, stderr=subprocess.PIPE, text=True)
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     deadline = time.time() + 60
     while len(list(dst.glob('*.jpg'))) < 5 and time.time() < deadline:
         time.sleep(0.001)
@@ -182,8 +203,9 @@ def test_two_machines_do_not_share_a_part(resize_images, tmp_path, monkeypatch):
 
 def test_full_disk_is_one_message(resize_images, src, tmp_path, monkeypatch):
     def pool(*args, **kwargs):  # in this process, where the disk can be patched
-        return SimpleNamespace(map=lambda job, names, chunksize: map(job, names),
-                               shutdown=lambda cancel_futures: None)
+        return SimpleNamespace(
+            map=lambda job, names, chunksize: map(job, names), shutdown=lambda cancel_futures: None
+        )
 
     def write_bytes(path, data):
         if not path.name.startswith('.resize_images.json'):
@@ -207,13 +229,14 @@ def test_mistakes(resize_images, src, tmp_path):
     (tmp_path / 'full' / 'thesis.txt').write_text('ten years of work')
     (tmp_path / 'file').write_text('')
     for source, dst, message in (
-            (tmp_path / 'nowhere', tmp_path / 'dst', 'nowhere is no folder'),
-            (tmp_path / 'bare', tmp_path / 'dst', r'bare holds no image \(.jpg'),
-            (src, src, 'lie in one another'),
-            (src, src / 'val' / 'small', 'lie in one another'),
-            (src / 'val', src, 'lie in one another'),
-            (src, tmp_path / 'full', 'holds something else'),
-            (src, tmp_path / 'file' / 'dst', 'file')):
+        (tmp_path / 'nowhere', tmp_path / 'dst', 'nowhere is no folder'),
+        (tmp_path / 'bare', tmp_path / 'dst', r'bare holds no image \(.jpg'),
+        (src, src, 'lie in one another'),
+        (src, src / 'val' / 'small', 'lie in one another'),
+        (src / 'val', src, 'lie in one another'),
+        (src, tmp_path / 'full', 'holds something else'),
+        (src, tmp_path / 'file' / 'dst', 'file'),
+    ):
         with pytest.raises(SystemExit, match=f'^resize_images: .*{message}'):
             call(resize_images, source, dst)
     assert contents(src) == before
@@ -230,11 +253,14 @@ def test_other_options_are_not_mixed_in(resize_images, src, tmp_path):
     assert contents(dst) == before
 
 
-@pytest.mark.parametrize(('options', 'message'), [
-    (['--short-side', '0'], '--short-side must be at least 1, got 0'),
-    (['--quality', '101'], '--quality must be at most 100, got 101'),
-    (['--workers', '0'], '--workers must be at least 1, got 0'),
-])
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (['--short-side', '0'], '--short-side must be at least 1, got 0'),
+        (['--quality', '101'], '--quality must be at most 100, got 101'),
+        (['--workers', '0'], '--workers must be at least 1, got 0'),
+    ],
+)
 def test_bad_arguments(resize_images, src, tmp_path, capsys, options, message):
     with pytest.raises(SystemExit):
         call(resize_images, src, tmp_path / 'dst', *options)

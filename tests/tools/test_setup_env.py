@@ -18,8 +18,12 @@ def setup_env(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(MISC)
     monkeypatch.delitem(sys.modules, 'setup_env', raising=False)
     module = importlib.import_module('setup_env')
-    for name, path in {'ROOT': '.', 'VENV': '.venv', 'STATE': '.venv/.setup',
-                       'LOG': '.venv/setup.log'}.items():
+    for name, path in {
+        'ROOT': '.',
+        'VENV': '.venv',
+        'STATE': '.venv/.setup',
+        'LOG': '.venv/setup.log',
+    }.items():
         monkeypatch.setattr(module, name, tmp_path / path)
     monkeypatch.setattr(module, 'check_machine', lambda: None)
     (tmp_path / 'finola_mm').mkdir()
@@ -37,6 +41,7 @@ def done(setup_env, monkeypatch):
     def stand_in(step):
         def work(pins, log):
             calls.append(step)
+
         return work
 
     for step, (_, title) in setup_env.STEPS.items():
@@ -59,6 +64,7 @@ def test_second_run_does_nothing_and_says_nothing(setup_env, done, capsys):
 def test_interrupted_set_up_goes_on(setup_env, done, monkeypatch):
     def interrupted(pins, log):
         raise KeyboardInterrupt
+
     with monkeypatch.context() as patch:
         patch.setitem(setup_env.STEPS, 'mmcv', (interrupted, 'mmcv'))
         with pytest.raises(KeyboardInterrupt):
@@ -136,8 +142,9 @@ def test_bare_machine(tmp_path, monkeypatch):
     with pytest.raises(module.SetupError) as error:
         module.check_machine()
     python = f'python{sys.version_info[0]}.{sys.version_info[1]}'
-    assert str(error.value).splitlines()[-1] == \
-        f'    apt-get install {python}-venv {python}-dev g++'
+    assert (
+        str(error.value).splitlines()[-1] == f'    apt-get install {python}-venv {python}-dev g++'
+    )
     (tmp_path / '.venv').mkdir()
     (tmp_path / '.venv' / 'pyvenv.cfg').write_text('of somebody else')
     with pytest.raises(module.SetupError, match='was not made by this set-up'):
@@ -159,8 +166,23 @@ def test_missing_network_is_told_in_words(setup_env, log, tmp_path):
     """With pip itself, asked for an index where nothing listens."""
     env = {'PATH': os.environ['PATH'], 'PIP_CONFIG_FILE': os.devnull}
     with pytest.raises(setup_env.SetupError, match='The package index cannot be reached'):
-        log.run([sys.executable, '-m', 'pip', 'download', '--retries', '1', '--timeout', '5',
-                 '--index-url', 'http://127.0.0.1:9/simple', 'no-such-package'], tmp_path, env)
+        log.run(
+            [
+                sys.executable,
+                '-m',
+                'pip',
+                'download',
+                '--retries',
+                '1',
+                '--timeout',
+                '5',
+                '--index-url',
+                'http://127.0.0.1:9/simple',
+                'no-such-package',
+            ],
+            tmp_path,
+            env,
+        )
 
 
 def test_interrupt_takes_the_children_down(log, tmp_path):
@@ -168,9 +190,14 @@ def test_interrupt_takes_the_children_down(log, tmp_path):
         while not (tmp_path / 'child').exists():
             time.sleep(0.01)
         raise KeyboardInterrupt
+
     with pytest.raises(KeyboardInterrupt):
-        log.run(['sh', '-c', 'sleep 60 & echo $! > child.part; mv child.part child; wait'],
-                tmp_path, None, interrupt)
+        log.run(
+            ['sh', '-c', 'sleep 60 & echo $! > child.part; mv child.part child; wait'],
+            tmp_path,
+            None,
+            interrupt,
+        )
     child = Path('/proc', (tmp_path / 'child').read_text().strip(), 'stat')
     for _ in range(100):  # the kernel may need a moment
         if not child.exists() or child.read_text().rpartition(')')[2].split()[0] == 'Z':

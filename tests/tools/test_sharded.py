@@ -48,9 +48,22 @@ def train(config, work_dir, *args, expect=0):
 
     def process(rank):
         return run_script(
-            ROOT / 'tools/train.py', config, '--launcher', 'pytorch', '--no-validate', '--work-dir',
-            work_dir, *args, expect=expect, RANK=rank, LOCAL_RANK=rank, WORLD_SIZE='2',
-            MASTER_ADDR='127.0.0.1', MASTER_PORT=port, OMP_NUM_THREADS='1')
+            ROOT / 'tools/train.py',
+            config,
+            '--launcher',
+            'pytorch',
+            '--no-validate',
+            '--work-dir',
+            work_dir,
+            *args,
+            expect=expect,
+            RANK=rank,
+            LOCAL_RANK=rank,
+            WORLD_SIZE='2',
+            MASTER_ADDR='127.0.0.1',
+            MASTER_PORT=port,
+            OMP_NUM_THREADS='1',
+        )
 
     with ThreadPoolExecutor(2) as both:
         said, _ = both.map(process, '01')
@@ -87,8 +100,14 @@ def test_it_is_the_run_of_ddp(folder, image_folder, sharded):
 
 def test_interrupted_and_resumed(folder, image_folder, sharded):
     stopped = write_config(
-        folder / 'stopped.py', 'masked_finola_b_fsdp', image_folder, type='tests.tools.trouble.Run',
-        iteration=1, rank=1, command='kill -TERM $PPID')
+        folder / 'stopped.py',
+        'masked_finola_b_fsdp',
+        image_folder,
+        type='tests.tools.trouble.Run',
+        iteration=1,
+        rank=1,
+        command='kill -TERM $PPID',
+    )
     said = train(stopped, folder / 'stopped', expect=75)
     assert said.count('SIGTERM: ') == 1
     assert read_checkpoint(folder / 'stopped/interrupted.pth')['meta']['iter'] == 1
@@ -98,7 +117,8 @@ def test_interrupted_and_resumed(folder, image_folder, sharded):
     torch.testing.assert_close(resumed['state_dict'], sharded['state_dict'], **exactly)
     for part in ('state', 'base_param_settings'):
         torch.testing.assert_close(
-            resumed['optimizer'][part], sharded['optimizer'][part], **exactly)
+            resumed['optimizer'][part], sharded['optimizer'][part], **exactly
+        )
     assert resumed['param_schedulers'] == sharded['param_schedulers']
 
 
@@ -110,8 +130,12 @@ def test_a_checkpoint_without_fsdp():
 def test_load_from(folder, sharded):
     """All weights of the file; without a rate they stay, but for the statistics of BatchNorm."""
     said = train(
-        folder / 'fsdp.py', folder / 'loaded', '--cfg-options', 'optim_wrapper.optimizer.lr=0',
-        f'load_from={folder / "fsdp/epoch_2.pth"}')
+        folder / 'fsdp.py',
+        folder / 'loaded',
+        '--cfg-options',
+        'optim_wrapper.optimizer.lr=0',
+        f'load_from={folder / "fsdp/epoch_2.pth"}',
+    )
     assert said.count('Loaded 216 of 216 tensors of MaskedFINOLA') == 1
     loaded = read_checkpoint(folder / 'loaded/epoch_2.pth')['state_dict']
     for name, tensor in sharded['state_dict'].items():

@@ -45,8 +45,19 @@ def test_train_leaves_logs_checkpoint_and_pictures(trained):
 
 def test_test_reports_what_training_did(trained, image_folder, tmp_path):
     out, show = tmp_path / 'metrics.json', tmp_path / 'show'
-    tool('tools/test.py', CONFIG, trained, '--work-dir', tmp_path, '--out', out, '--show-dir', show,
-         '--cfg-options', *tiny_options(image_folder))
+    tool(
+        'tools/test.py',
+        CONFIG,
+        trained,
+        '--work-dir',
+        tmp_path,
+        '--out',
+        out,
+        '--show-dir',
+        show,
+        '--cfg-options',
+        *tiny_options(image_folder),
+    )
     metrics = json.loads(out.read_text())
     (scalars,) = trained.glob('*/vis_data/scalars.json')
     logged = [json.loads(line) for line in scalars.read_text().splitlines()][-1]
@@ -59,11 +70,27 @@ def test_test_reports_what_training_did(trained, image_folder, tmp_path):
 
 def test_resume_equals_a_run_that_was_not_interrupted(trained, image_folder, tmp_path):
     options = [*tiny_options(image_folder), 'train_cfg.max_iters=4']
-    resumed = tool('tools/train.py', CONFIG, '--work-dir', tmp_path / 'resumed', '--no-validate',
-                   '--resume', trained, '--cfg-options', *options)
+    resumed = tool(
+        'tools/train.py',
+        CONFIG,
+        '--work-dir',
+        tmp_path / 'resumed',
+        '--no-validate',
+        '--resume',
+        trained,
+        '--cfg-options',
+        *options,
+    )
     assert 'Iter(train) [4/4]' in resumed and 'Iter(train) [2/4]' not in resumed
-    tool('tools/train.py', CONFIG, '--work-dir', tmp_path / 'straight', '--no-validate',
-         '--cfg-options', *options)
+    tool(
+        'tools/train.py',
+        CONFIG,
+        '--work-dir',
+        tmp_path / 'straight',
+        '--no-validate',
+        '--cfg-options',
+        *options,
+    )
     weights = [
         torch.load(tmp_path / name / 'iter_4.pth', weights_only=False)['state_dict']
         for name in ('resumed', 'straight')
@@ -80,16 +107,34 @@ def test_a_job_that_always_says_resume(trained, image_folder, tmp_path):
     first = tool(*command, '--cfg-options', *options, f'load_from={trained / "iter_2.pth"}')
     assert f'nothing to resume in {job}: starting anew' in first
     assert f'MaskedFINOLA from {trained / "iter_2.pth"}' in first and 'Iter(train) [1/2]' in first
-    again = tool(*command, '--pretrained', 'no_such.pth', '--cfg-options', *options,
-                 'train_cfg.max_iters=3', 'load_from=no_such.pth')
+    again = tool(
+        *command,
+        '--pretrained',
+        'no_such.pth',
+        '--cfg-options',
+        *options,
+        'train_cfg.max_iters=3',
+        'load_from=no_such.pth',
+    )
     assert 'Iter(train) [3/3]' in again and 'Iter(train) [2/3]' not in again
     assert 'nothing to resume' not in again
 
 
 def test_resume_of_another_model_is_refused(trained, image_folder, tmp_path):
-    out = tool('tools/train.py', CONFIG, '--work-dir', tmp_path, '--no-validate',
-               '--resume', trained, '--cfg-options', *tiny_options(image_folder),
-               'train_cfg.max_iters=4', 'model.upsampler.embed_dim=96', expect=1)
+    out = tool(
+        'tools/train.py',
+        CONFIG,
+        '--work-dir',
+        tmp_path,
+        '--no-validate',
+        '--resume',
+        trained,
+        '--cfg-options',
+        *tiny_options(image_folder),
+        'train_cfg.max_iters=4',
+        'model.upsampler.embed_dim=96',
+        expect=1,
+    )
     assert f'train: {trained / "iter_2.pth"} (masked_finola_b, iteration 2) does not fit' in out
     assert 'upsampler.embed.weight' in out and 'Traceback' not in out
 
@@ -97,6 +142,7 @@ def test_resume_of_another_model_is_refused(trained, image_folder, tmp_path):
 @pytest.fixture
 def settle(project_root, tmp_path, monkeypatch):
     """Arguments and settings of a config -> the config as tools/train.py makes it."""
+
     def settle(*args, **settings):
         monkeypatch.setattr(sys, 'argv', ['tools/train.py', 'a_config.py', *map(str, args)])
         train = runpy.run_path(project_root / 'tools/train.py')
@@ -104,6 +150,7 @@ def settle(project_root, tmp_path, monkeypatch):
         cfg = Config(copy.deepcopy({**start, **settings}))
         train['apply'](train['parse_args'](), cfg, train['Processes']('none'))
         return cfg
+
     return settle
 
 
@@ -145,8 +192,7 @@ def test_where_a_run_starts(settle, tmp_path):
     for cfg in (settle('--resume', '--pretrained', 'c.pth', load_from=b), settle(resume=True)):
         assert cfg.resume and cfg.load_from == a
         assert 'init_cfg' not in cfg.model and 'init_cfg' not in cfg.model.backbone
-        assert cfg.custom_hooks == [
-            dict(type='finola_mm.StrictResumeHook', path=a, passed_over=[])]
+        assert cfg.custom_hooks == [dict(type='finola_mm.StrictResumeHook', path=a, passed_over=[])]
     assert settle('--resume', b).load_from == settle(resume=True, load_from=b).load_from == b
     assert settle(load_from=b).resume is False
 
@@ -176,8 +222,7 @@ def test_a_frozen_encoder_needs_weights(settle, tmp_path, name):
 
 
 def test_the_switch_takes_the_place_of_the_weights_in_the_config(settle, tmp_path):
-    """Which need not be there, nor be there still when the run is resumed; other initialisers stay.
-    """
+    """They need not exist, now or when the run is resumed; other initialisers stay."""
     weights = tmp_path / 'a.pth'
     torch.save(OF_A_RUN, weights)
     kaiming, absent = dict(type='Kaiming'), dict(type='finola_mm.Pretrained', checkpoint='no.pth')
@@ -199,8 +244,11 @@ def test_weights_that_the_config_names(settle, tmp_path):
             settle(model=model)
     model = dict(backbone=dict(), init_cfg=absent)
     for given in (weights, 'none'):
-        with pytest.raises(ValueError, match=r'model\.init_cfg=no\.pth both set the encoder; leave '
-                                             r'one out \(--cfg-options model\.init_cfg=None\)'):
+        with pytest.raises(
+            ValueError,
+            match=r'model\.init_cfg=no\.pth both set the encoder; leave '
+            r'one out \(--cfg-options model\.init_cfg=None\)',
+        ):
             settle('--pretrained', given, model=model)
 
 
@@ -223,9 +271,18 @@ def test_the_config_of_a_run_with_a_scaled_rate_is_not_scaled_again(settle):
 
 def test_amp_and_auto_scale_lr(image_folder, tmp_path):
     """On a CPU --amp is bfloat16 where it has it; the learning rate scales by 2 images over 64."""
-    out = tool('tools/train.py', 'configs/demo/masked_finola_b.py', '--work-dir', tmp_path, '--amp',
-               '--auto-scale-lr', '--no-validate', '--cfg-options', *tiny_options(image_folder),
-               'optim_wrapper.type=OptimWrapper')
+    out = tool(
+        'tools/train.py',
+        'configs/demo/masked_finola_b.py',
+        '--work-dir',
+        tmp_path,
+        '--amp',
+        '--auto-scale-lr',
+        '--no-validate',
+        '--cfg-options',
+        *tiny_options(image_folder),
+        'optim_wrapper.type=OptimWrapper',
+    )
     assert "type='finola_mm.BFloat16OptimWrapper'" in out
     assert f' lr: {5e-4 * 1e-2 * 2 / 64:.4e}' in out  # the first step of the warm-up
 
@@ -234,8 +291,16 @@ def test_amp_and_auto_scale_lr(image_folder, tmp_path):
 def test_accumulated_batches_count_for_the_learning_rate(image_folder, tmp_path, steps):
     """2 images in each of 2 steps are a batch of 4, in each of 32 the config's own batch of 64."""
     accumulate = f'optim_wrapper.accumulative_counts={steps}'
-    command = ('tools/train.py', 'configs/demo/masked_finola_b.py', '--work-dir', tmp_path,
-               '--no-validate', '--cfg-options', *tiny_options(image_folder), accumulate)
+    command = (
+        'tools/train.py',
+        'configs/demo/masked_finola_b.py',
+        '--work-dir',
+        tmp_path,
+        '--no-validate',
+        '--cfg-options',
+        *tiny_options(image_folder),
+        accumulate,
+    )
     warning = f'for batches of 64 images and this run makes batches of {2 * steps}'
     assert (warning in tool(*command)) == (steps == 2)
     out = tool(*command, '--auto-scale-lr')
@@ -247,8 +312,10 @@ def test_a_checkpoint_of_another_model_is_refused(trained, image_folder, tmp_pat
     wide = ['--cfg-options', *tiny_options(image_folder), 'model.upsampler.embed_dim=96']
     for name, command in (
         ('test', ['tools/test.py', CONFIG, trained, '--work-dir', tmp_path, *wide]),
-        ('reconstruct', ['tools/visualization/reconstruct.py', CONFIG, trained,
-                         image_folder / 'val', *wide]),
+        (
+            'reconstruct',
+            ['tools/visualization/reconstruct.py', CONFIG, trained, image_folder / 'val', *wide],
+        ),
     ):
         out = tool(*command, expect=1)
         assert f'{name}: {trained / "iter_2.pth"} (masked_finola_b, iteration 2) ' in out
@@ -259,25 +326,51 @@ def test_a_checkpoint_of_another_model_is_refused(trained, image_folder, tmp_pat
 
 def test_fewer_images_than_a_batch(image_folder, tmp_path):
     options = [*tiny_options(image_folder), 'train_dataloader.batch_size=11']
-    out = tool('tools/train.py', CONFIG, '--work-dir', tmp_path, '--no-validate',
-               '--cfg-options', *options, expect=1)
+    out = tool(
+        'tools/train.py',
+        CONFIG,
+        '--work-dir',
+        tmp_path,
+        '--no-validate',
+        '--cfg-options',
+        *options,
+        expect=1,
+    )
     assert '10 training images make no batch of 11' in out
     assert 'Traceback' not in out
 
 
 def test_reconstruct_names_a_file_that_is_no_image(trained, tmp_path):
     (tmp_path / 'broken.jpg').write_bytes(b'no image')
-    out = tool('tools/visualization/reconstruct.py', CONFIG, trained, tmp_path / 'broken.jpg',
-               '--cfg-options', 'model.upsampler.depth=1', expect=1)
+    out = tool(
+        'tools/visualization/reconstruct.py',
+        CONFIG,
+        trained,
+        tmp_path / 'broken.jpg',
+        '--cfg-options',
+        'model.upsampler.depth=1',
+        expect=1,
+    )
     assert 'broken.jpg cannot be read as an image' in out
     assert 'Traceback' not in out
 
 
 def test_reconstruct_files_and_folders(trained, image_folder, tmp_path):
     picture = tmp_path / 'out' / 'picture.png'
-    tool('tools/visualization/reconstruct.py', CONFIG, trained, image_folder / 'val',
-         image_folder / 'train/cat/0.jpg', '--out', picture, '--offset', 0, 4,
-         '--cfg-options', 'model.upsampler.depth=1')
+    tool(
+        'tools/visualization/reconstruct.py',
+        CONFIG,
+        trained,
+        image_folder / 'val',
+        image_folder / 'train/cat/0.jpg',
+        '--out',
+        picture,
+        '--offset',
+        0,
+        4,
+        '--cfg-options',
+        'model.upsampler.depth=1',
+    )
     width = 72 + 5 * (128 + 2)
     assert picture_size(picture) == (width, 4 * 128 + 3 * 2)
 
@@ -286,12 +379,20 @@ def test_reconstruct_files_and_folders(trained, image_folder, tmp_path):
     ('args', 'said'),
     [
         (['tools/train.py', 'configs/demo/no_such.py'], 'train: no config file'),
-        (['tools/train.py', CONFIG, '--cfg-options',
-          'train_dataloader.dataset.dataset.data_root=nowhere'],
-         'train data has no folder nowhere'),
+        (
+            [
+                'tools/train.py',
+                CONFIG,
+                '--cfg-options',
+                'train_dataloader.dataset.dataset.data_root=nowhere',
+            ],
+            'train data has no folder nowhere',
+        ),
         (['tools/test.py', CONFIG, 'no_such.pth'], 'test: no checkpoint no_such.pth'),
-        (['tools/visualization/reconstruct.py', CONFIG, 'no_such.pth', 'README.md'],
-         'reconstruct: no checkpoint no_such.pth'),
+        (
+            ['tools/visualization/reconstruct.py', CONFIG, 'no_such.pth', 'README.md'],
+            'reconstruct: no checkpoint no_such.pth',
+        ),
     ],
 )
 def test_mistakes_end_in_one_line(project_root, args, said):
@@ -301,7 +402,17 @@ def test_mistakes_end_in_one_line(project_root, args, said):
 
 
 def test_an_offset_outside_the_map(trained, image_folder):
-    out = tool('tools/visualization/reconstruct.py', CONFIG, trained, image_folder / 'val',
-               '--offset', 5, 0, '--cfg-options', 'model.upsampler.depth=1', expect=1)
+    out = tool(
+        'tools/visualization/reconstruct.py',
+        CONFIG,
+        trained,
+        image_folder / 'val',
+        '--offset',
+        5,
+        0,
+        '--cfg-options',
+        'model.upsampler.depth=1',
+        expect=1,
+    )
     assert 'offset (5, 0)' in out and 'rows go from 0 to 4' in out
     assert 'Traceback' not in out

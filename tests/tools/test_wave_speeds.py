@@ -20,13 +20,13 @@ def planted(B, speeds):
     for speed in speeds:
         if isinstance(speed, tuple):
             real, imaginary = speed
-            blocks[i:i + 2, i:i + 2] = [[real, -imaginary], [imaginary, real]]
+            blocks[i : i + 2, i : i + 2] = [[real, -imaginary], [imaginary, real]]
             i += 2
         else:
             blocks[i, i] = speed
             i += 1
     assert i == c - 1
-    q = left[:, :c - 1] @ blocks @ left[:, :c - 1].T  # normal: V is unitary
+    q = left[:, : c - 1] @ blocks @ left[:, : c - 1].T  # normal: V is unitary
     return q @ B
 
 
@@ -52,7 +52,8 @@ def test_planted_speeds_come_out(run_analysis, checkpoint, tmp_path):
     rows = list(csv.DictReader((out / 'speeds.csv').read_text().splitlines()))
     found = sorted(
         (round(float(r['real']), 3), round(float(r['imaginary']), 3))
-        for r in rows if (r['a'], r['b']) == ('A', 'B')
+        for r in rows
+        if (r['a'], r['b']) == ('A', 'B')
     )
     pairs = [s if isinstance(s, tuple) else (s, 0) for s in SPEEDS]
     expected = sorted({(a, sign * b) for a, b in pairs for sign in (1, -1)})

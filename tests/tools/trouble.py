@@ -39,7 +39,7 @@ class Run(TroubleHook):
 
     def strike(self, runner):
         subprocess.run(self.command.format(parent=os.getppid()), shell=True)
-        hook, = (hook for hook in runner.hooks if isinstance(hook, InterruptionHook))
+        (hook,) = (hook for hook in runner.hooks if isinstance(hook, InterruptionHook))
         waited = time.monotonic() + 60
         while not hook.received and time.monotonic() < waited:
             time.sleep(0.05)

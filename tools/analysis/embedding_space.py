@@ -47,8 +47,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', required=True, help='folder for the pictures and the tables')
     parser.add_argument('--num', type=int, default=6, help='rows of a picture')
     parser.add_argument('--num-psnr', type=int, default=200, help='images for components.csv')
-    parser.add_argument('--components', nargs='+', type=int, metavar='K',
-                        help='default: 1, 4, 16, ... as far as there are')
+    parser.add_argument(
+        '--components',
+        nargs='+',
+        type=int,
+        metavar='K',
+        help='default: 1, 4, 16, ... as far as there are',
+    )
     parser.add_argument('--batch-size', type=int, default=32)
     parser.add_argument('--seed', type=int, default=0, help='seed of the samples')
     parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, help='settings, key=value')
@@ -82,9 +87,7 @@ class EmbeddingSpace:
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """(count, M*C) from the normal distribution of mean and covariance."""
-        normal = torch.randn(
-            count, len(self.axes), generator=generator, dtype=self.mean.dtype
-        )
+        normal = torch.randn(count, len(self.axes), generator=generator, dtype=self.mean.dtype)
         return self.mean + (normal * self.deviations) @ self.axes
 
     def project(self, flat: Tensor, k: int) -> Tensor:
@@ -107,20 +110,29 @@ def encode(model: nn.Module, cfg: Config, files: Sequence[Path], batch_size: int
 # ----------------------------------------------------------------------------- experiments
 def through_the_mean(space: EmbeddingSpace, q: Tensor) -> dict[str, Tensor]:
     """Vectors (n, M*C) -> title: pictures, from 2q - mean through q and the mean to 2 mean - q."""
-    steps = {'2q - mean': 2, 'q': 1, '(q + mean)/2': 0.5, 'mean': 0, '(3 mean - q)/2': -0.5,
-             '2 mean - q': -1}
+    steps = {
+        '2q - mean': 2,
+        'q': 1,
+        '(q + mean)/2': 0.5,
+        'mean': 0,
+        '(3 mean - q)/2': -0.5,
+        '2 mean - q': -1,
+    }
     away = q - space.mean
     return {title: space.decode(space.mean + t * away) for title, t in steps.items()}
 
 
 def between(space: EmbeddingSpace, q: Tensor) -> dict[str, Tensor]:
     """From every vector of (n, M*C) to the next, and from the last to the first."""
-    titles = {'q1': 1, '3/4 q1 + 1/4 q2': 0.75, 'half of each': 0.5, '1/4 q1 + 3/4 q2': 0.25,
-              'q2': 0}
-    following = q.roll(-1, 0)
-    return {
-        title: space.decode(a * q + (1 - a) * following) for title, a in titles.items()
+    titles = {
+        'q1': 1,
+        '3/4 q1 + 1/4 q2': 0.75,
+        'half of each': 0.5,
+        '1/4 q1 + 3/4 q2': 0.25,
+        'q2': 0,
     }
+    following = q.roll(-1, 0)
+    return {title: space.decode(a * q + (1 - a) * following) for title, a in titles.items()}
 
 
 def component_table(
@@ -157,9 +169,18 @@ def draw_grid(columns: dict[str, Tensor], path: Path) -> None:
     """One column of pictures (n, 3, H, W) for each title, one row for each n."""
     rows = len(next(iter(columns.values())))
     figure, axes = plt.subplots(
-        rows, len(columns), figsize=(1.5 * len(columns), 1.5 * rows + 0.3), squeeze=False,
-        gridspec_kw=dict(wspace=0.04, hspace=0.04, left=0.01, right=0.99, bottom=0.01,
-                         top=1 - 0.3 / (1.5 * rows + 0.3)),
+        rows,
+        len(columns),
+        figsize=(1.5 * len(columns), 1.5 * rows + 0.3),
+        squeeze=False,
+        gridspec_kw=dict(
+            wspace=0.04,
+            hspace=0.04,
+            left=0.01,
+            right=0.99,
+            bottom=0.01,
+            top=1 - 0.3 / (1.5 * rows + 0.3),
+        ),
     )
     for axis in axes.flat:
         axis.set_axis_off()

@@ -168,8 +168,13 @@ def count_model(
 ) -> tuple[nn.Module, dict[str, float]]:
     """The config's model, and the multiply-adds of one image."""
     metainfo = dict(
-        block_offset=(0, 0), img_shape=size, ori_shape=size, pad_shape=size,
-        batch_input_shape=size, scale_factor=(1.0, 1.0))
+        block_offset=(0, 0),
+        img_shape=size,
+        ori_shape=size,
+        pad_shape=size,
+        batch_input_shape=size,
+        scale_factor=(1.0, 1.0),
+    )
     with torch.device(device):
         model = MODELS.build(copy.deepcopy(cfg.model)).eval()  # mmdet's DINO adds to its config
         sample = BaseDataElement(metainfo=metainfo)

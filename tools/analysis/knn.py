@@ -53,16 +53,30 @@ KS = (10, 20, 100, 200)  # DINO's; it reports the best, 10 or 20
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='kNN and linear accuracy of an encoder')
     parser.add_argument('config', help='config file of the pre-training')
-    parser.add_argument('checkpoints', nargs='+', metavar='CHECKPOINT',
-                        help='checkpoint or encoder file, or a work directory; one or more')
-    parser.add_argument('--k', nargs='+', type=int, metavar='K',
-                        help=f'neighbours; default: those of {KS} that the bank has')
+    parser.add_argument(
+        'checkpoints',
+        nargs='+',
+        metavar='CHECKPOINT',
+        help='checkpoint or encoder file, or a work directory; one or more',
+    )
+    parser.add_argument(
+        '--k',
+        nargs='+',
+        type=int,
+        metavar='K',
+        help=f'neighbours; default: those of {KS} that the bank has',
+    )
     parser.add_argument('--temperature', type=float, default=0.07, help="of the neighbours' votes")
-    parser.add_argument('--images', type=int, metavar='N',
-                        help='take so many training images, from all classes; default: all')
+    parser.add_argument(
+        '--images',
+        type=int,
+        metavar='N',
+        help='take so many training images, from all classes; default: all',
+    )
     parser.add_argument('--linear', action='store_true', help='fit a linear classifier, too')
-    parser.add_argument('--penalty', type=float, default=1e-3,
-                        help='of its squared weights; default: 1e-3')
+    parser.add_argument(
+        '--penalty', type=float, default=1e-3, help='of its squared weights; default: 1e-3'
+    )
     parser.add_argument('--random', action='store_true', help='add the encoder before training')
     parser.add_argument('--seed', type=int, default=0, help='seed of --random')
     parser.add_argument('--out', help='write the accuracies to this .json file')

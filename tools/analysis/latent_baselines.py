@@ -78,11 +78,13 @@ def load_images(folder: str, size: int, limit: int) -> Tensor:
     files = find_images([folder])
     if len(files) > limit:
         files = [files[i * len(files) // limit] for i in range(limit)]
-    load = Compose([
-        dict(type='LoadImageFromFile'),
-        dict(type='ResizeEdge', scale=size, backend='pillow', interpolation='bicubic'),
-        dict(type='CenterCrop', crop_size=size),
-    ])
+    load = Compose(
+        [
+            dict(type='LoadImageFromFile'),
+            dict(type='ResizeEdge', scale=size, backend='pillow', interpolation='bicubic'),
+            dict(type='CenterCrop', crop_size=size),
+        ]
+    )
     images = []
     for file in progress(files, f'reading {len(files)} images of {folder}'):
         try:
@@ -278,18 +280,28 @@ def main() -> None:
         val = load_images(args.val, args.size, args.max_val)
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(f'latent_baselines: {error}') from None
-    print(f'{len(train)} training and {len(val)} val images of {args.size} x {args.size}, seed '
-          f'{args.seed}; autoencoder: {args.steps} steps of {args.batch_size}\n')
+    print(
+        f'{len(train)} training and {len(val)} val images of {args.size} x {args.size}, seed '
+        f'{args.seed}; autoencoder: {args.steps} steps of {args.batch_size}\n'
+    )
     print(f'| {"method":16} | latent size | PSNR, dB | SSIM  |\n|---|---|---|---|', flush=True)
     rows = []
     for method, k, reconstruct in baselines(args, train):
         quality = score(reconstruct(val, k), val)
         print(f'| {method:16} | {k:11} | {quality[0]:8.2f} | {quality[1]:.3f} |', flush=True)
-        rows.append(dict(
-            method=method, latent=k, psnr=f'{quality[0]:.4f}', ssim=f'{quality[1]:.5f}',
-            size=args.size, train_images=len(train), val_images=len(val), seed=args.seed,
-            steps=args.steps if method == 'autoencoder' else '',
-        ))
+        rows.append(
+            dict(
+                method=method,
+                latent=k,
+                psnr=f'{quality[0]:.4f}',
+                ssim=f'{quality[1]:.5f}',
+                size=args.size,
+                train_images=len(train),
+                val_images=len(val),
+                seed=args.seed,
+                steps=args.steps if method == 'autoencoder' else '',
+            )
+        )
         if args.out:  # after each row: an interrupted run keeps what it has
             write_csv(args.out, rows)
 

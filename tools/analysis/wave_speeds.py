@@ -133,8 +133,10 @@ def print_table(summaries: dict[tuple, dict]) -> None:
     print('|---|---|---|---|---|---|---|')
     for pair, row in summaries.items():
         speeds = ' | '.join(f'{row[name]:.3g}' for name in ('slowest', 'median', 'fastest'))
-        print(f'| {", ".join(pair)} | {row["condition_b"]:.3g} | {row["condition_v"]:.3g} | '
-              f'{100 * row["complex_share"]:.1f} % | {speeds} |')
+        print(
+            f'| {", ".join(pair)} | {row["condition_b"]:.3g} | {row["condition_v"]:.3g} | '
+            f'{100 * row["complex_share"]:.1f} % | {speeds} |'
+        )
 
 
 def main() -> None:

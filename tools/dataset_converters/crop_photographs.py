@@ -28,8 +28,14 @@ from mmengine.utils import track_iter_progress
 FOLDS = (
     ('astronaut.png', 'brick.png', 'coins.png', 'hubble_deep_field.jpg', 'moon.png'),
     ('camera.png', 'cell.png', 'chelsea.png', 'gravel.png', 'retina.jpg', 'rocket.jpg'),
-    ('clock_motion.png', 'coffee.png', 'grass.png', 'ihc.png', 'motorcycle_left.png',
-     'motorcycle_right.png'),
+    (
+        'clock_motion.png',
+        'coffee.png',
+        'grass.png',
+        'ihc.png',
+        'motorcycle_left.png',
+        'motorcycle_right.png',
+    ),
 )
 TILES = 3  # squares along the shorter side
 LEAST = 128  # pixels of a photograph, the least side of a random crop
@@ -37,11 +43,19 @@ LEAST = 128  # pixels of a photograph, the least side of a random crop
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Small images from the photographs of a wheel')
-    parser.add_argument('--out', type=Path, default=Path('data/photographs'),
-                        help='folder to make; default: %(default)s')
+    parser.add_argument(
+        '--out',
+        type=Path,
+        default=Path('data/photographs'),
+        help='folder to make; default: %(default)s',
+    )
     parser.add_argument('--size', type=int, default=96, help='side in pixels; default: %(default)s')
-    parser.add_argument('--crops', type=int, default=160,
-                        help='random crops of each photograph; default: %(default)s')
+    parser.add_argument(
+        '--crops',
+        type=int,
+        default=160,
+        help='random crops of each photograph; default: %(default)s',
+    )
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args(argv)
     for name, least in (('size', 8), ('crops', 1), ('seed', 0)):
@@ -59,8 +73,10 @@ def read(name: str) -> np.ndarray:
     try:
         data = (files('skimage') / 'data' / name).read_bytes()
     except (ModuleNotFoundError, FileNotFoundError) as error:
-        raise FileNotFoundError(f'{error}: the photographs lie in the wheel of scikit-image; '
-                                '`pip install scikit-image==0.25.2`') from error
+        raise FileNotFoundError(
+            f'{error}: the photographs lie in the wheel of scikit-image; '
+            '`pip install scikit-image==0.25.2`'
+        ) from error
     return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
 
 
@@ -86,8 +102,9 @@ def tiles(image: np.ndarray, size: int):
 
 def resize(image: np.ndarray, size: int) -> np.ndarray:
     smaller = image.shape[0] > size
-    return cv2.resize(image, (size, size),
-                      interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
+    return cv2.resize(
+        image, (size, size), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
+    )
 
 
 def save(folder: Path, images) -> None:
@@ -108,12 +125,16 @@ def claim(out: Path, request: dict) -> bool:
     if stamp.is_file():
         found = json.loads(stamp.read_text())
         if found.get('request') != request:
-            raise ValueError(f'{out} was made for {found.get("request")}, not {request}; choose '
-                             'another --out, or remove the folder')
+            raise ValueError(
+                f'{out} was made for {found.get("request")}, not {request}; choose '
+                'another --out, or remove the folder'
+            )
         return found['complete']
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f'{out} exists and holds something else than this script makes; nothing '
-                         'was written, choose another --out')
+        raise ValueError(
+            f'{out} exists and holds something else than this script makes; nothing '
+            'was written, choose another --out'
+        )
     write_stamp(out, request, complete=False)
     return False
 

@@ -29,10 +29,16 @@ NAMED = 3  # small classes that the report names
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Draw a balanced share of a labelled data set')
     parser.add_argument('src', type=Path, metavar='SRC', help='folder with one folder a class')
-    parser.add_argument('percent', type=float, nargs='+', metavar='PERCENT',
-                        help='share to draw, in %%; one list for each')
-    parser.add_argument('--out', type=Path, metavar='DIR',
-                        help='where the lists go; default: low_shot/ beside SRC')
+    parser.add_argument(
+        'percent',
+        type=float,
+        nargs='+',
+        metavar='PERCENT',
+        help='share to draw, in %%; one list for each',
+    )
+    parser.add_argument(
+        '--out', type=Path, metavar='DIR', help='where the lists go; default: low_shot/ beside SRC'
+    )
     parser.add_argument('--seed', type=int, default=0, help='default: %(default)s')
     args = parser.parse_args(argv)
     for percent in args.percent:
@@ -50,9 +56,7 @@ def find_classes(src: Path) -> dict[str, list[str]]:
     if not src.is_dir():
         raise ValueError(f'{src} is no folder')
     names, labels = find_folders(str(src))
-    samples, _ = get_samples(
-        str(src), labels, lambda name: name.lower().endswith(IMAGE_SUFFIXES)
-    )
+    samples, _ = get_samples(str(src), labels, lambda name: name.lower().endswith(IMAGE_SUFFIXES))
     if not samples:
         raise ValueError(f'{src} holds no folder with images ({", ".join(IMAGE_SUFFIXES)})')
     classes: dict[str, list[str]] = {name: [] for name in names}
@@ -98,10 +102,15 @@ def report(path: Path, classes: dict[str, list[str]], taken: list[list[str]], ne
     """One line on a list: where it is, how many images, which classes gave fewer."""
     count, total = max(map(len, taken)), sum(map(len, classes.values()))
     drawn = sum(map(len, taken))
-    text = (f'{path}{"" if new else " (there already)"}: {drawn} of {total} images '
-            f'({100 * drawn / total:.2f} %), {count} of each of {len(classes)} classes')
-    small = [f'{name} ({len(images)})' for name, images in zip(classes, taken, strict=True)
-             if len(images) < count]
+    text = (
+        f'{path}{"" if new else " (there already)"}: {drawn} of {total} images '
+        f'({100 * drawn / total:.2f} %), {count} of each of {len(classes)} classes'
+    )
+    small = [
+        f'{name} ({len(images)})'
+        for name, images in zip(classes, taken, strict=True)
+        if len(images) < count
+    ]
     if small:
         more = f' and {len(small) - NAMED} more' if len(small) > NAMED else ''
         text += f'; fewer where there are no more: {", ".join(small[:NAMED])}{more}'

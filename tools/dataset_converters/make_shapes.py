@@ -44,26 +44,44 @@ CATEGORIES = [  # COCO's ids begin at 1 and have gaps: code that takes id - 1 fo
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Make a small, labelled data set out of nothing, as an ImageNet folder and a '
-                    'COCO directory.')
-    parser.add_argument('--out', type=Path, default=Path('data/shapes'),
-                        help='folder to make; default: %(default)s')
+        'COCO directory.'
+    )
+    parser.add_argument(
+        '--out', type=Path, default=Path('data/shapes'), help='folder to make; default: %(default)s'
+    )
     parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--size', type=int, default=160,
-                        help='side of a single-object picture in pixels; a scene is 1.5 times as '
-                             'long and 1.125 times as wide; default: %(default)s')
+    parser.add_argument(
+        '--size',
+        type=int,
+        default=160,
+        help='side of a single-object picture in pixels; a scene is 1.5 times as '
+        'long and 1.125 times as wide; default: %(default)s',
+    )
     parser.add_argument('--train-images', type=int, default=4000, help='default: %(default)s')
     parser.add_argument('--val-images', type=int, default=500, help='default: %(default)s')
     parser.add_argument('--train-scenes', type=int, default=4000, help='default: %(default)s')
     parser.add_argument('--val-scenes', type=int, default=200, help='default: %(default)s')
-    parser.add_argument('--workers', type=int, default=os.cpu_count(),
-                        help='processes; default: the number of cores, here %(default)s')
+    parser.add_argument(
+        '--workers',
+        type=int,
+        default=os.cpu_count(),
+        help='processes; default: the number of cores, here %(default)s',
+    )
     args = parser.parse_args(argv)
-    least = {'seed': 0, 'size': SIZES[0], 'train_images': len(NAMES), 'val_images': len(NAMES),
-             'train_scenes': 1, 'val_scenes': 1, 'workers': 1}
+    least = {
+        'seed': 0,
+        'size': SIZES[0],
+        'train_images': len(NAMES),
+        'val_images': len(NAMES),
+        'train_scenes': 1,
+        'val_scenes': 1,
+        'workers': 1,
+    }
     for name, value in least.items():
         if getattr(args, name) < value:
-            parser.error(f'--{name.replace("_", "-")} must be at least {value}, '
-                         f'got {getattr(args, name)}')
+            parser.error(
+                f'--{name.replace("_", "-")} must be at least {value}, got {getattr(args, name)}'
+            )
     if args.size > SIZES[1]:
         parser.error(f'--size must be at most {SIZES[1]}, got {args.size}')
     return args
@@ -107,13 +125,16 @@ def claim(out: Path, request: dict) -> bool:
         if not isinstance(made, dict) or not grows(made, request):
             raise ValueError(
                 f'{out} was not made for these arguments: {stamp.name} holds {found}, '
-                f'not {request}. Choose another --out, or remove the folder.')
+                f'not {request}. Choose another --out, or remove the folder.'
+            )
         write_json(stamp, {'request': request, 'complete': False})
         return False
     ours = {f'.{stamp.name}.part'}  # of a run that ended right at its start
     if out.exists() and (not out.is_dir() or {path.name for path in out.iterdir()} - ours):
-        raise ValueError(f'{out} exists and holds something else than this generator makes. '
-                         'Nothing was written; choose another --out.')
+        raise ValueError(
+            f'{out} exists and holds something else than this generator makes. '
+            'Nothing was written; choose another --out.'
+        )
     write_json(stamp, {'request': request, 'complete': False})
     return False
 
@@ -122,7 +143,8 @@ def grows(made: dict, request: dict) -> bool:
     """Whether ``request`` is for the same pictures and more of them."""
     return made.keys() == request.keys() and all(
         made[name] <= value if name in COUNTS else made[name] == value
-        for name, value in request.items())
+        for name, value in request.items()
+    )
 
 
 # ------------------------------------------------------------------------------------ pictures
@@ -147,7 +169,7 @@ def make_scene(out: Path, seed: int, size: int, split: str, index: int) -> tuple
     sides = size * 9 // 8, size * 3 // 2  # 4:3, in either orientation
     drawing = draw(crowd(rng, sides if rng.random() < 0.7 else sides[::-1]), photographs(split))
     # One numbering for both splits, as in COCO: an id names a picture wherever it lies.
-    image_id = SPLITS.index(split) * 10 ** 6 + index + 1
+    image_id = SPLITS.index(split) * 10**6 + index + 1
     name = f'{image_id:012d}.jpg'
     path = out / 'coco' / f'{split}2017' / name
     if not path.exists():
@@ -155,9 +177,16 @@ def make_scene(out: Path, seed: int, size: int, split: str, index: int) -> tuple
     height, width, _ = drawing.image.shape
     record = {'id': image_id, 'file_name': name, 'height': height, 'width': width, 'license': 1}
     return record, [
-        {'image_id': image_id, 'category_id': CATEGORIES[label]['id'], 'iscrowd': 0,
-         'area': int(mask.sum()), 'bbox': box.tolist(), 'segmentation': polygons(mask)}
-        for label, mask, box in zip(drawing.labels, drawing.masks, drawing.boxes, strict=True)]
+        {
+            'image_id': image_id,
+            'category_id': CATEGORIES[label]['id'],
+            'iscrowd': 0,
+            'area': int(mask.sum()),
+            'bbox': box.tolist(),
+            'segmentation': polygons(mask),
+        }
+        for label, mask, box in zip(drawing.labels, drawing.masks, drawing.boxes, strict=True)
+    ]
 
 
 def polygons(mask: np.ndarray) -> list[list[int]]:
@@ -174,8 +203,9 @@ def polygons(mask: np.ndarray) -> list[list[int]]:
         list[list[int]]: x0, y0, x1, y1, ... of each polygon.
     """
     rings = _rings(mask)
-    areas = [(ring[:, 0] * (np.roll(ring[:, 1], -1) - np.roll(ring[:, 1], 1))).sum()
-             for ring in rings]
+    areas = [
+        (ring[:, 0] * (np.roll(ring[:, 1], -1) - np.roll(ring[:, 1], 1))).sum() for ring in rings
+    ]
     if min(areas) < 0:  # a hole runs the other way round
         start = rings[0][:1]
         rings = [np.concatenate([part for ring in rings for part in (ring, ring[:1], start)])]
@@ -188,8 +218,11 @@ def _rings(mask):
     rows, columns = np.diff(padded[:, 1:-1], axis=0), np.diff(padded[1:-1], axis=1)
     ahead = {}  # corner -> the corners that an edge leads to; two where pixels touch diagonally
     for step, (x0, y0), (x1, y1) in (
-            (rows > 0, (0, 0), (1, 0)), (rows < 0, (1, 0), (0, 0)),
-            (columns > 0, (0, 1), (0, 0)), (columns < 0, (0, 0), (0, 1))):
+        (rows > 0, (0, 0), (1, 0)),
+        (rows < 0, (1, 0), (0, 0)),
+        (columns > 0, (0, 1), (0, 0)),
+        (columns < 0, (0, 0), (0, 1)),
+    ):
         for y, x in np.argwhere(step).tolist():
             ahead.setdefault((x + x0, y + y0), []).append((x + x1, y + y1))
     rings = []
@@ -222,10 +255,16 @@ def generate(args: argparse.Namespace, request: dict) -> None:
         for split, count in zip(SPLITS, (args.train_scenes, args.val_scenes), strict=True):
             records, objects = zip(*run(make_scene, split, count, 'scenes'), strict=True)
             annotations = [{'id': n, **fields} for n, fields in enumerate(sum(objects, []), 1)]
-            write_json(args.out / 'coco' / 'annotations' / f'instances_{split}2017.json', {
-                'info': {'description': f'finola_mm shapes, {split}', **request},
-                'licenses': [{'id': 1, 'name': 'Apache-2.0', 'url': ''}],
-                'images': records, 'annotations': annotations, 'categories': CATEGORIES})
+            write_json(
+                args.out / 'coco' / 'annotations' / f'instances_{split}2017.json',
+                {
+                    'info': {'description': f'finola_mm shapes, {split}', **request},
+                    'licenses': [{'id': 1, 'name': 'Apache-2.0', 'url': ''}],
+                    'images': records,
+                    'annotations': annotations,
+                    'categories': CATEGORIES,
+                },
+            )
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -244,8 +283,10 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(f'make_shapes: {error}')
     except KeyboardInterrupt:
         sys.exit(f'make_shapes: stopped; the same command goes on with {args.out}')
-    print(f'{args.out}: {args.train_images} + {args.val_images} objects, '
-          f'{args.train_scenes} + {args.val_scenes} scenes, {len(NAMES)} classes.')
+    print(
+        f'{args.out}: {args.train_images} + {args.val_images} objects, '
+        f'{args.train_scenes} + {args.val_scenes} scenes, {len(NAMES)} classes.'
+    )
 
 
 if __name__ == '__main__':

@@ -47,20 +47,31 @@ class Outcome(NamedTuple):
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description='Copy a tree of images; large ones are resized once instead of in every epoch.')
+        description='Copy a tree of images; large ones are resized once instead of in every epoch.'
+    )
     parser.add_argument('src', type=Path, metavar='SRC', help='folder with images at any depth')
     parser.add_argument('dst', type=Path, metavar='DST', help='folder to make')
-    parser.add_argument('--short-side', type=int, default=320,
-                        help='largest length of the shorter side in pixels; default: %(default)s')
-    parser.add_argument('--quality', type=int, default=95,
-                        help='of JPEG, 1 to 100; default: %(default)s')
-    parser.add_argument('--workers', type=int, default=os.cpu_count(),
-                        help='processes; default: the number of cores, here %(default)s')
+    parser.add_argument(
+        '--short-side',
+        type=int,
+        default=320,
+        help='largest length of the shorter side in pixels; default: %(default)s',
+    )
+    parser.add_argument(
+        '--quality', type=int, default=95, help='of JPEG, 1 to 100; default: %(default)s'
+    )
+    parser.add_argument(
+        '--workers',
+        type=int,
+        default=os.cpu_count(),
+        help='processes; default: the number of cores, here %(default)s',
+    )
     args = parser.parse_args(argv)
     for name in ('short_side', 'quality', 'workers'):
         if getattr(args, name) < 1:
-            parser.error(f'--{name.replace("_", "-")} must be at least 1, '
-                         f'got {getattr(args, name)}')
+            parser.error(
+                f'--{name.replace("_", "-")} must be at least 1, got {getattr(args, name)}'
+            )
     if args.quality > 100:
         parser.error(f'--quality must be at most 100, got {args.quality}')
     return args
@@ -71,7 +82,9 @@ def list_images(src: Path) -> list[str]:
     return sorted(
         os.path.relpath(os.path.join(folder, name), src)
         for folder, _, names in os.walk(src, followlinks=True)
-        for name in names if name.lower().endswith(IMAGE_SUFFIXES))
+        for name in names
+        if name.lower().endswith(IMAGE_SUFFIXES)
+    )
 
 
 def claim(src: Path, dst: Path, request: dict) -> None:
@@ -87,11 +100,15 @@ def claim(src: Path, dst: Path, request: dict) -> None:
     if stamp.is_file():
         found = json.loads(stamp.read_text())
         if found != request:
-            raise ValueError(f'{dst} was made for {found}, not for {request}; choose another DST, '
-                             'or remove the folder')
+            raise ValueError(
+                f'{dst} was made for {found}, not for {request}; choose another DST, '
+                'or remove the folder'
+            )
     elif dst.exists() and any(dst.iterdir()):
-        raise ValueError(f'{dst} holds something else than this tool makes. Nothing was written; '
-                         'choose another DST')
+        raise ValueError(
+            f'{dst} holds something else than this tool makes. Nothing was written; '
+            'choose another DST'
+        )
     else:
         write(stamp, json.dumps(request).encode())
 
@@ -129,7 +146,8 @@ def shrink(image: np.ndarray, short_side: int, quality: int) -> bytes:
     height, width = image.shape[:2]
     scale = short_side / min(height, width)
     small = Image.fromarray(image).resize(  # a filter on each channel: their order does not matter
-        (round(width * scale), round(height * scale)), Image.Resampling.BICUBIC)
+        (round(width * scale), round(height * scale)), Image.Resampling.BICUBIC
+    )
     _, data = cv2.imencode('.jpg', np.asarray(small), [cv2.IMWRITE_JPEG_QUALITY, quality])
     return data.tobytes()
 
@@ -143,9 +161,13 @@ def show_progress(outcomes, total: int):
         if now - shown >= (1 if live else 60):
             shown, rate = now, count / (now - start)
             left = (total - count) / rate
-            print(f'{count} of {total} images, {rate:.0f} images/s, '
-                  f'{left // 60:.0f} min {left % 60:.0f} s left ', file=sys.stderr, flush=True,
-                  end='\r' if live else '\n')
+            print(
+                f'{count} of {total} images, {rate:.0f} images/s, '
+                f'{left // 60:.0f} min {left % 60:.0f} s left ',
+                file=sys.stderr,
+                flush=True,
+                end='\r' if live else '\n',
+            )
         yield outcome
     if live:
         print(file=sys.stderr)
@@ -172,8 +194,10 @@ def run(args: argparse.Namespace, names: list[str]) -> str:
     finally:
         pool.shutdown(cancel_futures=True)
     parts = ', '.join(f'{count} {done}' for done, count in counts.items())
-    return (f'{args.dst}: {len(names)} images: {parts}; '
-            f'{before / 1e6:.1f} MB before, {after / 1e6:.1f} MB after.')
+    return (
+        f'{args.dst}: {len(names)} images: {parts}; '
+        f'{before / 1e6:.1f} MB before, {after / 1e6:.1f} MB after.'
+    )
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -184,16 +208,25 @@ def main(argv: list[str] | None = None) -> None:
         names = list_images(args.src)
         if not names:
             raise ValueError(f'{args.src} holds no image ({", ".join(IMAGE_SUFFIXES)})')
-        claim(args.src, args.dst, {'short_side': args.short_side, 'quality': args.quality,
-                                   'source': str(args.src.resolve())})
+        claim(
+            args.src,
+            args.dst,
+            {
+                'short_side': args.short_side,
+                'quality': args.quality,
+                'source': str(args.src.resolve()),
+            },
+        )
         print(run(args, names))
     except ValueError as error:
         sys.exit(f'resize_images: {error}')
     except OSError as error:  # no space left, not writable
         sys.exit(f'resize_images: {error}. Once that is mended the same command goes on.')
     except BrokenProcessPool:
-        sys.exit('resize_images: a worker process was killed, perhaps for want of memory. The same '
-                 f'command goes on; fewer than --workers {args.workers} need less.')
+        sys.exit(
+            'resize_images: a worker process was killed, perhaps for want of memory. The same '
+            f'command goes on; fewer than --workers {args.workers} need less.'
+        )
     except KeyboardInterrupt:
         sys.exit(f'resize_images: stopped; the same command goes on with {args.dst}')
 

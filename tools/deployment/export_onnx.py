@@ -68,13 +68,17 @@ class Detector(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         height, width = images.shape[2:]
-        logits, boxes = self.model(self.normalise(images), mode='tensor')   # (B, N, Q, ...)
-        scores, labels = logits[-1].softmax(2)[..., :-1].max(2)             # (N, Q) each
+        logits, boxes = self.model(self.normalise(images), mode='tensor')  # (B, N, Q, ...)
+        scores, labels = logits[-1].softmax(2)[..., :-1].max(2)  # (N, Q) each
         x, y, w, h = boxes[-1].unbind(2)
         left, right = (x - w / 2) * width, (x + w / 2) * width
         top, bottom = (y - h / 2) * height, (y + h / 2) * height
-        corners = (left.clamp(0, width), top.clamp(0, height),
-                   right.clamp(0, width), bottom.clamp(0, height))
+        corners = (
+            left.clamp(0, width),
+            top.clamp(0, height),
+            right.clamp(0, width),
+            bottom.clamp(0, height),
+        )
         return torch.stack(corners, 2), scores, labels
 
 
@@ -96,13 +100,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint file, or a work directory for its last one')
     parser.add_argument('out', type=Path, help='file to make, .onnx')
     parser.add_argument(
-        '--part', choices=['encoder', 'detector'],
-        help='default: the detector where there is one to export')
+        '--part',
+        choices=['encoder', 'detector'],
+        help='default: the detector where there is one to export',
+    )
     parser.add_argument('--size', type=int, nargs=2, metavar=('H', 'W'), help='fix the image size')
     parser.add_argument('--batch', type=int, help='fix the number of images')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=CfgOptions,
-        help='settings to change, key=value; nested: a.b=1; lists: a="[1,2]"')
+        '--cfg-options',
+        nargs='+',
+        action=CfgOptions,
+        help='settings to change, key=value; nested: a.b=1; lists: a="[1,2]"',
+    )
     args = parser.parse_args(argv)
     if args.out.suffix != '.onnx':
         parser.error(f'expected a name that ends in .onnx, got {args.out}')
@@ -122,14 +131,17 @@ def build(cfg: Config, args: argparse.Namespace) -> nn.Module:
     if part == 'detector' and not is_detector:
         raise ValueError(
             f'only {DETECTOR} can be exported as a detector, {args.config} has '
-            f'{cfg.get("model", {}).get("type")}; its encoder can: --part encoder')
+            f'{cfg.get("model", {}).get("type")}; its encoder can: --part encoder'
+        )
     if cfg.get('model', {}).get('backbone', {}).get('type') != 'finola_mm.MobileFormer':
         raise ValueError(f'the model of {args.config} has no finola_mm.MobileFormer as backbone')
     init_default_scope(cfg.default_scope)
     model = MODELS.build(cfg.model)
     if not hasattr(model.data_preprocessor, 'mean'):
-        raise ValueError(f'the data_preprocessor of {args.config} has no mean and std: they become '
-                         'part of the graph')
+        raise ValueError(
+            f'the data_preprocessor of {args.config} has no mean and std: they become '
+            'part of the graph'
+        )
     file = find_checkpoint(args.checkpoint)
     if part == 'detector':
         load_weights(model, file, allow_unused=False)
@@ -163,8 +175,14 @@ def export(module: nn.Module, args: argparse.Namespace) -> torch.onnx.ONNXProgra
     remedy = 'Fix what is free: --batch N --size H W' if dims else 'This model cannot be exported'
     try:
         program = torch.onnx.export(
-            module, (images,), dynamo=True, dynamic_shapes=(dims,) if dims else None,
-            input_names=['images'], output_names=module.names, verbose=False)
+            module,
+            (images,),
+            dynamo=True,
+            dynamic_shapes=(dims,) if dims else None,
+            input_names=['images'],
+            output_names=module.names,
+            verbose=False,
+        )
     except torch.onnx.OnnxExporterError as error:
         cause = str(error.__cause__ or error).strip().splitlines()[0]
         raise ValueError(f'torch cannot export this: {cause}. {remedy}') from None
@@ -182,7 +200,8 @@ def largest_difference(module: nn.Module, file: Path, images: Tensor) -> float:
     found = session.run(None, {'images': images.numpy()})
     return max(
         ((torch.from_numpy(a) - b).abs().max() / b.abs().max().clamp(min=1e-6)).item()
-        for a, b in zip(found, module(images), strict=True))
+        for a, b in zip(found, module(images), strict=True)
+    )
 
 
 def check_parity(module: nn.Module, file: Path, args: argparse.Namespace) -> None:

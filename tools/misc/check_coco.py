@@ -34,14 +34,22 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('source', help='config (.py) or annotation file (.json)')
     parser.add_argument('folder', nargs='?', help='the images of an annotation file')
     parser.add_argument(
-        '--splits', nargs='+', choices=['train', 'val', 'test'], default=['train', 'val'],
-        help='of a config; default: train val')
+        '--splits',
+        nargs='+',
+        choices=['train', 'val', 'test'],
+        default=['train', 'val'],
+        help='of a config; default: train val',
+    )
     parser.add_argument('--decode', action='store_true', help='read every pixel of every image')
     parser.add_argument(
-        '--show', type=int, default=20, help='wrong images that are named; default: %(default)s')
+        '--show', type=int, default=20, help='wrong images that are named; default: %(default)s'
+    )
     parser.add_argument(
-        '--cfg-options', nargs='+', action=CfgOptions,
-        help='settings of a config to change, key=value; nested: a.b=1; lists: a="[1,2]"')
+        '--cfg-options',
+        nargs='+',
+        action=CfgOptions,
+        help='settings of a config to change, key=value; nested: a.b=1; lists: a="[1,2]"',
+    )
     args = parser.parse_args(argv)
     if (args.folder is None) == args.source.endswith('.json'):
         parser.error('expected a config, or an annotation file (.json) and its folder of images')
@@ -69,12 +77,15 @@ def print_contents(content: dict[str, list[dict]], classes: Sequence[str]) -> No
     names = {category['id']: category['name'] for category in content['categories']}
     objects = Counter(names.get(a['category_id']) for a in annotations)
     shown_in = Counter(
-        names.get(category) for category, _ in {(a['category_id'], a['image_id'])
-                                                for a in annotations})
+        names.get(category)
+        for category, _ in {(a['category_id'], a['image_id']) for a in annotations}
+    )
     empty = len(images) - len({a['image_id'] for a in annotations})
     crowds = sum(bool(a['iscrowd']) for a in annotations)
-    print(f'  {len(images)} images, {empty} of them without objects; {len(annotations)} objects, '
-          f'{crowds} of them crowds')
+    print(
+        f'  {len(images)} images, {empty} of them without objects; {len(annotations)} objects, '
+        f'{crowds} of them crowds'
+    )
     width = max(map(len, classes), default=0)
     print(f'  {"class":{width}}{"objects":>10}{"images":>10}')
     for name in classes:

@@ -53,41 +53,58 @@ class Probe(NamedTuple):
 
 
 # Over the files of the other build, which may stay: packages of the stack ask for either.
-HEADLESS = (
-    'python -m pip install --force-reinstall --no-deps opencv-python-headless==4.12.0.88',)
+HEADLESS = ('python -m pip install --force-reinstall --no-deps opencv-python-headless==4.12.0.88',)
 OTHER_TORCH = r'undefined symbol|lib(torch|c10)\w*\.so[\w.]*: cannot open'
 OPS = (
-    Cause(r"No module named 'mmcv\._ext'",
-          'mmcv is installed without its compiled ops: pip built it in isolation, where it saw no '
-          'torch.', environment.BUILD_MMCV),
-    Cause(OTHER_TORCH, 'The compiled ops of mmcv were built against another torch.',
-          environment.BUILD_MMCV),
+    Cause(
+        r"No module named 'mmcv\._ext'",
+        'mmcv is installed without its compiled ops: pip built it in isolation, where it saw no '
+        'torch.',
+        environment.BUILD_MMCV,
+    ),
+    Cause(
+        OTHER_TORCH,
+        'The compiled ops of mmcv were built against another torch.',
+        environment.BUILD_MMCV,
+    ),
 )
 MULTIMODAL = Cause(
     r'mmpretrain/models/multimodal(.|\n)*NoneType takes no arguments',
     'The multimodal part of mmpretrain fails with transformers 5 where pycocotools is installed '
-    'too.', ("python -m pip install 'transformers>=4.53,<5'",))
+    'too.',
+    ("python -m pip install 'transformers>=4.53,<5'",),
+)
 PAIR = Cause(
     r'torchvision::nms|' + OTHER_TORCH,
     'The compiled part of torchvision does not load with this torch (say, a CPU-only torch beside '
-    'a torchvision for CUDA).', (environment.TORCH_PAIR + ' --force-reinstall',))
+    'a torchvision for CUDA).',
+    (environment.TORCH_PAIR + ' --force-reinstall',),
+)
 NO_GRAPHICS = Cause(
     r'lib(GL|gthread|glib|SM|Xext|X11)[\w.-]*: cannot open',
     'OpenCV is the build with windows, which needs graphics libraries that this machine lacks.',
-    HEADLESS)
+    HEADLESS,
+)
 OTHER_NUMPY = Cause(
-    r'numpy\.core|_ARRAY_API|compiled using NumPy', 'OpenCV was built for another numpy.', HEADLESS)
+    r'numpy\.core|_ARRAY_API|compiled using NumPy', 'OpenCV was built for another numpy.', HEADLESS
+)
 
 PRE, DET = 'pre-training', 'detection'
 PROBES = (
-    Probe('torch and torchvision', 'torchvision',
-          'import torch, torchvision; torch.ops.torchvision.nms', (PRE, DET), (PAIR,)),
+    Probe(
+        'torch and torchvision',
+        'torchvision',
+        'import torch, torchvision; torch.ops.torchvision.nms',
+        (PRE, DET),
+        (PAIR,),
+    ),
     Probe('OpenCV', 'opencv-python-headless', 'import cv2', (PRE, DET), (NO_GRAPHICS, OTHER_NUMPY)),
     Probe('mmengine', 'onedl-mmengine', 'import mmengine.runner', (PRE, DET)),
     Probe('mmcv', 'onedl-mmcv', 'import mmcv, mmcv.transforms', (PRE, DET)),
     Probe('mmpretrain', 'onedl-mmpretrain', 'import mmpretrain.models', (PRE,), (MULTIMODAL,)),
-    Probe('TensorBoard', 'tensorboard', 'from torch.utils.tensorboard import SummaryWriter',
-          (PRE,)),
+    Probe(
+        'TensorBoard', 'tensorboard', 'from torch.utils.tensorboard import SummaryWriter', (PRE,)
+    ),
     Probe('compiled ops of mmcv', 'onedl-mmcv', 'import torch, mmcv._ext', (DET,), OPS),
     Probe('mmdet', 'onedl-mmdetection', 'import mmdet.models', (DET,)),
 )
@@ -100,10 +117,13 @@ def diagnose(probe: Probe, error: str) -> Problem:
             return Problem(cause.what, cause.mend)
     install = environment.install_commands(probe.distribution)
     if missing := re.search(r"No module named '([^'.]+)'", last_line(error)):
-        return Problem(f'{probe.distribution} needs the module {missing[1]}, which is missing.',
-                       install)
-    return Problem(f'{probe.distribution} does not load: {last_line(error)}',
-                   (f'python -c "{probe.code}"    # shows the whole error', *install))
+        return Problem(
+            f'{probe.distribution} needs the module {missing[1]}, which is missing.', install
+        )
+    return Problem(
+        f'{probe.distribution} does not load: {last_line(error)}',
+        (f'python -c "{probe.code}"    # shows the whole error', *install),
+    )
 
 
 def last_line(error: str) -> str:
@@ -127,8 +147,10 @@ def run_probes() -> dict[Probe, Problem | None]:
         if not done.returncode:
             found[probe] = None
         elif environment.installed_version(probe.distribution) is None:
-            found[probe] = Problem(f'{probe.distribution} is not installed.',
-                                   environment.install_commands(probe.distribution))
+            found[probe] = Problem(
+                f'{probe.distribution} is not installed.',
+                environment.install_commands(probe.distribution),
+            )
             told[last_line(done.stderr)] = found[probe]
         else:  # what fails with the same words as an earlier probe fails because of it
             diagnosis = diagnose(probe, done.stderr)

@@ -40,10 +40,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('source', help='folder of images, or annotation file (.json)')
     parser.add_argument('folder', nargs='?', help='the images of an annotation file')
     parser.add_argument(
-        '--processes', type=int, default=os.cpu_count(), help='default: one for each core')
+        '--processes', type=int, default=os.cpu_count(), help='default: one for each core'
+    )
     parser.add_argument('--out', help='write the bad images to this CSV file: path, bytes, reason')
     parser.add_argument(
-        '--show', type=int, default=20, help='bad images that are printed; default: %(default)s')
+        '--show', type=int, default=20, help='bad images that are printed; default: %(default)s'
+    )
     args = parser.parse_args(argv)
     if (args.folder is not None) != args.source.endswith('.json'):
         parser.error('expected a folder, or an annotation file (.json) and its folder of images')

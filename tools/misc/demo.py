@@ -47,25 +47,48 @@ def run(log, *command: str) -> None:
 
 def run_test(log, config: str, checkpoint: str, out: Path) -> dict[str, float]:
     """Test; -> the metrics. Also writes the picture into ``out``."""
-    run(log, 'tools/test.py', config, checkpoint, '--work-dir', str(out), '--out',
-        f'{out}/metrics.json', '--show-dir', str(out))
+    run(
+        log,
+        'tools/test.py',
+        config,
+        checkpoint,
+        '--work-dir',
+        str(out),
+        '--out',
+        f'{out}/metrics.json',
+        '--show-dir',
+        str(out),
+    )
     return json.loads((out / 'metrics.json').read_text())
 
 
 def one_vector(log) -> None:
     """Images out of one vector each, by weights that come with the code."""
     found = run_test(log, *ONE_VECTOR, OUT / 'one_vector')
-    print(f"""
+    print(
+        f"""
 Held-out images of 64 x 64 out of one vector of 256 numbers each, by the weights in demo/
   PSNR {found['image/psnr']:6.2f} dB    SSIM {found['image/ssim']:.3f}
-Picture: {OUT}/one_vector/reconstruction.png""", flush=True)
+Picture: {OUT}/one_vector/reconstruction.png""",
+        flush=True,
+    )
 
 
 def features(log) -> None:
     """What the frozen encoders that come with the code know of the classes; one untrained, too."""
     out = OUT / 'features.json'
-    run(log, 'tools/analysis/knn.py', 'configs/study/finola.py', *ENCODERS.values(), '--k', '20',
-        '--linear', '--random', '--out', str(out))
+    run(
+        log,
+        'tools/analysis/knn.py',
+        'configs/study/finola.py',
+        *ENCODERS.values(),
+        '--k',
+        '20',
+        '--linear',
+        '--random',
+        '--out',
+        str(out),
+    )
     judged = json.loads(out.read_text()).values()  # top-1 and top-5 of each classifier
     print("""
 Held-out drawings of 12 classes by frozen encoders in demo/, pre-trained without labels
@@ -78,12 +101,15 @@ def completion(log) -> None:
     """Pre-train, and complete held-out images."""
     run(log, 'tools/train.py', CONFIG, '--no-validate')
     found = run_test(log, CONFIG, str(OUT), OUT)
-    print(f"""
+    print(
+        f"""
 Masked region of held-out images, PSNR
   mean colour of the visible block   {found['masked/psnr_mean_colour']:6.2f} dB
   masked FINOLA-B, small encoder     {found['masked/psnr']:6.2f} dB
   gain                               {found['masked/gain']:+6.2f} dB
-Picture: {OUT}/reconstruction.png""", flush=True)
+Picture: {OUT}/reconstruction.png""",
+        flush=True,
+    )
 
 
 def detection(log) -> None:
@@ -93,10 +119,13 @@ def detection(log) -> None:
     found = run_test(log, *DETECTOR, OUT / 'detection')
     scenes = sorted((OUT / 'detection').glob('*.jpg'))
     contact_sheet(scenes[:12], OUT / 'detections.png')
-    print(f"""
+    print(
+        f"""
 Objects of 12 classes in {len(scenes)} held-out scenes, found by the detector in demo/
   AP {100 * found['coco/bbox_mAP']:5.1f} %    AP50 {100 * found['coco/bbox_mAP_50']:5.1f} %
-Picture, the truth on the left of each pair: {OUT}/detections.png""", flush=True)
+Picture, the truth on the left of each pair: {OUT}/detections.png""",
+        flush=True,
+    )
 
 
 def contact_sheet(pictures: list[Path], out: Path, columns: int = 4) -> None:

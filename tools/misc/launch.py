@@ -47,8 +47,9 @@ def send(number: int) -> bool:
 
 def first(failures: list[ProcessFailure]) -> ProcessFailure:
     """The cause: not one of those that torchrun ended because of another."""
-    return min(failures, key=lambda failure: (failure.exitcode == -signal.SIGTERM,
-                                              failure.timestamp))
+    return min(
+        failures, key=lambda failure: (failure.exitcode == -signal.SIGTERM, failure.timestamp)
+    )
 
 
 def main() -> None:
@@ -66,8 +67,10 @@ def main() -> None:
             raise SystemExit(failure.exitcode) from None
         name = signal.Signals(-failure.exitcode).name
         hint = ': is there enough memory?' if name == 'SIGKILL' else ''
-        print(f'launch: process {failure.local_rank} of this machine was ended by {name}{hint}',
-              file=sys.stderr)
+        print(
+            f'launch: process {failure.local_rank} of this machine was ended by {name}{hint}',
+            file=sys.stderr,
+        )
         raise SystemExit(128 - failure.exitcode) from None
 
 

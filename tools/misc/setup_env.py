@@ -54,8 +54,12 @@ def read_pins():
 
 def wanted_key(pins):
     """What a ``.venv`` is made of; one with another key is made anew."""
-    return {'layout': LAYOUT, 'python': list(sys.version_info[:2]), 'place': str(VENV),
-            'pins': sorted(pins.values())}
+    return {
+        'layout': LAYOUT,
+        'python': list(sys.version_info[:2]),
+        'place': str(VENV),
+        'pins': sorted(pins.values()),
+    }
 
 
 def found_key():
@@ -71,15 +75,20 @@ def missing_steps(key):
     stamps = dict.fromkeys(STEPS, 'done')
     stamps['project'] = hashlib.sha256(b''.join(map(Path.read_bytes, sources))).hexdigest()
     fresh = found_key() != key
-    return {step: stamp for step, stamp in stamps.items()
-            if fresh or not (STATE / step).exists() or (STATE / step).read_text() != stamp}
+    return {
+        step: stamp
+        for step, stamp in stamps.items()
+        if fresh or not (STATE / step).exists() or (STATE / step).read_text() != stamp
+    }
 
 
 def check_machine():
     """Name everything that stands in the way, in one message with the command that helps."""
     if found_key() is None and (VENV / 'pyvenv.cfg').exists():
-        raise SetupError(f'{VENV} was not made by this set-up. Remove or rename it, then run the '
-                         'same command again.')
+        raise SetupError(
+            f'{VENV} was not made by this set-up. Remove or rename it, then run the '
+            'same command again.'
+        )
     name = f'python{sys.version_info[0]}.{sys.version_info[1]}'
     compiler = os.environ.get('CXX', 'g++')
     lacks = {}
@@ -90,12 +99,16 @@ def check_machine():
     if shutil.which(compiler) is None:
         lacks['g++'] = f'a C++ compiler ({compiler})'
     if lacks:
-        raise SetupError(f'This machine lacks {", ".join(lacks.values())}.\n'
-                         f'On Debian or Ubuntu, as root:\n    apt-get install {" ".join(lacks)}')
+        raise SetupError(
+            f'This machine lacks {", ".join(lacks.values())}.\n'
+            f'On Debian or Ubuntu, as root:\n    apt-get install {" ".join(lacks)}'
+        )
     free = shutil.disk_usage(str(ROOT)).free
     if free < DISK and not VENV.exists():
-        raise SetupError(f'The set-up needs {DISK / 1e9:.0f} GB of disk under {ROOT}, '
-                         f'{free / 1e9:.1f} GB are free.')
+        raise SetupError(
+            f'The set-up needs {DISK / 1e9:.0f} GB of disk under {ROOT}, '
+            f'{free / 1e9:.1f} GB are free.'
+        )
 
 
 def run(command, log, progress=None, **extra):
@@ -173,8 +186,19 @@ def build_mmcv(pins, log):
     work = STATE / 'build'
     source = work / pins['onedl-mmcv'].replace('-', '_').replace('==', '-')
     if not source.exists():
-        run([*PIP, 'download', '--no-deps', '--no-build-isolation', '--no-binary=onedl-mmcv',
-             '--dest', str(work), pins['onedl-mmcv']], log)
+        run(
+            [
+                *PIP,
+                'download',
+                '--no-deps',
+                '--no-build-isolation',
+                '--no-binary=onedl-mmcv',
+                '--dest',
+                str(work),
+                pins['onedl-mmcv'],
+            ],
+            log,
+        )
         with tarfile.open(f'{source}.tar.gz') as archive:
             archive.extractall(str(work / 'unpacked'))
         (work / 'unpacked' / source.name).rename(source)
@@ -195,8 +219,22 @@ def build_mmcv(pins, log):
     memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
     jobs = max(1, min(len(os.sched_getaffinity(0)), int(memory // JOB_MEMORY)))
     extra['MAX_JOBS'] = os.environ.get('MAX_JOBS', str(jobs))
-    run([*PIP, 'wheel', '--verbose', '--no-deps', '--no-build-isolation', '--no-cache-dir',
-         '--wheel-dir', str(work / 'dist'), str(source)], log, progress, **extra)
+    run(
+        [
+            *PIP,
+            'wheel',
+            '--verbose',
+            '--no-deps',
+            '--no-build-isolation',
+            '--no-cache-dir',
+            '--wheel-dir',
+            str(work / 'dist'),
+            str(source),
+        ],
+        log,
+        progress,
+        **extra,
+    )
     return next((work / 'dist').glob('*.whl'))
 
 
@@ -249,8 +287,10 @@ def lock():
 def main():
     """Do the missing steps."""
     if sys.version_info < (3, 10):  # noqa: UP036
-        raise SetupError(f'Python 3.10 or newer is needed, {sys.executable} is '
-                         f'{platform.python_version()}. Name another: make PYTHON=python3.11 setup')
+        raise SetupError(
+            f'Python 3.10 or newer is needed, {sys.executable} is '
+            f'{platform.python_version()}. Name another: make PYTHON=python3.11 setup'
+        )
     pins = read_pins()
     key = wanted_key(pins)
     if not missing_steps(key):

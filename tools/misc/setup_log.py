@@ -35,7 +35,7 @@ class SetupLog:
     def show(self, text, last=False):
         """Show ``text`` after the time since the start of the step."""
         elapsed = time.monotonic() - self.started
-        line = f'{self.title} {clock(elapsed)}  {text}'[:shutil.get_terminal_size().columns - 1]
+        line = f'{self.title} {clock(elapsed)}  {text}'[: shutil.get_terminal_size().columns - 1]
         if sys.stdout.isatty():
             print('\r\x1b[K' + line, end='\n' if last else '', flush=True)
         elif last or elapsed - self.shown >= 30:
@@ -49,9 +49,15 @@ class SetupLog:
             print('\n$', *command, file=file, flush=True)
             # The caller's lock travels along (close_fds): where the set-up is killed outright, the
             # next one waits for what it left running instead of working beside it.
-            process = subprocess.Popen(command, cwd=str(folder), env=env, stdout=file,
-                                       stderr=subprocess.STDOUT, close_fds=False,
-                                       start_new_session=True)
+            process = subprocess.Popen(
+                command,
+                cwd=str(folder),
+                env=env,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                close_fds=False,
+                start_new_session=True,
+            )
             try:
                 while process.poll() is None:
                     self.show(progress() if progress else self.last_line(begin))
@@ -78,8 +84,10 @@ class SetupLog:
         """Why the command that began at ``begin`` failed."""
         output = self.since(begin)
         if re.search(NO_NETWORK, output):
-            return ('The package index cannot be reached. Check the network (pip obeys HTTPS_PROXY '
-                    f'and PIP_INDEX_URL),\nthen run the same command again. Details: {self.path}')
+            return (
+                'The package index cannot be reached. Check the network (pip obeys HTTPS_PROXY '
+                f'and PIP_INDEX_URL),\nthen run the same command again. Details: {self.path}'
+            )
         tail = '\n'.join(f'    {line}' for line in output.rstrip().splitlines()[-15:])
         return f'This failed (all of it is in {self.path}):\n{tail}'
 

@@ -41,10 +41,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--out', type=Path, required=True, help='the picture, .png or .jpg')
     parser.add_argument('--queries', type=int, default=5, help='best ones; default: %(default)s')
     parser.add_argument(
-        '--stride', type=int, choices=STRIDES, default=16, help='of the map; default: %(default)s')
+        '--stride', type=int, choices=STRIDES, default=16, help='of the map; default: %(default)s'
+    )
     parser.add_argument(
-        '--cfg-options', nargs='+', action=CfgOptions,
-        help='settings to change, key=value; nested: a.b=1; lists: a="[1,2]"')
+        '--cfg-options',
+        nargs='+',
+        action=CfgOptions,
+        help='settings to change, key=value; nested: a.b=1; lists: a="[1,2]"',
+    )
     args = parser.parse_args(argv)
     if args.queries < 1:
         parser.error(f'--queries must be at least 1, got {args.queries}')
@@ -58,8 +62,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def load_model(cfg: Config, checkpoint: str) -> nn.Module:
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     if cfg.get('model', {}).get('type') != 'finola_mm.MobileFormerDETR':
-        raise ValueError(f'expected a config with finola_mm.MobileFormerDETR, got '
-                         f'{cfg.get("model", {}).get("type")}')
+        raise ValueError(
+            f'expected a config with finola_mm.MobileFormerDETR, got '
+            f'{cfg.get("model", {}).get("type")}'
+        )
     model = MODELS.build(cfg.model)
     load_weights(model, find_checkpoint(checkpoint), allow_unused=False)
     return model.eval()
@@ -88,11 +94,15 @@ def watch(block: nn.Module) -> list[Tensor]:
 
     def record(block, args, output):
         (z, p, x), sine, padding = args
-        rows = x.flatten(2).transpose(1, 2)                     # (N, HW, D)
+        rows = x.flatten(2).transpose(1, 2)  # (N, HW, D)
         _, weights = block.to_former.attention(
-            z + p, rows + sine.flatten(1, 2), rows, need_weights=True,
-            key_padding_mask=None if padding is None else padding.flatten(1))
-        seen.append(weights.unflatten(2, x.shape[2:]))          # (N, Q, H, W)
+            z + p,
+            rows + sine.flatten(1, 2),
+            rows,
+            need_weights=True,
+            key_padding_mask=None if padding is None else padding.flatten(1),
+        )
+        seen.append(weights.unflatten(2, x.shape[2:]))  # (N, Q, H, W)
 
     block.register_forward_hook(record)
     return seen
@@ -102,7 +112,7 @@ def watch(block: nn.Module) -> list[Tensor]:
 def look(model: nn.Module, batch: dict, stride: int, number: int) -> list[tuple]:
     """The best queries: (label, score, box x1 y1 x2 y2 in pixels, attention (H, W) of 0 to 1)."""
     seen = watch(model.decoder.scales[STRIDES.index(stride)][-1])
-    logits, boxes = model(**batch, mode='tensor')               # (B, 1, Q, classes + 1 or 4)
+    logits, boxes = model(**batch, mode='tensor')  # (B, 1, Q, classes + 1 or 4)
     scores, labels = logits[-1, 0].softmax(1)[:, :-1].max(1)
     height, width = batch['inputs'].shape[2:]
     x, y, w, h = (boxes[-1, 0] * boxes.new_tensor([width, height, width, height])).unbind(1)
@@ -147,8 +157,13 @@ def boxed(image: np.ndarray, found: list[tuple], classes: list[str], scale: int)
     for label, score, box, _ in found:
         box = [scale * edge for edge in box]
         pen.rectangle(box, outline='white', width=2)
-        pen.text((max(box[0], 0) + 4, max(box[1], 0) + 2), f'{classes[label]} {score:.2f}',
-                 fill='white', stroke_width=1, stroke_fill='black')
+        pen.text(
+            (max(box[0], 0) + 4, max(box[1], 0) + 2),
+            f'{classes[label]} {score:.2f}',
+            fill='white',
+            stroke_width=1,
+            stroke_fill='black',
+        )
     return picture
 
 

@@ -64,12 +64,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('images', nargs='+', metavar='PICTURES', help='image files and folders')
     parser.add_argument('--out', required=True, help='folder to make')
     parser.add_argument(
-        '--score', type=float,
-        help="least score to be drawn; default: the config's for its pictures, else 0.3")
+        '--score',
+        type=float,
+        help="least score to be drawn; default: the config's for its pictures, else 0.3",
+    )
     parser.add_argument('--batch-size', type=int, default=1, help='default: %(default)s')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=CfgOptions,
-        help='settings to change, key=value; nested: a.b=1; lists: a="[1,2]"')
+        '--cfg-options',
+        nargs='+',
+        action=CfgOptions,
+        help='settings to change, key=value; nested: a.b=1; lists: a="[1,2]"',
+    )
     args = parser.parse_args(argv)
     if args.score is not None and not 0 <= args.score <= 1:
         parser.error(f'--score must lie between 0 and 1, got {args.score}')
@@ -89,7 +94,8 @@ def check_names(files: list[Path], out: str) -> None:
         if twice:
             raise ValueError(
                 f'{len(twice)} names occur more than once, such as {twice[0]}, and each {kind} '
-                'has the name of its image: detect in one folder at a time')
+                'has the name of its image: detect in one folder at a time'
+            )
 
 
 def check_model(cfg: Config, path: str) -> None:

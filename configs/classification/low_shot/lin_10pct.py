@@ -7,11 +7,12 @@
 _base_ = ['../lin.py']
 
 data_remedy = (
-    'Draw the list: python tools/dataset_converters/draw_low_shot.py '
-    f'{_base_.data_root}/train 10')
+    f'Draw the list: python tools/dataset_converters/draw_low_shot.py {_base_.data_root}/train 10'
+)
 
 train_dataloader = dict(
-    batch_size=128, dataset=dict(dataset=dict(ann_file='low_shot/train_10pct.txt')))
+    batch_size=128, dataset=dict(dataset=dict(ann_file='low_shot/train_10pct.txt'))
+)
 
 optim_wrapper = dict(optimizer=dict(lr=0.1 * 1024 / 256))
 

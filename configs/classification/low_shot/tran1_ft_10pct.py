@@ -9,13 +9,15 @@
 _base_ = ['../tran1_ft.py']
 
 data_remedy = (
-    'Draw the list: python tools/dataset_converters/draw_low_shot.py '
-    f'{_base_.data_root}/train 10')
+    f'Draw the list: python tools/dataset_converters/draw_low_shot.py {_base_.data_root}/train 10'
+)
 
 load_from = None
 
 model = dict(
     backbone=dict(
-        init_cfg=dict(type='finola_mm.Pretrained', checkpoint='work_dirs/masked_finola_b')))
+        init_cfg=dict(type='finola_mm.Pretrained', checkpoint='work_dirs/masked_finola_b')
+    )
+)
 
 train_dataloader = dict(dataset=dict(dataset=dict(ann_file='low_shot/train_10pct.txt')))

@@ -10,17 +10,20 @@
 _base_ = ['../tran1_ft.py']
 
 data_remedy = (
-    'Draw the list: python tools/dataset_converters/draw_low_shot.py '
-    f'{_base_.data_root}/train 1')
+    f'Draw the list: python tools/dataset_converters/draw_low_shot.py {_base_.data_root}/train 1'
+)
 
 load_from = None
 
 model = dict(
     backbone=dict(
-        init_cfg=dict(type='finola_mm.Pretrained', checkpoint='work_dirs/masked_finola_b')))
+        init_cfg=dict(type='finola_mm.Pretrained', checkpoint='work_dirs/masked_finola_b')
+    )
+)
 
 train_dataloader = dict(
-    batch_size=32, dataset=dict(dataset=dict(ann_file='low_shot/train_1pct.txt')))
+    batch_size=32, dataset=dict(dataset=dict(ann_file='low_shot/train_1pct.txt'))
+)
 
 optim_wrapper = dict(optimizer=dict(lr=5e-4 * 256 / 256))
 

@@ -27,7 +27,13 @@ SUFFIXES = ('.pth', '.safetensors')
 TRUST = 'FINOLA_TRUST_CHECKPOINTS'  # environment variable; 1: unpickle everything
 # What unpickling the bytes of a damaged file ends in.
 UNREADABLE = (
-    AssertionError, AttributeError, EOFError, LookupError, TypeError, ValueError, struct.error
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    TypeError,
+    ValueError,
+    struct.error,
 )
 # torch.load's RuntimeErrors about the file; others are about memory and devices.
 TORN = re.compile(
@@ -70,7 +76,8 @@ def read_checkpoint(path: str | Path, map_location: Any = 'cpu') -> dict[str, An
     else:
         found = f'it begins with {head!r}' if head else 'it is empty'
         raise CheckpointError(
-            f'{file} is not a file of torch.save: {found}. Download or copy it again')
+            f'{file} is not a file of torch.save: {found}. Download or copy it again'
+        )
     _check_entries(file, checkpoint)
     if not _trusted():
         checkpoint.get('meta', {}).pop('config', None)

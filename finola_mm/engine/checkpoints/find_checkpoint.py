@@ -20,8 +20,11 @@ def find_checkpoint(path: str) -> str:
     held = sorted(str(p) for p in folder.iterdir() if p.suffix in ('.pth', '.safetensors'))
     raise FileNotFoundError(
         f'no checkpoint {path}; '
-        + (f'in {folder}: {", ".join(held)}' if held
-           else f'{folder} holds no .pth or .safetensors file')
+        + (
+            f'in {folder}: {", ".join(held)}'
+            if held
+            else f'{folder} holds no .pth or .safetensors file'
+        )
     )
 
 

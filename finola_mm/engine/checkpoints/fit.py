@@ -79,8 +79,10 @@ def misfit(
     encoder = getattr(module, 'backbone', module)
     arch = _arch(encoder, record)
     if arch and compare(encoder, part_for(encoder, tensors)).reshaped:
-        text += (f'its {type(encoder).__name__} is of arch={arch!r}, the model has another: take '
-                 "weights of the model's size, or a config with this one; ")
+        text += (
+            f'its {type(encoder).__name__} is of arch={arch!r}, the model has another: take '
+            "weights of the model's size, or a config with this one; "
+        )
     if fit.complete:
         return f'{text}it has all {total} tensors, and others besides: {first_names(fit.unused)}'
     text += f'{len(fit.matched)} of {total} tensors match'

@@ -82,8 +82,10 @@ def _no_space(file: Path, size: int) -> str:
         last = f'the last good checkpoint is {Path(file.parent, "last_checkpoint").read_text()}'
     except OSError:
         last = 'no checkpoint was written before'
-    return (f'no space left to write {file} ({size / 1e6:.1f} MB needed); {last}; free space and '
-            'go on with --resume')
+    return (
+        f'no space left to write {file} ({size / 1e6:.1f} MB needed); {last}; free space and '
+        'go on with --resume'
+    )
 
 
 register_backend('local', WholeFileBackend, prefixes='', force=True)

@@ -24,8 +24,10 @@ def check_image(record: dict, folder: Path) -> str | None:
     recorded = (record['width'], record['height'])
     if size != recorded:
         why = ', turned by its EXIF orientation' if turned else ''
-        return (f'{path} is {size[0]} x {size[1]}{why}, and the annotation file has '
-                f'{recorded[0]} x {recorded[1]}')
+        return (
+            f'{path} is {size[0]} x {size[1]}{why}, and the annotation file has '
+            f'{recorded[0]} x {recorded[1]}'
+        )
     return None
 
 

@@ -46,7 +46,8 @@ def read_annotations(file: str | Path) -> dict[str, list[dict]]:
     for name, fields in FIELDS.items():
         if not isinstance(content[name], list):
             raise AnnotationError(
-                f'{file}: {name} must be a list of records, got {short(content[name])}')
+                f'{file}: {name} must be a list of records, got {short(content[name])}'
+            )
         for i, record in enumerate(content[name]):
             _check_record(record, fields, f'{file}: {name}[{i}]')
             lacking = [field for field in fields if field not in record]
@@ -72,7 +73,8 @@ def _read_json(file: str | Path) -> Any:
     if not Path(file).is_file():
         beside = sorted(str(p) for p in Path(file).parent.glob('*.json'))
         raise FileNotFoundError(
-            f'there is no annotation file {file}; beside it: {", ".join(beside) or "none"}')
+            f'there is no annotation file {file}; beside it: {", ".join(beside) or "none"}'
+        )
     text = Path(file).read_bytes()
     collects = gc.isenabled()
     gc.disable()  # or it goes through all of the growing millions of objects, again and again

@@ -82,16 +82,23 @@ def _class_problems(classes: Sequence[str], names: list[str]) -> Iterator[Proble
     missing = [name for name in classes if name not in names]
     if missing:
         yield Problem(
-            True, f'{len(missing)} of the {len(classes)} classes of the config are not in the '
-                  f'file: {_some(missing)}. {remedy}')
+            True,
+            f'{len(missing)} of the {len(classes)} classes of the config are not in the '
+            f'file: {_some(missing)}. {remedy}',
+        )
     elif [name for name in names if name in classes] != list(classes):
         yield Problem(
-            True, 'the classes of the config stand in another order than in the file, which '
-                  f'counts: labels would get the names of others. {remedy}')
+            True,
+            'the classes of the config stand in another order than in the file, which '
+            f'counts: labels would get the names of others. {remedy}',
+        )
     left_out = [name for name in names if name not in classes]
     if left_out and not missing:
-        yield Problem(False, f'{len(left_out)} categories are no classes of the config, and their '
-                             f'objects count as background: {_some(left_out)}')
+        yield Problem(
+            False,
+            f'{len(left_out)} categories are no classes of the config, and their '
+            f'objects count as background: {_some(left_out)}',
+        )
 
 
 def _unknown(field: str, annotations: list[dict], records: list[dict], name: str):
@@ -109,9 +116,11 @@ def _unknown(field: str, annotations: list[dict], records: list[dict], name: str
     fits = [text for text, change in hints.items() if _all_in(used, change, known)]
     remedy = f'{fits[0]}: mend every {field}' if fits else f'Remove them, or add their {name}'
     yield Problem(
-        True, f'{sum(counts.values())} of {len(annotations)} annotations have a {field} that '
-              f'none of the {name} has, among them {_some(counts)} ({name} have '
-              f'{_some(record["id"] for record in records)}). {remedy}')
+        True,
+        f'{sum(counts.values())} of {len(annotations)} annotations have a {field} that '
+        f'none of the {name} has, among them {_some(counts)} ({name} have '
+        f'{_some(record["id"] for record in records)}). {remedy}',
+    )
 
 
 def _all_in(used: set, change: Callable, known: set) -> bool:
@@ -140,7 +149,8 @@ def _box_problems(images: list[dict], annotations: list[dict]) -> Iterator[Probl
     x, y, w, h = boxes.xywh.T
     width, height = boxes.sides.T
     outside = (np.minimum(x + w, width) <= np.maximum(x, 0)) | (
-        np.minimum(y + h, height) <= np.maximum(y, 0))
+        np.minimum(y + h, height) <= np.maximum(y, 0)
+    )
     empty = (w < 1) | (h < 1) | (boxes.area <= 0) | outside  # what mmdet's CocoDataset leaves out
     over = (np.minimum(x, y) < -SLACK) | (x + w > width + SLACK) | (y + h > height + SLACK)
     corners = (w > x) & (h > y) & (w <= width + SLACK) & (h <= height + SLACK)
@@ -150,8 +160,12 @@ def _box_problems(images: list[dict], annotations: list[dict]) -> Iterator[Probl
         hint = ' They look like fractions of the image: give pixels.'
     else:
         hint = ' Mend or remove them; COCO boxes are x, y, width, height in pixels.'
-    yield from _share(empty, boxes, 'have no area inside the image (or are below 1 pixel), and '
-                                    'are left out by the loader', hint)
+    yield from _share(
+        empty,
+        boxes,
+        'have no area inside the image (or are below 1 pixel), and are left out by the loader',
+        hint,
+    )
     yield from _share(over & ~empty, boxes, 'reach beyond the image', hint)
 
 
@@ -194,5 +208,8 @@ def _share(wrong: np.ndarray, boxes: Boxes, what: str, hint: str) -> Iterator[Pr
         for i in places[:2]
     )
     share = len(places) / len(wrong)
-    yield Problem(share > TOLERATED, f'{len(places)} of {len(wrong)} boxes {what}: {examples}.'
-                                     f'{hint if share > TOLERATED else ""}')
+    yield Problem(
+        share > TOLERATED,
+        f'{len(places)} of {len(wrong)} boxes {what}: {examples}.'
+        f'{hint if share > TOLERATED else ""}',
+    )

@@ -170,8 +170,10 @@ def _check_number(cfg, splits, root: Path) -> None:
             if split in splits:
                 wrong.append(f'{split}_evaluator topk={topk}')
     if wrong:
-        raise ValueError(f'{root} has {number} class folders and {", ".join(wrong)}: '
-                         f'--cfg-options {" ".join(settings)}')
+        raise ValueError(
+            f'{root} has {number} class folders and {", ".join(wrong)}: '
+            f'--cfg-options {" ".join(settings)}'
+        )
 
 
 def _topk(evaluator: Any) -> tuple[int, ...]:
@@ -241,7 +243,8 @@ def _check_coco(cfg, split: str, data: CocoData) -> None:
     fatal = [problem.text for problem in problems if problem.fatal]
     if fatal:
         raise AnnotationError(
-            '\n  '.join([f'the {split} data cannot be used, {data.file}:', *fatal]))
+            '\n  '.join([f'the {split} data cannot be used, {data.file}:', *fatal])
+        )
     for problem in problems:
         print_log(f'{data.file}: {problem.text}', level=logging.WARNING)
 
@@ -251,13 +254,17 @@ def _model_problems(cfg, classes) -> Iterator[Problem]:
     for head in heads if isinstance(heads, list) else [heads]:
         number = head.get('num_classes', len(classes))
         if number != len(classes):
-            yield Problem(True, f'the model has num_classes={number} and the data set '
-                                f'{len(classes)} classes: set model.bbox_head.num_classes')
+            yield Problem(
+                True,
+                f'the model has num_classes={number} and the data set '
+                f'{len(classes)} classes: set model.bbox_head.num_classes',
+            )
 
 
 def _evaluator_problems(metrics, file: Path) -> Iterator[Problem]:
     for metric in metrics:
         used = metric.get('ann_file')
         if used and Path(used).resolve() != file.resolve():
-            yield Problem(True, f'the evaluator compares with another file, {used}: name the same '
-                                'one in both')
+            yield Problem(
+                True, f'the evaluator compares with another file, {used}: name the same one in both'
+            )

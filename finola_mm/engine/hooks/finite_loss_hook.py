@@ -103,10 +103,12 @@ def _to_host(outputs: dict) -> tuple[torch.Tensor, 'torch.cuda.Event | None']:
     """The scalars of ``outputs`` on the CPU, and when they are there."""
     tensors = [value for value in outputs.values() if isinstance(value, torch.Tensor)]
     device = tensors[0].device if tensors else torch.device('cpu')
-    values = torch.stack([
-        torch.as_tensor(value, dtype=torch.float32, device=device).detach().reshape(())
-        for value in outputs.values()
-    ])
+    values = torch.stack(
+        [
+            torch.as_tensor(value, dtype=torch.float32, device=device).detach().reshape(())
+            for value in outputs.values()
+        ]
+    )
     if device.type != 'cuda':
         return values.cpu(), None
     host = torch.empty(values.shape, pin_memory=True).copy_(values, non_blocking=True)

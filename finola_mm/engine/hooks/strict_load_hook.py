@@ -80,7 +80,8 @@ class StrictResumeHook(StrictLoadHook):
         if checkpoint['meta'].get('iter', 0) >= runner.max_iters:
             runner.logger.warning(
                 f'{self.path} is the end of its run, {runner.max_iters} iterations: there is '
-                'nothing to train')
+                'nothing to train'
+            )
 
     def refuses(self, fit: Fit) -> bool:
         return bool(fit.unused) or super().refuses(fit)

@@ -36,11 +36,17 @@ POINTER = b'AAAAAAAA'  # as an array of objects: an address that is not ours
 OBJECTS = Calls(np.dtype, ('O',))
 FORGED = {
     'state': Calls(_reconstruct, (np.ndarray, (0,), b'b'), (1, (1,), OBJECTS, False, POINTER)),
-    'fields': Calls(_reconstruct, (np.ndarray, (0,), b'b'),
-                    (1, (1,), Calls(np.dtype, ('O,f8',)), False, POINTER * 2)),
+    'fields': Calls(
+        _reconstruct,
+        (np.ndarray, (0,), b'b'),
+        (1, (1,), Calls(np.dtype, ('O,f8',)), False, POINTER * 2),
+    ),
     'named': Calls(np.ndarray, ((1,), 'O', POINTER)),
-    'nested': Calls(_reconstruct, (np.ndarray, (1,), 'O'),
-                    (1, (1,), Calls(np.dtype, (OBJECTS,)), False, POINTER)),
+    'nested': Calls(
+        _reconstruct,
+        (np.ndarray, (1,), 'O'),
+        (1, (1,), Calls(np.dtype, (OBJECTS,)), False, POINTER),
+    ),
     'scalar': Calls(scalar, (OBJECTS, POINTER)),
 }
 
@@ -70,8 +76,11 @@ def test_forged_arrays_are_refused(tmp_path):
 def test_arrays_of_numbers_come_back_and_are_written_as_numpy_writes_them(tmp_path):
     """After a resume the next checkpoint holds what was read from the last."""
     arrays = dict(
-        flags=np.array([True, False]), big=np.arange(4, dtype='>i4'), none=np.zeros((0, 3)),
-        fortran=np.asfortranarray(np.arange(6.0).reshape(2, 3)), complex=np.array(1j),
+        flags=np.array([True, False]),
+        big=np.arange(4, dtype='>i4'),
+        none=np.zeros((0, 3)),
+        fortran=np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        complex=np.array(1j),
     )
     torch.save(arrays, tmp_path / 'first.pth')
     torch.save(read_checkpoint(tmp_path / 'first.pth'), tmp_path / 'second.pth')

@@ -107,8 +107,10 @@ def test_the_config_that_a_resume_would_run_is_left_out(tmp_path, monkeypatch):
     made = tmp_path / 'made'
     meta = dict(cfg='a = 1', config=f'import os\nos.mkdir({str(made)!r})')
     torch.save(dict(meta=meta, state_dict=WEIGHTS), tmp_path / 'w.pth')
-    for content in (read_checkpoint(tmp_path / 'w.pth'),
-                    CheckpointLoader.load_checkpoint(str(tmp_path / 'w.pth'))):
+    for content in (
+        read_checkpoint(tmp_path / 'w.pth'),
+        CheckpointLoader.load_checkpoint(str(tmp_path / 'w.pth')),
+    ):
         assert content['meta'] == dict(cfg='a = 1')
     monkeypatch.setenv('FINOLA_TRUST_CHECKPOINTS', '1')
     assert read_checkpoint(tmp_path / 'w.pth')['meta'] == meta

@@ -14,7 +14,8 @@ from tests.conftest import tiny_options
 from tests.forks import run_script
 
 CONTENT = dict(
-    meta=dict(iter=6), message_hub={}, optimizer={}, state_dict=dict(w=torch.arange(1000.0)))
+    meta=dict(iter=6), message_hub={}, optimizer={}, state_dict=dict(w=torch.arange(1000.0))
+)
 
 
 @pytest.fixture
@@ -123,16 +124,21 @@ def flip(file):
     torch.load(file)
 
 
-@pytest.mark.parametrize(('harm', 'said'), [
-    (cut, 'iter_6.pth is damaged or was cut short at'),
-    (flip, 'iter_6.pth is damaged: the checksum of its part'),
-    (lambda file: file.write_bytes(b''), 'iter_6.pth is not a file of torch.save: it is empty'),
-    (lambda file: file.write_text('<html>'), 'iter_6.pth is not a file of torch.save: it be'),
-    (lambda file: torch.save([1], file), 'iter_6.pth holds one object of type list'),
-    (lambda file: torch.save(dict(state_dict={}, meta={}), file),
-     'iter_6.pth cannot be resumed: it has no entry message_hub, optimizer'),
-    (lambda file: (file.unlink(), file.mkdir()), ''),
-])
+@pytest.mark.parametrize(
+    ('harm', 'said'),
+    [
+        (cut, 'iter_6.pth is damaged or was cut short at'),
+        (flip, 'iter_6.pth is damaged: the checksum of its part'),
+        (lambda file: file.write_bytes(b''), 'iter_6.pth is not a file of torch.save: it is empty'),
+        (lambda file: file.write_text('<html>'), 'iter_6.pth is not a file of torch.save: it be'),
+        (lambda file: torch.save([1], file), 'iter_6.pth holds one object of type list'),
+        (
+            lambda file: torch.save(dict(state_dict={}, meta={}), file),
+            'iter_6.pth cannot be resumed: it has no entry message_hub, optimizer',
+        ),
+        (lambda file: (file.unlink(), file.mkdir()), ''),
+    ],
+)
 def test_what_cannot_be_read_is_passed_over_and_named(folder, harm, said):
     harm(folder / 'iter_6.pth')
     path, passed_over = find_resumable(folder)
@@ -197,9 +203,16 @@ def test_several_and_all(folder):
 
 
 def test_the_tool_goes_on_and_says_what_it_passed_over(project_root, image_folder, tmp_path):
-    command = ['tools/train.py', 'configs/demo/masked_finola_b.py', '--work-dir', tmp_path,
-               '--no-validate', '--cfg-options', *tiny_options(image_folder),
-               'default_hooks.checkpoint.interval=1']
+    command = [
+        'tools/train.py',
+        'configs/demo/masked_finola_b.py',
+        '--work-dir',
+        tmp_path,
+        '--no-validate',
+        '--cfg-options',
+        *tiny_options(image_folder),
+        'default_hooks.checkpoint.interval=1',
+    ]
     run_script(*command)
     whole = torch.load(tmp_path / 'iter_2.pth', weights_only=False)['state_dict']
     cut(tmp_path / 'iter_2.pth')

@@ -97,8 +97,10 @@ def test_another_arch(source, write):
     before = copy.deepcopy(encoder)
     file = write(source.state_dict())
     said = refusal(encoder, file, allow_missing=['*'])
-    assert said.startswith(f'{file} (pretrain, iteration 70) does not fit this MobileFormer: '
-                           "its MobileFormer is of arch='small', the model has another: ")
+    assert said.startswith(
+        f'{file} (pretrain, iteration 70) does not fit this MobileFormer: '
+        "its MobileFormer is of arch='small', the model has another: "
+    )
     assert 'stem.0.weight: (32, 3, 3, 3) in the file, (16, 3, 3, 3) in the model' in said
     assert_same(encoder, before)
     assert "its MobileFormer is of arch='small', the model has" in refusal(Whole(wide), file)
@@ -140,9 +142,13 @@ def test_init_cfg_of_a_whole_model(source, write):
 
 
 def test_init_cfg_of_a_config(source, write):
-    encoder = MODELS.build(dict(
-        type='finola_mm.MobileFormer', arch='small',
-        init_cfg=dict(type='finola_mm.Pretrained', checkpoint=str(write(source.state_dict())))))
+    encoder = MODELS.build(
+        dict(
+            type='finola_mm.MobileFormer',
+            arch='small',
+            init_cfg=dict(type='finola_mm.Pretrained', checkpoint=str(write(source.state_dict()))),
+        )
+    )
     encoder.init_weights()
     assert_same(encoder, source.backbone)
 
@@ -151,9 +157,12 @@ def test_the_record_is_read_and_not_run(write):
     meta = dict(META, cfg=META['cfg'] + 'danger = __import__("os").getcwd()\n')
     record = run_record(read_checkpoint(write({'a': torch.ones(1)}, meta)))
     assert record == dict(
-        source='pretrain', epoch=3, iter=70,
+        source='pretrain',
+        epoch=3,
+        iter=70,
         encoder=dict(arch='small', type='finola_mm.MobileFormer'),
-        normalization=dict(mean=[1.5, 2, -3], std=[4, 5, 6], to_rgb=True))
+        normalization=dict(mean=[1.5, 2, -3], std=[4, 5, 6], to_rgb=True),
+    )
     of_mmdet = dict(meta, cfg=meta['cfg'].replace('to_rgb', 'bgr_to_rgb'))
     assert run_record(dict(meta=of_mmdet)) == record
     settings = read_config_text(meta['cfg'])
@@ -164,8 +173,15 @@ def test_the_record_is_read_and_not_run(write):
 
 def test_a_record_of_odd_values():
     """Text that is a program but no config of MMEngine ends in an empty record."""
-    for text in ('model = 5', 'model = dict(backbone=[1])', 'a = {[1]: 2}', 'a = {1, [2]}',
-                 'a = {**b}', 'model = dict(**b)', 'a = "\0"'):
+    for text in (
+        'model = 5',
+        'model = dict(backbone=[1])',
+        'a = {[1]: 2}',
+        'a = {1, [2]}',
+        'a = {**b}',
+        'model = dict(**b)',
+        'a = "\0"',
+    ):
         assert run_record(dict(meta=dict(cfg=text))) == {}
 
 

@@ -17,8 +17,10 @@ from tests.conftest import tiny_options
 
 def failing_disk(patch, number):
     """``os.fsync`` fails, as on a disk that fills up while it takes the bytes."""
+
     def fails(descriptor):
         raise OSError(number, os.strerror(number))
+
     patch.setattr(os, 'fsync', fails)
 
 
@@ -36,8 +38,9 @@ def test_bytes_before_name_before_folder(tmp_path, monkeypatch):
     """The order in which the disk gets them: else a power cut leaves an empty file."""
     done = []
     fsync, replace = os.fsync, Path.replace
-    monkeypatch.setattr(os, 'fsync', lambda d: (
-        done.append(os.readlink(f'/proc/self/fd/{d}')), fsync(d)))
+    monkeypatch.setattr(
+        os, 'fsync', lambda d: (done.append(os.readlink(f'/proc/self/fd/{d}')), fsync(d))
+    )
     monkeypatch.setattr(Path, 'replace', lambda a, b: (done.append('renamed'), replace(a, b))[1])
     write_whole(tmp_path / 'a.pth', b'x')
     unfinished = str(tmp_path / f'.a.pth.{os.getpid()}.unfinished')
@@ -54,7 +57,8 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
         save_checkpoint(dict(state_dict={}, more=b'x' * 2_000_000), str(file))
     assert str(caught.value) == (
         f'no space left to write {file} (2.0 MB needed); the last good checkpoint is {file}; free '
-        'space and go on with --resume')
+        'space and go on with --resume'
+    )
     assert file.read_bytes() == before and names(tmp_path) == ['iter_2.pth', 'last_checkpoint']
     with pytest.raises(CheckpointError, match='; no checkpoint was written before; '):
         save_checkpoint({}, str(tmp_path / 'sub' / 'iter_4.pth'))
@@ -88,11 +92,23 @@ def test_what_a_kill_left_is_removed(tmp_path):
 def test_a_log_that_finds_no_space(project_root, image_folder, tmp_path, monkeypatch, moment):
     def full(*args):
         raise OSError(errno.ENOSPC, 'No space left on device', 'scalars.json')
+
     monkeypatch.setattr(Runner, moment, full)
-    monkeypatch.setattr(sys, 'argv', [
-        'tools/train.py', 'configs/demo/masked_finola_b.py', '--work-dir', str(tmp_path),
-        '--no-validate', '--cfg-options', *tiny_options(image_folder)])
+    monkeypatch.setattr(
+        sys,
+        'argv',
+        [
+            'tools/train.py',
+            'configs/demo/masked_finola_b.py',
+            '--work-dir',
+            str(tmp_path),
+            '--no-validate',
+            '--cfg-options',
+            *tiny_options(image_folder),
+        ],
+    )
     with pytest.raises(SystemExit) as caught:
         runpy.run_path('tools/train.py', run_name='__main__')
     assert caught.value.code == (
-        'train: no space left to write scalars.json; free space and go on with --resume')
+        'train: no space left to write scalars.json; free space and go on with --resume'
+    )

@@ -16,8 +16,15 @@ def right() -> dict:
     """40 images of 100 x 80, five objects each; ids as in COCO, with gaps."""
     images = [dict(id=10 + 3 * i, file_name=f'{i}.jpg', width=100, height=80) for i in range(40)]
     annotations = [
-        dict(id=i, image_id=images[i % 40]['id'], category_id=(1, 2, 5)[i % 3], iscrowd=0,
-             bbox=[1.0 + i / 10, 2.0, 30.0, 40.5], area=900.0, segmentation=[[1, 2, 3, 4, 5, 6]])
+        dict(
+            id=i,
+            image_id=images[i % 40]['id'],
+            category_id=(1, 2, 5)[i % 3],
+            iscrowd=0,
+            bbox=[1.0 + i / 10, 2.0, 30.0, 40.5],
+            area=900.0,
+            segmentation=[[1, 2, 3, 4, 5, 6]],
+        )
         for i in range(200)
     ]
     categories = [dict(id=i, name=name) for i, name in zip((1, 2, 5), CLASSES, strict=True)]
@@ -34,9 +41,11 @@ def test_a_right_file_has_no_problem():
 
 def change(records, field, function):
     """A function that changes one field of the records of a content."""
+
     def apply(content):
         for record in content[records]:
             record[field] = function(record[field])
+
     return apply
 
 
@@ -44,6 +53,7 @@ def set_first(records, number=1, **fields):
     def apply(content):
         for record in content[records][:number]:
             record.update(fields)
+
     return apply
 
 
@@ -54,23 +64,34 @@ MISTAKES = {
     'two categories of a name': (set_first('categories', 2, name='cup'), "have the name 'cup'"),
     'two records of a file': (set_first('images', 2, file_name='1.jpg'), "file_name '1.jpg'"),
     'categories off by one': (
-        change('annotations', 'category_id', lambda i: i - 1), 'fit with 1 added: mend'),
+        change('annotations', 'category_id', lambda i: i - 1),
+        'fit with 1 added: mend',
+    ),
     'categories off by one, up': (
-        change('annotations', 'category_id', lambda i: i + 1), 'fit with 1 subtracted: mend'),
+        change('annotations', 'category_id', lambda i: i + 1),
+        'fit with 1 subtracted: mend',
+    ),
     'categories as text': (change('annotations', 'category_id', str), 'fit as numbers'),
     'images off by one': (change('annotations', 'image_id', lambda i: i - 1), 'fit with 1 added'),
     'images as text': (change('images', 'id', str), 'fit as text: mend every image_id'),
     'unknown category': (
-        set_first('annotations', category_id=77), '1 of 200 annotations have a category_id .*77'),
+        set_first('annotations', category_id=77),
+        '1 of 200 annotations have a category_id .*77',
+    ),
     'unknown image': (set_first('annotations', image_id=11), 'Remove them, or add their images'),
     'corners': (
-        change('annotations', 'bbox', lambda b: [b[0] + 40, 30, b[0] + 60, 79]), 'as x1, y1, x2'),
+        change('annotations', 'bbox', lambda b: [b[0] + 40, 30, b[0] + 60, 79]),
+        'as x1, y1, x2',
+    ),
     'fractions': (change('annotations', 'bbox', lambda b: [0.1, 0.2, 0.3, 0.4]), 'fractions'),
     'outside': (
         set_first('annotations', 3, bbox=[101, 2, 30, 40]),
-        r'3 of 200 boxes have no area .*annotation 0: \[101.0, 2.0, 30.0, 40.0\] .* of 100 x 80'),
+        r'3 of 200 boxes have no area .*annotation 0: \[101.0, 2.0, 30.0, 40.0\] .* of 100 x 80',
+    ),
     'over the edge': (
-        set_first('annotations', 3, bbox=[90, 2, 30, 40]), '3 of 200 boxes reach beyond'),
+        set_first('annotations', 3, bbox=[90, 2, 30, 40]),
+        '3 of 200 boxes reach beyond',
+    ),
     'no area': (set_first('annotations', 3, area=0), 'no area'),
     'thin': (set_first('annotations', 3, bbox=[1, 1, 0.5, 9]), 'below 1 pixel'),
     'three numbers': (set_first('annotations', bbox=[1, 2, 3]), r'annotation 0 has the bbox \[1, '),
@@ -135,17 +156,29 @@ def test_no_annotations_at_all():
         (b'\xff\xfe\x00', 'UTF-8'),
         ('[1, 2]', 'it holds a list'),
         ('{"images": [], "annotations": []}', r"it holds \['annotations', 'images'\]"),
-        (json.dumps(dict(right(), images=[dict(id=1, file_name='a.jpg', width=1)])),
-         r'images\[0\] has no height'),
+        (
+            json.dumps(dict(right(), images=[dict(id=1, file_name='a.jpg', width=1)])),
+            r'images\[0\] has no height',
+        ),
         (json.dumps(dict(right(), annotations=[dict(id=1)])), 'no image_id, category_id, bbox'),
-        (json.dumps(dict(right(), annotations=[
-            dict(id=1, image_id=10, category_id=1, bbox=[1, 2, 3, 4], iscrowd=0)])),
-         "has no area: .*area is the box's width times its height"),
+        (
+            json.dumps(
+                dict(
+                    right(),
+                    annotations=[
+                        dict(id=1, image_id=10, category_id=1, bbox=[1, 2, 3, 4], iscrowd=0)
+                    ],
+                )
+            ),
+            "has no area: .*area is the box's width times its height",
+        ),
         (json.dumps(dict(right(), annotations=None)), 'annotations must be a list .*None'),
         (json.dumps(dict(right(), images=[7])), r'images\[0\] must be a record .*7'),
         (json.dumps(dict(right(), categories=[dict(id=1, name=2)])), 'name must be text, got 2'),
-        (json.dumps(dict(right(), categories=[dict(id=[1], name='a')])),
-         r'id must be a number, got \[1\]'),
+        (
+            json.dumps(dict(right(), categories=[dict(id=[1], name='a')])),
+            r'id must be a number, got \[1\]',
+        ),
     ],
 )
 def test_what_is_no_annotation_file(tmp_path, text, seen):
@@ -197,8 +230,16 @@ def test_image_files(coco):
     (problem,) = sample_images(images, folder)
     assert problem.fatal and problem.text.startswith('4 of 40 images')
     told = [check_image(image, folder) for image in images[:13:4]]
-    for text, seen in zip(told, ('is missing', 'cannot be read', 'is 50 x 40, and',
-                                 'is 80 x 100, turned by its EXIF orientation'), strict=True):
+    for text, seen in zip(
+        told,
+        (
+            'is missing',
+            'cannot be read',
+            'is 50 x 40, and',
+            'is 80 x 100, turned by its EXIF orientation',
+        ),
+        strict=True,
+    ):
         assert seen in text
     assert not next(sample_images(images, folder, tolerated=0.1)).fatal
     assert not list(sample_images(images[1:4], folder))
@@ -206,14 +247,30 @@ def test_image_files(coco):
 
 def config(root, **inner) -> Config:
     def loader(split):
-        return dict(dataset=dict(type='finola_mm.SeededDataset', dataset=dict(
-            type='CocoDataset', data_root=str(root), data_prefix=dict(img=f'{split}2017'),
-            ann_file=f'annotations/instances_{split}2017.json', metainfo=dict(classes=CLASSES),
-            test_mode=split == 'val', **inner)))
-    return Config(dict(
-        default_scope='mmdet', model=dict(bbox_head=dict(num_classes=3)),
-        train_dataloader=loader('train'), val_dataloader=loader('val'),
-        val_evaluator=dict(ann_file=f'{root}/annotations/instances_val2017.json')))
+        return dict(
+            dataset=dict(
+                type='finola_mm.SeededDataset',
+                dataset=dict(
+                    type='CocoDataset',
+                    data_root=str(root),
+                    data_prefix=dict(img=f'{split}2017'),
+                    ann_file=f'annotations/instances_{split}2017.json',
+                    metainfo=dict(classes=CLASSES),
+                    test_mode=split == 'val',
+                    **inner,
+                ),
+            )
+        )
+
+    return Config(
+        dict(
+            default_scope='mmdet',
+            model=dict(bbox_head=dict(num_classes=3)),
+            train_dataloader=loader('train'),
+            val_dataloader=loader('val'),
+            val_evaluator=dict(ann_file=f'{root}/annotations/instances_val2017.json'),
+        )
+    )
 
 
 def test_a_config_with_right_data_passes(coco):
@@ -240,8 +297,9 @@ def test_no_image_of_an_evaluation_may_be_missing(coco):
     cfg = config(coco)
     for split in ('train', 'val'):
         content = right()
-        content['images'] += [dict(content['images'][0], id=1000 + i, file_name=f'0{i}.jpg')
-                              for i in range(160)]
+        content['images'] += [
+            dict(content['images'][0], id=1000 + i, file_name=f'0{i}.jpg') for i in range(160)
+        ]
         for i in range(160):
             Image.new('RGB', (100, 80)).save(coco / f'{split}2017' / f'0{i}.jpg')
         file = coco / 'annotations' / f'instances_{split}2017.json'
@@ -267,8 +325,10 @@ def test_a_server_keeps_the_annotations(coco):
         check_data(cfg, ['val'])
 
 
-@pytest.mark.parametrize('name', [
-    'CocoDataset', 'V3DetDataset', 'LVISV1Dataset', 'Objects365V1Dataset', 'CocoPanopticDataset'])
+@pytest.mark.parametrize(
+    'name',
+    ['CocoDataset', 'V3DetDataset', 'LVISV1Dataset', 'Objects365V1Dataset', 'CocoPanopticDataset'],
+)
 def test_only_what_reads_files_as_coco_does(coco, name):
     """LVIS and Objects365 order classes otherwise, panoptic annotations hold segments."""
     cfg = config(coco)

@@ -15,17 +15,20 @@ class Log(list):
 @pytest.fixture
 def lines(monkeypatch):
     """(batch, accumulated steps, processes, scaled) -> the log of a recipe for batches of 64."""
+
     def lines(batch, steps, processes, scaled=False, **model):
         monkeypatch.setattr('finola_mm.engine.checks.batch_check.get_world_size', lambda: processes)
         # As tools/train.py writes it: the runner counts the images of a step, not of an update.
-        scale = dict(base_batch_size=64 / steps, enable=True) if scaled else dict(
-            base_batch_size=64)
+        scale = (
+            dict(base_batch_size=64 / steps, enable=True) if scaled else dict(base_batch_size=64)
+        )
         wrapper = dict(accumulative_counts=steps, optimizer=dict(type='AdamW', lr=0.002))
         cfg = Config(dict(model=model, optim_wrapper=wrapper, auto_scale_lr=scale))
         loader = type('Loader', (), dict(batch_size=batch, __len__=lambda self: 1))()
         log = Log()
         check_batch(SimpleNamespace(cfg=cfg, train_dataloader=loader, logger=log))
         return log
+
     return lines
 
 

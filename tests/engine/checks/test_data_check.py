@@ -82,8 +82,11 @@ def test_the_same_class_folders_everywhere(tmp_path):
 @pytest.mark.parametrize('split', ['val', 'test'])
 def test_other_class_folders_would_shift_the_labels(tmp_path, split):
     cfg = classes(tmp_path, 3, **{'train': 'abc', split: 'bcde'})
-    with pytest.raises(ValueError, match=rf'only in {tmp_path}/train: a; only in '
-                                         rf'{tmp_path}/{split}: d, e\. Their order gives'):
+    with pytest.raises(
+        ValueError,
+        match=rf'only in {tmp_path}/train: a; only in '
+        rf'{tmp_path}/{split}: d, e\. Their order gives',
+    ):
         check_data(cfg)
     check_data(cfg, ['train'])
     data = cfg[f'{split}_dataloader'].dataset.dataset
@@ -113,8 +116,11 @@ def test_class_folders_are_those_that_the_data_set_finds(tmp_path):
 def test_the_number_of_classes(tmp_path, split):
     cfg = classes(tmp_path, 1000, **{split: 'abc'})
     remedy = 'model.head.num_classes=3 model.data_preprocessor.num_classes=3'
-    with pytest.raises(ValueError, match=f'{split} has 3 class folders and the model num_classes='
-                                         f'1000 in its head, .*: --cfg-options {remedy}'):
+    with pytest.raises(
+        ValueError,
+        match=f'{split} has 3 class folders and the model num_classes='
+        f'1000 in its head, .*: --cfg-options {remedy}',
+    ):
         check_data(cfg, [split])
     cfg.model.head.num_classes = 3
     with pytest.raises(ValueError, match=f'and .*1000 in its data_preprocessor: .*{remedy}'):

@@ -55,10 +55,13 @@ def test_named_at_the_end_of_training():
     )
 
 
-@pytest.mark.parametrize('stage, start', [
-    ('after_val_epoch', 'Validation at iteration 60: 1 of the 80 '),
-    ('after_test_epoch', 'Test: 1 of the 80 '),
-])
+@pytest.mark.parametrize(
+    'stage, start',
+    [
+        ('after_val_epoch', 'Validation at iteration 60: 1 of the 80 '),
+        ('after_test_epoch', 'Test: 1 of the 80 '),
+    ],
+)
 def test_a_metric_says_that_it_counts_others(stage, start):
     (line,) = report(images(bad=[3]), stage, {})
     assert line.startswith(start) and 'took their place, in the metric too (1.25%).' in line
@@ -89,17 +92,20 @@ def save_and_load(hook, path, runner):
     return other
 
 
-@pytest.mark.parametrize('resume, expected', [
-    (True, '3 of the 82 '),  # 80 in both halves, 90 and 91
-    (False, '2 of the 81 '),  # load_from: another run's weights, not its data
-])
+@pytest.mark.parametrize(
+    'resume, expected',
+    [
+        (True, '3 of the 82 '),  # 80 in both halves, 90 and 91
+        (False, '2 of the 81 '),  # load_from: another run's weights, not its data
+    ],
+)
 def test_a_resumed_run_counts_what_was_seen_before(tmp_path, resume, expected):
     hook, runner = BadSamplesHook(), fake_runner(images(bad=[3, 90]))
     hook.after_train_epoch(runner)
     later = fake_runner(images(bad=[3, 91]), resume=resume)
     hook = save_and_load(hook, tmp_path / 'checkpoint.pth', later)
     hook.after_train_epoch(later)
-    new, = later.logged
+    (new,) = later.logged
     assert new.endswith('New among them: 91.jpg' if resume else 'New among them: 3.jpg, 91.jpg')
     hook.after_train(later)
     assert later.logged[1].startswith(f'Training: {expected}')
@@ -137,10 +143,15 @@ def concatenation(*datasets):
     return dataset
 
 
-@pytest.mark.parametrize('wrap', [
-    Wrapper, lambda data: Subset(data, [1]), lambda data: Wrapper(Wrapper(data)),
-    lambda data: _SlicedDataset(data, 10),  # what num_batch_per_epoch makes
-])
+@pytest.mark.parametrize(
+    'wrap',
+    [
+        Wrapper,
+        lambda data: Subset(data, [1]),
+        lambda data: Wrapper(Wrapper(data)),
+        lambda data: _SlicedDataset(data, 10),  # what num_batch_per_epoch makes
+    ],
+)
 def test_found_below_wrappers(wrap):
     (line,) = report(wrap(images(bad=[3])))
     assert '3.jpg' in line

@@ -132,13 +132,16 @@ def test_the_start_of_an_epoch_counts(feed):
     assert len(runner.logger) == 1 and '64% of the time' in runner.logger[0]
 
 
-@pytest.mark.parametrize('workers, cores, persistent, expected, absent', [
-    (0, 8, False, 'num_workers is 0 and each process has 8 cores: raise', 'persistent'),
-    (2, 4, True, 'num_workers is 2 and each process has 4 cores: raise', 'persistent'),
-    (4, 4, True, 'more cores would help, more workers would not', 'raise'),
-    (2, 1, False, 'each process has 1 core: more cores would help', 'raise'),
-    (2, 8, False, 'persistent_workers=True', 'more cores would'),
-])
+@pytest.mark.parametrize(
+    'workers, cores, persistent, expected, absent',
+    [
+        (0, 8, False, 'num_workers is 0 and each process has 8 cores: raise', 'persistent'),
+        (2, 4, True, 'num_workers is 2 and each process has 4 cores: raise', 'persistent'),
+        (4, 4, True, 'more cores would help, more workers would not', 'raise'),
+        (2, 1, False, 'each process has 1 core: more cores would help', 'raise'),
+        (2, 8, False, 'persistent_workers=True', 'more cores would'),
+    ],
+)
 def test_advice_fits_what_it_sees(workers, cores, persistent, expected, absent):
     loader = SimpleNamespace(num_workers=workers, persistent_workers=persistent)
     text = advice(loader, cores)
@@ -152,11 +155,14 @@ def count_cores(rank, folder, affinities):
     (folder / str(rank)).write_text(str(cores_of_each()))
 
 
-@pytest.mark.parametrize('affinities, expected', [
-    ([{0, 1, 2, 3}, {0, 1, 2, 3}], ['2', '2']),  # torchrun: all processes on all cores
-    ([{0, 1, 2, 3}, {4, 5, 6, 7}], ['4', '4']),  # srun: each on its own
-    ([{0}, {0}], ['1', '1']),
-])
+@pytest.mark.parametrize(
+    'affinities, expected',
+    [
+        ([{0, 1, 2, 3}, {0, 1, 2, 3}], ['2', '2']),  # torchrun: all processes on all cores
+        ([{0, 1, 2, 3}, {4, 5, 6, 7}], ['4', '4']),  # srun: each on its own
+        ([{0}, {0}], ['1', '1']),
+    ],
+)
 def test_processes_share_cores(tmp_path, affinities, expected):
     start_processes(count_cores, (tmp_path, affinities), nprocs=2, start_method='fork')
     assert [(tmp_path / str(rank)).read_text() for rank in (0, 1)] == expected

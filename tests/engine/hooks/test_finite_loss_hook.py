@@ -51,9 +51,7 @@ def dataset(bad: float):
 
 
 def make_runner(tmp_path, *, bad=float('nan'), by_epoch=False, model=None, checkpoint=None):
-    loop = (
-        dict(by_epoch=True, max_epochs=2) if by_epoch else dict(by_epoch=False, max_iters=10)
-    )
+    loop = dict(by_epoch=True, max_epochs=2) if by_epoch else dict(by_epoch=False, max_iters=10)
     loader = DataLoader(list(dataset(bad)), 2, collate_fn=collate)
     return Runner(
         model=model or Toy(),

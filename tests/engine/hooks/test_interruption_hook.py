@@ -32,6 +32,7 @@ class SignalHook(Hook):
 @pytest.fixture
 def run(tmp_path, image_folder):
     """Train 6 steps, two to an update, in a folder of this name; -> that folder."""
+
     def run(name, *, number=0, resume=None):
         cfg = Config.fromfile(write_config(tmp_path / 'config.py', image_folder))
         cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=6)
@@ -47,6 +48,7 @@ def run(tmp_path, image_folder):
         runner.register_hook(SignalHook(number))
         runner.train()
         return tmp_path / name
+
     return run
 
 
@@ -73,8 +75,9 @@ def test_resumed_equals_uninterrupted(project_root, run, tmp_path):
 
 def without_model():
     """What the hook looks at before training, of a run without model and batches."""
-    return SimpleNamespace(train_loop=SimpleNamespace(dataloader=DataLoader([0])), val_loop=None,
-                           model=None)
+    return SimpleNamespace(
+        train_loop=SimpleNamespace(dataloader=DataLoader([0])), val_loop=None, model=None
+    )
 
 
 @pytest.mark.parametrize('number', SIGNALS)
@@ -101,8 +104,12 @@ def test_ctrl_c_again_ends_at_once(monkeypatch):
 
 def test_workers_outlive_the_signals():
     started = multiprocessing.Event()
-    loader = DataLoader(range(6), num_workers=1, persistent_workers=True,
-                        worker_init_fn=lambda worker: started.set())
+    loader = DataLoader(
+        range(6),
+        num_workers=1,
+        persistent_workers=True,
+        worker_init_fn=lambda worker: started.set(),
+    )
     shield_workers(loader)
     batches = iter(loader)
     assert next(batches).item() == 0 and started.is_set()
@@ -118,7 +125,8 @@ def test_workers_outlive_the_signals():
 def test_other_processes_buffers_are_not_taken():
     """A checkpoint of two processes, resumed by one: the weights' own buffers count."""
     hook = InterruptionHook()
-    hook.after_load_checkpoint(SimpleNamespace(_resume=True),
-                               dict(buffers_of_processes=[dict(mean=1), dict(mean=2)]))
+    hook.after_load_checkpoint(
+        SimpleNamespace(_resume=True), dict(buffers_of_processes=[dict(mean=1), dict(mean=2)])
+    )
     hook.before_train(without_model())
     assert hook.buffers == [] and hook.group is None

@@ -36,7 +36,6 @@ class NoisyUpsampler(TransformerUpsampler):
         return super().forward(nn.functional.dropout(z, 0.1, self.training), keep)
 
 
-
 @pytest.fixture(scope='session')
 def coloured(tmp_path_factory):
     """Three classes of plain images, told apart by their colour; 12 to train, 6 to validate."""
@@ -101,16 +100,20 @@ def state(runner):
 @pytest.mark.parametrize('workers', [0, 1])
 def test_the_run_does_not_notice(project_root, coloured, tmp_path, workers):
     """No SeedIterationHook here: the training's own random stream has to go on."""
+
     def with_noise(hook):
         cfg = settings(coloured, hook=hook, workers=workers)
         cfg.model.upsampler.type = 'finola_mm.NoisyUpsampler'
         return cfg
+
     hook = dict(type='finola_mm.KNNHook', interval=2, by_epoch=False, k=3)
     runner, rows = train(with_noise(hook), tmp_path / 'with')
     plain, expected = train(with_noise(None), tmp_path / 'without')
     assert losses(rows) == losses(expected) and len(losses(rows)) == 6
-    assert all(torch.equal(a, b) for a, b in zip(
-        state(runner).values(), state(plain).values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(state(runner).values(), state(plain).values(), strict=True)
+    )
     found = accuracies(rows)
     assert set(found) == {2, 4, 6}
     assert all(top1 > 90 and top5 == 100 for top1, top5 in found.values())  # colours are easy
@@ -133,7 +136,13 @@ def test_epochs_and_the_end(project_root, coloured, tmp_path):
     # Two of each class of four
     (hook,) = (hook for hook in runner.hooks if isinstance(hook, KNNHook))
     assert [hook.data.bank[i]['data_samples'].gt_label.item() for i in hook.known] == [
-        0, 0, 1, 1, 2, 2]
+        0,
+        0,
+        1,
+        1,
+        2,
+        2,
+    ]
 
 
 def test_the_average_is_judged(project_root, coloured, tmp_path):
@@ -290,11 +299,16 @@ def evaluate(k):
     hook = KNNHook(k=k)
     hook.data = SimpleNamespace(bank=Vectors(bank, bank_labels), queries=Vectors(queries, labels))
     hook.known = range(len(bank))
-    hook.evaluate(SimpleNamespace(
-        hooks=[], model=Model(), train_dataloader=SimpleNamespace(batch_size=4, num_workers=0),
-        logger=SimpleNamespace(info=lambda text: None),
-        visualizer=SimpleNamespace(add_scalars=lambda scalars, step: logged.append(scalars)),
-    ), step=1)
+    hook.evaluate(
+        SimpleNamespace(
+            hooks=[],
+            model=Model(),
+            train_dataloader=SimpleNamespace(batch_size=4, num_workers=0),
+            logger=SimpleNamespace(info=lambda text: None),
+            visualizer=SimpleNamespace(add_scalars=lambda scalars, step: logged.append(scalars)),
+        ),
+        step=1,
+    )
     return logged[0]['knn/top1'], logged[0]['knn/top5']
 
 

@@ -44,10 +44,14 @@ def test_resume_of_the_same_model(source, wrap, prefix):
 @pytest.mark.parametrize(('reached', 'complete'), [(99, False), (100, True)])
 def test_resume_of_a_finished_run(source, reached, complete):
     said = []
-    runner = SimpleNamespace(model=Whole(), max_iters=100, logger=SimpleNamespace(
-        info=lambda line: None, warning=said.append))
-    checkpoint = dict(meta=dict(META, iter=reached), message_hub={}, optimizer={},
-                      state_dict=source.state_dict())
+    runner = SimpleNamespace(
+        model=Whole(),
+        max_iters=100,
+        logger=SimpleNamespace(info=lambda line: None, warning=said.append),
+    )
+    checkpoint = dict(
+        meta=dict(META, iter=reached), message_hub={}, optimizer={}, state_dict=source.state_dict()
+    )
     StrictResumeHook('w.pth').after_load_checkpoint(runner, checkpoint)
     end = ['w.pth is the end of its run, 100 iterations: there is nothing to train']
     assert said == (end if complete else [])
@@ -57,8 +61,12 @@ def test_resume_of_another_model(source):
     state = source.state_dict()
     with pytest.raises(CheckpointError, match=r'w\.pth .*of another shape are neck.linear.weight'):
         resume(Whole(), {**state, 'neck.linear.weight': torch.ones(2, 4)})
-    with pytest.raises(CheckpointError, match=(
-        r'it has all 196 tensors, and others besides: extra\. --resume wants the model of that')):
+    with pytest.raises(
+        CheckpointError,
+        match=(
+            r'it has all 196 tensors, and others besides: extra\. --resume wants the model of that'
+        ),
+    ):
         resume(Whole(), {**state, 'extra': torch.ones(1)})
 
 
@@ -95,13 +103,25 @@ class Start(Hook):
 def begin_with(model, path, work_dir, scope='mmengine'):
     start = Start()
     runner = Runner(
-        model, str(work_dir), dict(batch_size=2, dataset=[torch.ones(3)] * 2,
-                                   collate_fn=dict(type='default_collate'),
-                                   sampler=dict(type='DefaultSampler', shuffle=False)),
-        train_cfg=dict(by_epoch=False, max_iters=1), load_from=str(path), experiment_name='weights',
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.0)), default_scope=scope,
-        custom_hooks=[dict(type='EMAHook'), start,
-                      dict(type='finola_mm.StrictLoadHook', path=str(path))])
+        model,
+        str(work_dir),
+        dict(
+            batch_size=2,
+            dataset=[torch.ones(3)] * 2,
+            collate_fn=dict(type='default_collate'),
+            sampler=dict(type='DefaultSampler', shuffle=False),
+        ),
+        train_cfg=dict(by_epoch=False, max_iters=1),
+        load_from=str(path),
+        experiment_name='weights',
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.0)),
+        default_scope=scope,
+        custom_hooks=[
+            dict(type='EMAHook'),
+            start,
+            dict(type='finola_mm.StrictLoadHook', path=str(path)),
+        ],
+    )
     model.train_step = lambda data, optim_wrapper: {}
     runner.train()
     return start

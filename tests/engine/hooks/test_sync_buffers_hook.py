@@ -14,9 +14,12 @@ from finola_mm.engine.hooks import sync_buffers_hook
 @pytest.fixture
 def model():
     """A frozen part and one that trains, with statistics that thirds cannot hold exactly."""
-    model = nn.ModuleDict(dict(
-        frozen=nn.BatchNorm2d(4).eval(),
-        trained=nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))))
+    model = nn.ModuleDict(
+        dict(
+            frozen=nn.BatchNorm2d(4).eval(),
+            trained=nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)),
+        )
+    )
     for buffer in model.buffers():
         if buffer.is_floating_point():
             buffer.copy_(torch.rand(4, generator=torch.Generator().manual_seed(0)))
@@ -26,10 +29,12 @@ def model():
 @pytest.fixture
 def three_processes(monkeypatch):
     """Others whose buffers are 0: the average is a third of this one's."""
+
     def average(params, op):
         assert op == 'mean'
         for param in params:
             param.copy_(param / 3)
+
     monkeypatch.setattr(sync_buffers_hook, 'is_distributed', lambda: True)
     monkeypatch.setattr(sync_buffers_hook, 'all_reduce_params', average)
 
@@ -71,7 +76,8 @@ def test_one_process_averages_nothing(runner, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    'loop, averages', [(EpochBasedTrainLoop, False), (IterBasedTrainLoop, True)])
+    'loop, averages', [(EpochBasedTrainLoop, False), (IterBasedTrainLoop, True)]
+)
 def test_iterations_count_where_there_are_no_epochs(runner, three_processes, loop, averages):
     trained = runner.model.trained[1]
     before = trained.running_mean.clone()
@@ -82,6 +88,8 @@ def test_iterations_count_where_there_are_no_epochs(runner, three_processes, loo
 
 def test_it_comes_before_all_that_judge_or_save():
     """kNN is the first of them; the host's place would be too late."""
-    priorities = [get_priority(hook.priority)
-                  for hook in (SyncBuffersHook(), KNNHook(), WholeCheckpointHook())]
+    priorities = [
+        get_priority(hook.priority)
+        for hook in (SyncBuffersHook(), KNNHook(), WholeCheckpointHook())
+    ]
     assert priorities == sorted(priorities) and len(set(priorities)) == 3

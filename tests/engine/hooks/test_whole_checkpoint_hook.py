@@ -81,8 +81,14 @@ def train(folder, *, resume=False, scores=(), **checkpoint):
         train_cfg=dict(type='IterBasedTrainLoop', max_iters=ITERATIONS, val_interval=INTERVAL),
         train_dataloader=dict(loader, dataset=Numbers()),
         optim_wrapper=dict(optimizer=dict(type='AdamW', lr=0.1)),
-        default_hooks=dict(checkpoint=dict(
-            type='finola_mm.WholeCheckpointHook', interval=INTERVAL, by_epoch=False, **checkpoint)),
+        default_hooks=dict(
+            checkpoint=dict(
+                type='finola_mm.WholeCheckpointHook',
+                interval=INTERVAL,
+                by_epoch=False,
+                **checkpoint,
+            )
+        ),
         custom_hooks=[dict(type='finola_mm.SeedIterationHook')],
         randomness=dict(seed=0),
         load_from=found and found.path,
@@ -121,6 +127,7 @@ def train_and_die(folder, moment, **kwargs):
                 made += 1
                 result = None if after else change(*args, **options)
             return result
+
         return changed
 
     for name in CHANGES:
@@ -168,7 +175,7 @@ def test_the_best_is_kept_until_a_better_one_is_whole(tmp_path, monkeypatch, met
     train(tmp_path, scores=[0.1, 0.3, 0.2], save_best=metrics, rule=rule, max_keep_ckpts=1)
     first, second = {'best_score_iter_2.pth'}, {'best_score_iter_4.pth'}
     assert first in seen and second in seen
-    assert all(first <= best or second <= best for best in seen[seen.index(first):])
+    assert all(first <= best or second <= best for best in seen[seen.index(first) :])
     others = {'best_other_iter_2.pth'} if metrics != 'score' else set()
     assert set(checkpoints(tmp_path)) == {*second, *others, 'iter_6.pth'}
 
@@ -176,6 +183,7 @@ def test_the_best_is_kept_until_a_better_one_is_whole(tmp_path, monkeypatch, met
 @pytest.mark.parametrize('metrics', ['score', ['score', 'other']])
 def test_the_best_of_a_resumed_run(tmp_path, metrics):
     """In another folder, in a copy, and in its own with the path written otherwise."""
+
     def best(folder):
         return [name for name in checkpoints(folder) if 'best_score' in name]
 
@@ -197,15 +205,21 @@ def names_the_hook(path):
     text = path.read_text()
     bases = re.findall(r"'([^':]+\.py)'", text.partition('_base_ = ')[2].partition(']')[0])
     return 'finola_mm.WholeCheckpointHook' in text or any(
-        names_the_hook(path.parent / base) for base in bases)
+        names_the_hook(path.parent / base) for base in bases
+    )
 
 
 def test_every_config_has_it_and_bounds_the_number():
     for path in ROOT.glob('configs/**/*.py'):
         assert path.parent.name == '_base_' or names_the_hook(path), path
         assert "'CheckpointHook'" not in path.read_text(), path
-    for name in ('selfsup/masked_finola_b', 'classification/lin', 'det/detr_mf_dec522',
-                 'det/dino_mf', 'study/reconstruction'):
+    for name in (
+        'selfsup/masked_finola_b',
+        'classification/lin',
+        'det/detr_mf_dec522',
+        'det/dino_mf',
+        'study/reconstruction',
+    ):
         checkpoint = Config.fromfile(ROOT / f'configs/{name}.py').default_hooks.checkpoint
         assert checkpoint.type == 'finola_mm.WholeCheckpointHook'
         assert 1 <= checkpoint.max_keep_ckpts <= 3
