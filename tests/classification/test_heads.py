@@ -7,6 +7,7 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 from finola_mm.classification import LinearProbeHead, TransformerHead
+from tests.messages import shows
 
 N, C, D, K = 5, 12, 8, 7  # images, channels of the map, width of the tokens, classes
 
@@ -111,12 +112,12 @@ def test_maps_alone_are_refused(head):
 def test_an_encoder_of_other_widths_is_refused(head):
     maps, tokens = features()
     wide = torch.cat((maps[-1], maps[-1]), 1)
-    with pytest.raises(ValueError, match=f'gives {2 * C} channels and tokens of {D}; the head'):
+    with pytest.raises(ValueError, match=shows(2 * C, f'in_channels={C}', f'token_channels={D}')):
         head()(((maps[0], wide), tokens))
 
 
 def test_width_that_does_not_divide():
-    with pytest.raises(ValueError, match='width 20 does not divide into 3 heads'):
+    with pytest.raises(ValueError, match=shows(20, 3)):
         TransformerHead(K, C, D, 20, num_heads=3)
 
 

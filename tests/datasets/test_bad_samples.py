@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import random
+import re
 import time
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader
 
 from finola_mm.datasets import BadDataError, SampleKey, SeededDataset, SeededSampler
+from tests.messages import shows
 
 
 class Numbers(BaseDataset):
@@ -96,10 +98,9 @@ def test_reported_once_whoever_loads(kwargs, log):
         SeededDataset(Numbers(30, bad=[4], none=[17]), max_bad_share=0.1) for _ in range(2)
     )
     loaded = load(dataset, epochs=3, **kwargs)
-    lines = sorted(log())
-    assert len(lines) == 2
-    assert 'its pipeline returned None' in lines[0] and 'Cannot read 17.jpg' in lines[0]
-    assert 'Cannot read 4.jpg: OSError: torn file 4 (test_bad_samples.py, line ' in lines[1]
+    first, second = sorted(log(), key=lambda line: '4.jpg' in line)
+    assert '17.jpg' in first and 'None' in first
+    assert re.match(shows('4.jpg', 'OSError: torn file 4', 'test_bad_samples.py'), second)
     assert dataset.bad_samples.names == ['4.jpg', '17.jpg']
     assert dataset.bad_samples.num_seen == 30
     assert loaded == load(alone, epochs=3)
@@ -130,7 +131,7 @@ def test_too_many_end_the_run(log):
     with pytest.raises(BadDataError) as caught:
         dataset.bad_samples.add_bad(510, OSError('torn'))
     message = str(caught.value)
-    assert message.startswith('11 of the 511 samples seen so far cannot be read')
+    assert re.match(r'(?=.*\b11\b)(?=.*\b511\b)', message)
     assert 'OSError: torn' in message and '508.jpg' in message and 'max_bad_share' in message
 
 
@@ -139,14 +140,14 @@ def test_the_share_is_of_those_seen(log):
     dataset.bad_samples.status[:2000] = 1
     for index in range(2000, 2020):  # 20 of 2020 is below 1 %, 21 of 2021 above
         dataset.bad_samples.add_bad(index, OSError())
-    with pytest.raises(BadDataError, match='21 of the 2021'):
+    with pytest.raises(BadDataError, match=r'(?=.*\b21\b)(?=.*\b2021\b)'):
         dataset.bad_samples.add_bad(2020, OSError())
 
 
 def test_nothing_tolerated(log):
     dataset = SeededDataset(Numbers(30, bad=[4]), max_bad_share=0)
     dataset[3]
-    with pytest.raises(BadDataError, match='1 of the 2 samples'):
+    with pytest.raises(BadDataError, match=shows('4.jpg') + r'(?=.*\b1\b)(?=.*\b2\b)'):
         dataset[4]
 
 
@@ -155,8 +156,8 @@ def test_all_bad_is_one_readable_line(log):
     with pytest.raises(BadDataError) as caught:
         load(dataset)
     message = str(caught.value)
-    assert message.startswith('10 samples in a row cannot be read (data set of 3000')
-    assert 'OSError: torn file' in message and '\n' not in message
+    assert re.match(shows(3000, 'OSError: torn file') + r'(?=.*\b10\b)', message)
+    assert '\n' not in message
     # torch's own way from a worker; with a real one the test would wait 5 s for its end.
     with pytest.raises(BadDataError) as again:
         raised = caught.type, caught.value, caught.tb
@@ -196,7 +197,7 @@ def test_an_outage_is_waited_for(number, naps, log):
     assert naps == [1, 5, 30]
     assert dataset.bad_samples.num_bad == 0
     assert len(log()) == 3
-    assert 'Cannot read 7.jpg now: ' in log()[1] and 'next try is in 5 s' in log()[1]
+    assert '7.jpg' in log()[1] and '5 s' in log()[1]
 
 
 def test_an_outage_that_lasts_is_a_bad_sample(naps, log):
@@ -228,13 +229,13 @@ def test_the_error_gives_reasons_met_by_another_process(log):
     """A sample that a worker has already counted as bad has its reason here too."""
     dataset = SeededDataset(Numbers(30, bad=range(30)), max_bad_share=1)
     dataset.bad_samples.status.fill_(2)
-    with pytest.raises(BadDataError, match='among them .*OSError: torn file'):
+    with pytest.raises(BadDataError, match='OSError: torn file'):
         dataset[0]
     assert log() == []
 
 
 def test_no_share_beyond_one():
-    with pytest.raises(ValueError, match='max_bad_share .* 1.5'):
+    with pytest.raises(ValueError, match=shows('max_bad_share', 1.5)):
         SeededDataset(Numbers(3), max_bad_share=1.5)
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from finola_mm.datasets import LoadRandomResizedCrop
 from finola_mm.datasets.load_random_resized_crop import crop, read_jpeg_size
+from tests.messages import shows
 
 
 @pytest.fixture(scope='module')
@@ -170,7 +171,7 @@ def test_broken_files_raise(photograph, tmp_path, suffix):
     for content in (b'', b'<html>404</html>', *(data[:n] for n in (1, 100, len(data) // 2))):
         broken.write_bytes(content)
         for scale in (64, 256):  # reduced and in full
-            with pytest.raises(ValueError, match=rf'broken\.{suffix} is no complete image'):
+            with pytest.raises(ValueError, match=shows(broken, len(content))):
                 LoadRandomResizedCrop(scale)({'img_path': str(broken)})
 
 
@@ -180,7 +181,7 @@ def test_truncated_jpeg_is_not_half_grey(photograph, tmp_path, options):
     data = Path(save(photograph, path, (600, 400), **options)).read_bytes()
     for missing in (2, 100, len(data) // 3):
         path.write_bytes(data[:-missing])
-        with pytest.raises(ValueError, match='no complete image'):
+        with pytest.raises(ValueError, match=shows(path, len(data) - missing)):
             LoadRandomResizedCrop(256)({'img_path': str(path)})
 
 
@@ -216,15 +217,15 @@ def test_size_of_a_header(photograph, tmp_path):
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        ({'scale': 0}, 'scale .* got 0'),
-        ({'scale': (1, 2, 3)}, r'scale .* got \(1, 2, 3\)'),
-        ({'scale': 8, 'crop_ratio_range': (1, 0.2)}, r'crop_ratio_range .* got \(1, 0.2\)'),
-        ({'scale': 8, 'aspect_ratio_range': (0, 1)}, r'aspect_ratio_range .* got \(0, 1\)'),
-        ({'scale': 8, 'interpolation': 'area'}, "interpolation .* got 'area'.*RandomResizedCrop"),
+        ({'scale': 0}, ('scale', 0)),
+        ({'scale': (1, 2, 3)}, ('scale', '(1, 2, 3)')),
+        ({'scale': 8, 'crop_ratio_range': (1, 0.2)}, ('crop_ratio_range', '(1, 0.2)')),
+        ({'scale': 8, 'aspect_ratio_range': (0, 1)}, ('aspect_ratio_range', '(0, 1)')),
+        ({'scale': 8, 'interpolation': 'area'}, ('interpolation', "'area'", 'RandomResizedCrop')),
     ],
 )
 def test_bad_arguments(options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=shows(*message)):
         LoadRandomResizedCrop(**options)
 
 

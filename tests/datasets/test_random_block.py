@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from finola_mm.datasets import RandomBlock, SampleKey, seeded
+from tests.messages import shows
 
 
 def test_all_81_offsets_are_equally_likely():
@@ -34,5 +35,5 @@ def test_a_block_of_another_size():
 
 
 def test_a_block_larger_than_the_image_is_refused():
-    with pytest.raises(ValueError, match=r'block_size is \(5, 2\), and the image has only 4 x 8'):
+    with pytest.raises(ValueError, match=shows('block_size', '(5, 2)', '4 x 8')):
         RandomBlock(16, block_size=(5, 2))(dict(img=np.zeros((64, 128, 3), np.uint8)))

@@ -11,6 +11,7 @@ from mmengine.runner.loops import _InfiniteDataloaderIterator
 from torch.utils.data import DataLoader
 
 from finola_mm.datasets import SampleKey, SeededDataset, SeededInfiniteSampler, SeededSampler
+from tests.messages import shows
 
 
 def draw(results):
@@ -104,7 +105,7 @@ def test_start_epoch_at_leaves_out_the_start_of_one_epoch(dataset):
         sampler.set_epoch(3)
         assert len(list(sampler)) == 12
     for num_samples in (13, -1):
-        with pytest.raises(ValueError, match=f'start at sample {num_samples}: .* 12 '):
+        with pytest.raises(ValueError, match=shows(num_samples, 12)):
             sampler.start_epoch_at(num_samples)
 
 

@@ -11,6 +11,7 @@ from finola_mm.datasets.shape_classes import (
     load_photographs,
     surface,
 )
+from tests.messages import shows
 
 
 @pytest.fixture(scope='module')
@@ -135,5 +136,5 @@ def test_train_and_val_crop_different_parts_of_the_photographs():
             a[i + 2] < b[i] for i in (0, 1) for a, b in ((train_box, val_box), (val_box, train_box))
         ]
         assert any(apart), name
-    with pytest.raises(ValueError, match="'train' or 'val', got 'test'"):
+    with pytest.raises(ValueError, match=shows("'train'", "'val'", "'test'")):
         load_photographs('test')

@@ -5,6 +5,8 @@ import copy
 import pytest
 import torch
 
+from tests.messages import shows
+
 from .conftest import detector_config, sample
 
 # A part of the values of a detector's prediction.
@@ -152,7 +154,7 @@ def test_odd_sizes(build, size):
 def test_more_detections_than_queries_are_refused(build):
     config = detector_config()
     config.test_cfg = dict(max_per_img=100)
-    with pytest.raises(ValueError, match='max_per_img=100 is more than the 8 queries'):
+    with pytest.raises(ValueError, match=shows('max_per_img', 100, 'num_queries', 8)):
         build(config)
 
 

@@ -1,16 +1,18 @@
 import argparse
 import importlib
+import re
 
 import pytest
 from mmengine.registry import LOOPS, MODELS
 
 from finola_mm.engine import CfgOptions, in_own_module, load_config, unknown_setting
+from tests.messages import shows
 
 CONFIG = 'configs/selfsup/masked_finola_b.py'
 
 
 def test_a_mistyped_config_gets_a_proposal(project_root):
-    with pytest.raises(FileNotFoundError, match='no config file .*near it: .*masked_finola_b.py'):
+    with pytest.raises(FileNotFoundError, match=shows('masked_finola_d.py', 'masked_finola_b.py')):
         load_config('configs/selfsup/masked_finola_d.py')
 
 
@@ -27,17 +29,22 @@ def test_options_and_work_dir(project_root):
     [
         (
             'data_root',
-            r'data_root is a variable that the config file uses .* fills in '
-            r'\(train_dataloader\.dataset\.dataset\.data_root, val_.*data_root',
+            (
+                'train_dataloader.dataset.dataset.data_root',
+                'val_dataloader.dataset.dataset.data_root',
+            ),
         ),
-        ('meta_keys', r'\(test_pipeline\.4\.meta_keys, train_dataloader\..*pipeline\.3\.meta_keys'),
-        ('train_pipeline', r'\(train_dataloader\.dataset\.dataset\.pipeline\)'),
-        ('data_preprocessor.mean', 'data_preprocessor is a variable that the config file uses'),
-        ('optim_wraper.optimizer.lr', 'has no optim_wraper; near it: optim_wrapper'),
+        (
+            'meta_keys',
+            ('test_pipeline.4.meta_keys', 'train_dataloader.dataset.dataset.pipeline.3.meta_keys'),
+        ),
+        ('train_pipeline', ('train_dataloader.dataset.dataset.pipeline',)),
+        ('data_preprocessor.mean', ('model.data_preprocessor',)),
+        ('optim_wraper.optimizer.lr', ('optim_wrapper',)),
     ],
 )
 def test_an_option_without_effect_is_refused(project_root, option, said):
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=shows('--cfg-options', option, *said)):
         load_config(CONFIG, options={option: 'x'})
 
 
@@ -52,7 +59,8 @@ def test_settings_of_the_command_line(capsys):
     assert given == {'a.b': 1, 'c': [2, 'd=3']}
     with pytest.raises(SystemExit):
         parser.parse_args(['--cfg-options', 'a.b', '3'])
-    assert '--cfg-options: \'a.b\' has no "="; expected key=value' in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert 'a.b' in error and 'key=value' in error
 
 
 def test_a_setting_that_its_class_does_not_have():
@@ -60,7 +68,7 @@ def test_a_setting_that_its_class_does_not_have():
     with pytest.raises(TypeError) as caught:
         LOOPS.build(dict(type='IterBasedTrainLoop', runner=None, dataloader=None, max_iter=3))
     said = unknown_setting(caught.value, {'train_cfg.max_iter': 3, 'work_dir': 'a'})
-    assert said == '--cfg-options train_cfg.max_iter: IterBasedTrainLoop has no max_iter'
+    assert re.match(shows('--cfg-options', 'train_cfg.max_iter', 'IterBasedTrainLoop'), said)
     assert unknown_setting(caught.value, {'train_cfg.max_iters': 3}) is None
     assert unknown_setting(TypeError('another'), {'train_cfg.max_iter': 3}) is None
     assert unknown_setting(caught.value, None) is None
@@ -115,6 +123,6 @@ def test_a_config_that_fails_itself_or_in_its_imports(text, tmp_path, monkeypatc
     (tmp_path / 'fails_at_import.py').write_text("raise ValueError('my own')")
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / 'c.py').write_text(text)
-    with pytest.raises(ImportError, match='c.py fails while it is read: .*my own') as caught:
+    with pytest.raises(ImportError, match=shows(tmp_path / 'c.py', 'my own')) as caught:
         load_config(str(tmp_path / 'c.py'))
     assert isinstance(caught.value.__cause__, ValueError)

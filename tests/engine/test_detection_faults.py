@@ -10,6 +10,7 @@ import finola_mm.det  # noqa: F401
 from finola_mm.engine import EvaluationDataError, check_data, read_checkpoint
 from finola_mm.engine.hooks.bad_samples_hook import NamedErrors
 from tests.engine.test_exact_resume import PARTS, assert_equal
+from tests.messages import shows
 from tests.tools.small_detector import CONFIG, MODEL, data_options, write_scenes
 
 HARM = {
@@ -48,8 +49,9 @@ def test_a_bad_image_is_replaced_named_and_counted(config, tmp_path, harm):
     runner.train()
     assert runner.iter == 8
     (log,) = tmp_path.glob('work/*/*.log')
-    assert log.read_text().count(f'Cannot read {file}: ') == 1
-    assert 'Training: 1 of the 4 files seen could not be read' in log.read_text()
+    named = [line for line in log.read_text().splitlines() if str(file) in line]
+    assert sum('.py' in line for line in named) == 1  # the place in the code that met it
+    assert '25.00%' in named[-1]
 
 
 @pytest.mark.parametrize('harm', HARM)
@@ -61,8 +63,8 @@ def test_a_bad_image_ends_an_evaluation(config, tmp_path, harm):
     with pytest.raises(EvaluationDataError) as caught:
         runner.val()
     message = str(caught.value)
-    assert message.startswith(f'{file} cannot be read (') and '\n' not in message
-    assert 'An evaluation replaces no image' in message and 'check_images.py' in message
+    assert str(file) in message and '\n' not in message
+    assert 'check_images.py' in message
 
 
 def test_a_bad_image_in_a_worker(config, tmp_path):
@@ -74,12 +76,13 @@ def test_a_bad_image_in_a_worker(config, tmp_path):
     with pytest.raises(EvaluationDataError) as caught:
         next(iter(loader))
     message = str(caught.value)
-    assert message.startswith(f'{file} cannot be read (') and '\n' not in message
+    assert str(file) in message and '\n' not in message
 
 
 def test_a_bad_validation_image_is_found_before_a_run_where_its_head_tells(config, tmp_path):
-    HARM['empty'](tmp_path / 'scenes/val2017/3.jpg')
-    with pytest.raises(ValueError, match='1 of 4 images that were looked at'):
+    file = tmp_path / 'scenes/val2017/3.jpg'
+    HARM['empty'](file)
+    with pytest.raises(ValueError, match=shows(file) + r'(?=.*\b1\b)(?=.*\b4\b)'):
         check_data(config, ['train', 'val'])
 
 

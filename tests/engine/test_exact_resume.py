@@ -20,6 +20,7 @@ from finola_mm.datasets import SeededSampler
 from finola_mm.engine import CheckpointError, ExactEpochLoop
 from finola_mm.necks import TransformerUpsampler
 from finola_mm.registry import MODELS, OPTIM_WRAPPERS
+from tests.messages import shows
 
 CONFIG = 'configs/demo/masked_finola_b.py'
 
@@ -152,10 +153,10 @@ def test_epochs_of_another_length():
     """At the end of an epoch the run goes on and says what it is not; within one it is refused."""
     loop, warnings = no_model(4, iteration=10, epoch=2, before=5)
     loop._compare_epochs(4)
-    assert loop._iter == 8 and '4 iterations an epoch' in warnings[0]
+    assert loop._iter == 8 and '4' in warnings[0] and '5' in warnings[0]
     assert loop.runner.message_hub.get_info('epoch_length') == 4
     loop, _ = no_model(4, iteration=11, epoch=2, before=5)
-    with pytest.raises(CheckpointError, match='4 iterations an epoch .* one with 5 '):
+    with pytest.raises(CheckpointError, match=shows(4, 5)):
         loop._compare_epochs(4)
     loop, warnings = no_model(5, iteration=11, epoch=2, before=5)
     loop._compare_epochs(5)
@@ -164,7 +165,7 @@ def test_epochs_of_another_length():
 
 def test_a_sampler_that_cannot_start_within_an_epoch():
     loop, _ = no_model(5, iteration=3, epoch=0, sampler=DefaultSampler(range(10)))
-    with pytest.raises(CheckpointError, match='DefaultSampler cannot start there: .*SeededSampler'):
+    with pytest.raises(CheckpointError, match=shows('DefaultSampler', 'SeededSampler')):
         loop._start_at(3)
 
 

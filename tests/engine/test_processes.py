@@ -10,6 +10,7 @@ from torch import distributed
 
 from finola_mm.engine import LaunchError, Processes, Resumable, first_speaks
 from finola_mm.engine.processes import GIVEN, adapt_to_cpus, first_node, place
+from tests.messages import shows
 
 SLURM = dict(
     SLURM_PROCID='5',
@@ -63,20 +64,20 @@ def test_a_node_whose_name_does_not_resolve(monkeypatch):
     monkeypatch.setattr('subprocess.getoutput', lambda command: answers[command])
     assert place('slurm', env)['MASTER_ADDR'] == '10.1.2.3'
     monkeypatch.setattr('subprocess.getoutput', lambda command: 'scontrol: not found')
-    with pytest.raises(LaunchError, match='finola-no-such-node1, does not resolve.*MASTER_ADDR'):
+    with pytest.raises(LaunchError, match=shows('finola-no-such-node1', 'MASTER_ADDR')):
         place('slurm', env)
 
 
 def test_mpi():
     env = dict(zip(GIVEN['mpi'], ('1', '2', '1'), strict=True))
     assert place('mpi', {**env, 'OMPI_COMM_WORLD_LOCAL_SIZE': '2'})['MASTER_ADDR'] == '127.0.0.1'
-    with pytest.raises(LaunchError, match='mpirun -x MASTER_ADDR=NAME'):
+    with pytest.raises(LaunchError, match='mpirun -x MASTER_ADDR='):
         place('mpi', {**env, 'OMPI_COMM_WORLD_LOCAL_SIZE': '1'})
 
 
 @pytest.mark.parametrize('launcher', GIVEN)
 def test_a_launcher_that_did_not_start_this(launcher):
-    with pytest.raises(LaunchError, match=f'--launcher {launcher}, but {GIVEN[launcher][0]} is'):
+    with pytest.raises(LaunchError, match=shows(f'--launcher {launcher}', GIVEN[launcher][0])):
         place(launcher, {})
 
 
@@ -113,8 +114,8 @@ def test_each_launcher_ends_in_a_process_group(monkeypatch, launcher):
         # It was asked for that and shows all the same.
         ('slurm', {**SLURM, 'SLURM_GPUS_PER_TASK': '1'}, 4, 1),
         ('slurm', {**SLURM, 'SLURM_LOCALID': '0'}, 1, 0),
-        ('slurm', SLURM, 1, 'process 1 of this machine .* there is 1. Start'),
-        ('slurm', {**SLURM, 'SLURM_LOCALID': '3'}, 2, 'process 3 of this machine .* there are 2.'),
+        ('slurm', SLURM, 1, shows('GPU') + r'.*\b1\b.*\b1\b'),
+        ('slurm', {**SLURM, 'SLURM_LOCALID': '3'}, 2, shows('GPU', 3, 2)),
     ],
 )
 def test_each_process_takes_its_gpu(monkeypatch, launcher, env, gpus, chosen):
@@ -218,6 +219,6 @@ def test_what_cpus_cannot_do(capsys):
         find_unused_parameters=True,
         device_ids=None,
     )
-    assert 'BatchNorm over processes wants GPUs' in capsys.readouterr().out
+    assert 'sync_bn' in capsys.readouterr().out
     adapt_to_cpus(Config(dict(sync_bn='torch')), speak=False)
     assert capsys.readouterr().out == ''

@@ -7,6 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from finola_mm.functional import block_mask, finola_blockwise, masked_positions
+from tests.messages import shows
 
 N, C, H, W = 2, 5, 2, 3
 OFFSETS = list(itertools.product(range(H + 1), range(W + 1)))
@@ -175,22 +176,22 @@ def test_no_product_is_computed_twice(matrices):
 @pytest.mark.parametrize(
     ('offset', 'seen'),
     [
-        ((3, 0), r'\(3, 0\)'),
-        ((0, -1), r'\(0, -1\)'),
-        (torch.zeros(3, 2).long(), r'\(3, 2\)'),
-        (torch.zeros(2), r'\(2,\)'),
-        ((1, 2, 3), r'\(3,\)'),
+        ((3, 0), '(3, 0)'),
+        ((0, -1), '(0, -1)'),
+        (torch.zeros(3, 2).long(), '(3, 2)'),
+        (torch.zeros(2), '(2,)'),
+        ((1, 2, 3), '(3,)'),
     ],
 )
 def test_impossible_offsets_are_refused(matrices, offset, seen):
-    with pytest.raises(ValueError, match=f'offset.*{seen}'):
+    with pytest.raises(ValueError, match=shows('offset', seen)):
         finola_blockwise(features(N), offset, *matrices)
 
 
 def test_wrong_shapes_and_words_are_refused(matrices):
-    with pytest.raises(ValueError, match=r"steps is 'both'"):
+    with pytest.raises(ValueError, match=shows('steps', 'both')):
         finola_blockwise(features(N), (0, 0), *matrices, 'both')
-    with pytest.raises(ValueError, match=r'B_neg has shape \(4, 4\)'):
+    with pytest.raises(ValueError, match=shows('B_neg', (4, 4))):
         finola_blockwise(features(N), (0, 0), *matrices[:3], torch.zeros(4, 4))
-    with pytest.raises(ValueError, match=r'expected \(N, C, h, w\)'):
+    with pytest.raises(ValueError, match=shows('feat', (C, H, W))):
         finola_blockwise(features(N)[0], (0, 0), *matrices)

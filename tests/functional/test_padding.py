@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from finola_mm.functional import clear, coarser, double_size, padding_mask
+from tests.messages import shows
 
 SIZES = [(7, 5), (4, 9), (3, 3)]
 SHAPE = (7, 9)
@@ -29,7 +30,7 @@ def test_no_mask_without_padding():
 
 @pytest.mark.parametrize('size', [(8, 9), (0, 3)])
 def test_impossible_images_are_refused(size):
-    with pytest.raises(ValueError, match=rf'{size[0]} x {size[1]} pixels in a batch of 7 x 9'):
+    with pytest.raises(ValueError, match=shows(f'{size[0]} x {size[1]}', '7 x 9')):
         padding_mask([size], SHAPE)
 
 

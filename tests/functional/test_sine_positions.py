@@ -7,6 +7,7 @@ import torch
 from mmdet.models.layers import SinePositionalEncoding
 
 from finola_mm.functional import padding_mask, sine_positions
+from tests.messages import shows
 
 SIZES = [(5, 7), (3, 4), (5, 2)]
 
@@ -40,5 +41,5 @@ def test_a_padded_image_has_the_positions_that_it_has_alone():
 
 
 def test_channels_that_do_not_divide_are_refused():
-    with pytest.raises(ValueError, match='multiple of 4 channels, got 6'):
+    with pytest.raises(ValueError, match=shows('channels', 4, 6)):
         sine_positions(torch.zeros(1, 2, 2, dtype=torch.bool), 6)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from finola_mm.functional import finola
+from tests.messages import shows
 
 N, C = 2, 5
 PLACES = list(itertools.product(range(3), range(4)))
@@ -232,16 +233,16 @@ def test_a_gpu_equals_the_cpu(matrices, size):
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        (dict(q=vectors()), r'q has shape \(5,\); expected \(N, C\)'),
-        (dict(q=torch.zeros(2, 4)), r'A has shape \(5, 5\); q of 4 channels needs \(4, 4\)'),
-        (dict(B_neg=torch.zeros(5, 4)), r'B_neg has shape \(5, 4\)'),
-        (dict(size=(0, 3)), r'size is \(0, 3\); expected \(H, W\), two positive integers'),
-        (dict(size=4), 'size is 4'),
-        (dict(size=(4.0, 4)), r'size is \(4.0, 4\)'),
-        (dict(origin=(4, 0)), r'origin is \(4, 0\).*rows from 0 to 3 and columns from 0 to 5'),
-        (dict(origin=(0, -1)), r'origin is \(0, -1\)'),
-        (dict(origin=(0, 6)), r'origin is \(0, 6\)'),
-        (dict(origin=2), 'origin is 2'),
+        (dict(q=vectors()), shows('q', '(5,)')),
+        (dict(q=torch.zeros(2, 4)), shows('A', 'q', (5, 5), (4, 4))),
+        (dict(B_neg=torch.zeros(5, 4)), shows('B_neg', (5, 4))),
+        (dict(size=(0, 3)), shows('size', (0, 3))),
+        (dict(size=4), shows('size', 4)),
+        (dict(size=(4.0, 4)), shows('size', (4.0, 4))),
+        (dict(origin=(4, 0)), shows('origin', (4, 0), 3, 5)),
+        (dict(origin=(0, -1)), shows('origin', (0, -1))),
+        (dict(origin=(0, 6)), shows('origin', (0, 6))),
+        (dict(origin=2), shows('origin', 2)),
     ],
 )
 def test_what_does_not_fit_is_refused(matrices, options, message):

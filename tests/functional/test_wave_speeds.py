@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from finola_mm.functional import channel_norm, mean_free_condition, wave_speeds
+from tests.messages import shows
 
 C = 7
 
@@ -94,7 +95,7 @@ def test_condition_against_an_explicit_basis():
 def test_a_singular_b_is_refused(dtype):
     A, B = random(C, C), random(C, C, seed=1)
     B[:, 1] = B[:, 0]  # one direction of mean zero that B does not see
-    with pytest.raises(ValueError, match='B has rank 5 on the vectors of mean zero; the 6 speeds'):
+    with pytest.raises(ValueError, match=shows('B', 5, 6)):
         wave_speeds(A.to(dtype), B.to(dtype))
     condition = mean_free_condition(B)
     assert condition > 1e12 or math.isinf(condition)
@@ -103,11 +104,11 @@ def test_a_singular_b_is_refused(dtype):
 
 def test_a_b_singular_up_to_rounding_to_float32_is_refused():
     B = random(C, 3) @ random(3, C, seed=1)
-    with pytest.raises(ValueError, match='B has rank 3 '):
+    with pytest.raises(ValueError, match=shows('B', 3, 6)):
         wave_speeds(random(C, C).float(), B.float())
 
 
 @pytest.mark.parametrize('shapes', [((3, 3), (4, 4)), ((3, 4), (3, 4)), ((1, 1), (1, 1))])
 def test_other_shapes_are_refused(shapes):
-    with pytest.raises(ValueError, match=r'shape \(\d, \d\)'):
+    with pytest.raises(ValueError, match=shows(*shapes)):
         wave_speeds(*map(torch.ones, shapes))

@@ -6,6 +6,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from finola_mm.layers import AttentionalPooling
+from tests.messages import shows
 
 
 @pytest.fixture
@@ -76,5 +77,5 @@ def test_parameters_and_multiply_adds():
 
 
 def test_heads_must_divide_the_width():
-    with pytest.raises(ValueError, match='in_channels must be a multiple of num_heads=8, got 20'):
+    with pytest.raises(ValueError, match=shows('in_channels', 20, 'num_heads', 8)):
         AttentionalPooling(20, 20)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from finola_mm.layers import Former, FormerToMobile, MobileFormerBlock, MobileToFormer
+from tests.messages import shows
 
 N, C, H, W, T, D = 2, 6, 3, 5, 4, 8
 
@@ -146,14 +147,14 @@ def test_block_is_its_parts_in_order(x, tokens, stride, form):
 
 @pytest.mark.parametrize('layer', [MobileToFormer, FormerToMobile])
 def test_odd_channels_are_refused(layer):
-    with pytest.raises(ValueError, match='multiple of heads=2, got 7'):
+    with pytest.raises(ValueError, match=shows('channels', 7, 'heads', 2)):
         layer(7, D)
 
 
 def test_bad_options_are_refused():
-    with pytest.raises(ValueError, match='stride must be 1 or 2, got 3'):
+    with pytest.raises(ValueError, match=shows('stride', 1, 2, 3)):
         MobileFormerBlock(C, C, C, D, stride=3)
-    with pytest.raises(ValueError, match="'plain' or 'spatial', got 'dynamic'"):
+    with pytest.raises(ValueError, match=shows('plain', 'spatial', "'dynamic'")):
         MobileFormerBlock(C, C, C, D, dynamic_relu='dynamic')
-    with pytest.raises(ValueError, match='multiple of heads=4, got 6'):
+    with pytest.raises(ValueError, match=shows('token_dim', 6, 'heads', 4)):
         Former(6)

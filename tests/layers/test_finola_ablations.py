@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from finola_mm import functional
 from finola_mm.layers import FINOLA
 from finola_mm.layers.finola_ablations import unroll
+from tests.messages import shows
 
 N, M, C = 3, 2, 6
 SIZE = (3, 4)
@@ -153,11 +154,11 @@ def test_under_autocast_the_sums_stay_in_float32(step):
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match="step is 'cubic'; expected one of norm_linear, norm_mov"):
+    with pytest.raises(ValueError, match=shows('step', 'cubic', 'norm_linear', 'norm_moving')):
         FINOLA(4, step='cubic')
-    with pytest.raises(ValueError, match="step 'nonlinear' halves the channels; 5 is odd"):
+    with pytest.raises(ValueError, match=shows('step', 'nonlinear', 5)):
         FINOLA(5, step='nonlinear')
-    with pytest.raises(ValueError, match=r'origin \(3, 0\) lies outside the 3 x 4 map'):
+    with pytest.raises(ValueError, match=shows('origin', (3, 0), '3 x 4')):
         module('linear')(vectors(), SIZE, (3, 0))
-    with pytest.raises(ValueError, match="step is 'linear'; block-wise FINOLA has 'norm_linear'"):
+    with pytest.raises(ValueError, match=shows('step', "'linear'", "'norm_linear'")):
         module('linear').blockwise(torch.zeros(1, C, 2, 2), (0, 0))

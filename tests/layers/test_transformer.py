@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from finola_mm.layers import TransformerBlock
+from tests.messages import shows
 
 
 def test_equals_torch_encoder_layer():
@@ -46,5 +47,5 @@ def test_equals_torch_encoder_layer():
 
 
 def test_heads_must_divide_the_width():
-    with pytest.raises(ValueError, match='width 30 does not divide into 4 heads'):
+    with pytest.raises(ValueError, match=shows(30, 4)):
         TransformerBlock(30, 4)

@@ -8,6 +8,7 @@ from torch import nn
 
 from finola_mm.layers import ResConv, UpConv
 from finola_mm.necks import ConvUpsampler
+from tests.messages import shows
 
 # Table 10, left column: resolution, block, #out.
 TABLE_10 = [
@@ -113,9 +114,9 @@ def test_checkpointing_changes_nothing():
 @pytest.mark.parametrize(
     'options, message',
     [
-        (dict(scale=32), 'scale is 32; 5 widths allow 1, 2, 4, 8, 16'),
-        (dict(scale=3), 'scale is 3'),
-        (dict(scale=1, widths=(20,)), '20 channels do not divide into 32 groups; set num_groups'),
+        (dict(scale=32), shows('scale', 32, 5, '1, 2, 4, 8', 16)),
+        (dict(scale=3), shows('scale', 3)),
+        (dict(scale=1, widths=(20,)), shows(20, 32, 'num_groups')),
     ],
 )
 def test_what_does_not_fit_is_refused(options, message):

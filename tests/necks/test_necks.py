@@ -3,6 +3,7 @@ import torch
 
 from finola_mm.functional import image_to_patches, take
 from finola_mm.necks import BlockFINOLANeck, TransformerUpsampler
+from tests.messages import shows
 
 
 @pytest.mark.parametrize('steps', ['block', 'element'])
@@ -16,7 +17,7 @@ def test_neck_unrolls_the_last_map(steps):
 
 
 def test_neck_refuses_an_unknown_word():
-    with pytest.raises(ValueError, match="steps is 'patch'"):
+    with pytest.raises(ValueError, match=shows('steps', 'patch')):
         BlockFINOLANeck(8, steps='patch')
 
 

@@ -8,6 +8,7 @@ import torch
 from finola_mm.engine import find_images, load_config
 from finola_mm.registry import MODELS
 from finola_mm.selfsup.inference import load_batch, load_inputs, load_model
+from tests.messages import shows
 
 CONFIG = 'configs/demo/masked_finola_b.py'
 
@@ -23,10 +24,10 @@ def test_files_and_folders_in_order(image_folder, tmp_path):
     files = find_images([str(image_folder / 'val/3.jpg'), str(tmp_path / 'train')])
     names = [str(path.relative_to(path.parents[1])) for path in files]
     assert names == ['val/3.jpg', *(f'{kind}/{i}.jpg' for kind in ('cat', 'dog') for i in range(5))]
-    with pytest.raises(FileNotFoundError, match='no image or folder .*/nowhere'):
+    with pytest.raises(FileNotFoundError, match=shows(tmp_path / 'nowhere')):
         find_images([str(tmp_path / 'nowhere')])
     (tmp_path / 'empty').mkdir()
-    with pytest.raises(FileNotFoundError, match='no image .*in .*/empty'):
+    with pytest.raises(FileNotFoundError, match=shows(tmp_path / 'empty', '.jpg')):
         find_images([str(tmp_path / 'empty')])
 
 
@@ -58,5 +59,5 @@ def test_offset_for_all(cfg, image_folder):
 
 def test_a_broken_file_is_named(cfg, tmp_path):
     (tmp_path / 'page.jpg').write_bytes(b'<html>')
-    with pytest.raises(ValueError, match='page.jpg cannot be read as an image'):
+    with pytest.raises(ValueError, match=shows(tmp_path / 'page.jpg')):
         load_batch(cfg, [tmp_path / 'page.jpg'])

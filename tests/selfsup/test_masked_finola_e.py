@@ -9,6 +9,7 @@ from mmpretrain.structures import DataSample
 from finola_mm.functional import masked_positions
 from finola_mm.registry import MODELS
 from finola_mm.selfsup import MaskedFINOLA
+from tests.messages import shows
 
 P, SIZE, BLOCK = 16, (64, 80), (3, 2)  # 4 x 5 patches, of which 3 x 2 are visible
 OFFSETS = [(0, 0), (1, 3), (0, 2), (1, 1)]
@@ -110,12 +111,9 @@ def test_predict_marks_what_is_masked(images):
 @pytest.mark.parametrize(
     'options, message',
     [
-        (
-            dict(size=8),
-            r'a map of \(8, 8\) positions, and the image has \(4, 5\) patches; set neck.si',
-        ),
-        (dict(block_size=(5, 2)), r'puts a block of \(5, 2\) outside its map'),
-        (dict(block_size=None), 'do not divide into four blocks of patches.*multiples of 32'),
+        (dict(size=8), shows((8, 8), (4, 5), 'neck.size')),
+        (dict(block_size=(5, 2)), shows('offset', (5, 2))),
+        (dict(block_size=None), shows('64 x 80', 32)),
     ],
 )
 def test_what_does_not_fit_is_refused(images, options, message):
@@ -126,7 +124,7 @@ def test_what_does_not_fit_is_refused(images, options, message):
 def test_block_wise_finola_refuses_a_block_that_is_not_a_quarter(images):
     model = build()
     model.neck = MODELS.build(dict(type='finola_mm.BlockFINOLANeck', channels=256))
-    with pytest.raises(ValueError, match='BlockFINOLANeck wants a block of a quarter'):
+    with pytest.raises(ValueError, match=shows('BlockFINOLANeck', (6, 4), (4, 5))):
         model.loss(images, samples([(0, 0)] * 4))
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from mmengine.runner import CheckpointLoader
 from torch import nn
 
 from finola_mm.engine import CheckpointError, read_checkpoint, write_weights
+from tests.messages import shows
 
 WEIGHTS = {
     'weight': torch.arange(12.0).reshape(3, 4).t(),  # not contiguous
@@ -73,7 +75,7 @@ def disk_full(content, file):
 
 def test_nothing_is_overwritten_or_left_half(tmp_path, monkeypatch):
     file = write_weights(tmp_path / 'w.pth', WEIGHTS, meta=META)
-    with pytest.raises(FileExistsError, match=r'w\.pth is already there; --force'):
+    with pytest.raises(FileExistsError, match=shows('w.pth', '--force')):
         write_weights(file, {}, meta={})
     with monkeypatch.context() as patch:
         patch.setattr(torch, 'save', disk_full)
@@ -83,7 +85,7 @@ def test_nothing_is_overwritten_or_left_half(tmp_path, monkeypatch):
     assert len(list(tmp_path.iterdir())) == 1
     write_weights(file, WEIGHTS, meta=dict(source='new'), force=True)
     assert read_checkpoint(file)['meta'] == dict(source='new')
-    with pytest.raises(ValueError, match=r'expected a name that ends in \.pth or \.safetensors'):
+    with pytest.raises(ValueError, match=shows('w.bin', '.pth', '.safetensors')):
         write_weights(tmp_path / 'w.bin', WEIGHTS, meta=META)
 
 
@@ -91,7 +93,8 @@ def test_a_foreign_object_is_refused_and_not_run(tmp_path, monkeypatch):
     made = tmp_path / 'made'
     torch.save(dict(state_dict=WEIGHTS, extra=Calls(os.mkdir, (str(made),))), tmp_path / 'w.pth')
     for read in (read_checkpoint, lambda path: CheckpointLoader.load_checkpoint(str(path))):
-        with pytest.raises(CheckpointError, match=r'w\.pth .*posix\.mkdir.*TRUST_CHECKPOINTS=1'):
+        seen = shows('w.pth', 'posix.mkdir', 'FINOLA_TRUST_CHECKPOINTS=1')
+        with pytest.raises(CheckpointError, match=seen):
             read(tmp_path / 'w.pth')
     assert not made.exists()
     monkeypatch.setenv('FINOLA_TRUST_CHECKPOINTS', '1')
@@ -119,23 +122,25 @@ def test_the_config_that_a_resume_would_run_is_left_out(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ('content', 'said'),
     [
-        (dict(state_dict=[1]), "w.pth: its entry 'state_dict' is of type list; expected dict"),
-        (dict(meta='x', a=1), "w.pth: its entry 'meta' is of type str; expected dict"),
-        (dict(meta=dict(cfg=3)), "w.pth: its entry 'cfg' of meta is of type int; expected str"),
-        (dict(meta=dict(encoder='x')), "'encoder' of meta is of type str; expected dict"),
-        (dict(meta=dict(source=torch.ones(1))), "'source' of meta is of type Tensor; expected str"),
+        (dict(state_dict=[1]), {'state_dict', 'list', 'dict'}),
+        (dict(meta='x', a=1), {'meta', 'str', 'dict'}),
+        (dict(meta=dict(cfg=3)), {'meta', 'cfg', 'int', 'str'}),
+        (dict(meta=dict(encoder='x')), {'meta', 'encoder', 'str', 'dict'}),
+        (dict(meta=dict(source=torch.ones(1))), {'meta', 'source', 'Tensor', 'str'}),
     ],
 )
 def test_entries_of_another_type(tmp_path, content, said):
     torch.save(content, tmp_path / 'w.pth')
     with pytest.raises(CheckpointError) as caught:
         read_checkpoint(tmp_path / 'w.pth')
-    assert said in str(caught.value) and '\n' not in str(caught.value)
+    message = str(caught.value)
+    assert 'w.pth' in message and '\n' not in message
+    assert said <= set(re.findall(r'\w+', message))
 
 
 def test_meta_that_is_no_json(tmp_path):
     for meta in (dict(a=torch.ones(1)), {(1, 2): 3}):
-        with pytest.raises(ValueError, match=r'w\.pth: .* cannot be written as JSON'):
+        with pytest.raises(ValueError, match=shows('w.pth', 'JSON')):
             write_weights(tmp_path / 'w.pth', WEIGHTS, meta=meta)
     assert not list(tmp_path.iterdir())
 
@@ -178,6 +183,9 @@ def test_what_training_checkpoints_hold_is_read(tmp_path):
     assert hub['eta'] == 3.5 and hub['n'] == 2
 
 
+SIZE = r'\b{size}\b'  # of the file, in bytes
+
+
 def damaged(tmp_path, suffix, change):
     file = write_weights(tmp_path / f'w{suffix}', WEIGHTS, meta=META)
     file.write_bytes(change(file.read_bytes()))
@@ -187,32 +195,33 @@ def damaged(tmp_path, suffix, change):
 @pytest.mark.parametrize(
     ('suffix', 'change', 'said'),
     [
-        ('.pth', lambda b: b'', 'w.pth is not a file of torch.save: it is empty'),
-        ('.pth', lambda b: b'<!DOCTYPE html>', "it begins with b'<!DOCTYPE html"),
-        ('.pth', lambda b: b[:-200], 'w.pth is damaged or was cut short at'),
-        ('.pth', lambda b: b[: len(b) // 2], 'w.pth is damaged or was cut short at'),
-        ('.pth', lambda b: b.replace(b'state_dict', b'state\x85dict'), 'w.pth is damaged'),
-        ('.pth', lambda b: b'\x80\x02}q\x00', 'w.pth is damaged or was cut short at 5 bytes'),
-        ('.safetensors', lambda b: b.replace(b'{\\"', b'!!!', 1), 'its meta is no JSON'),
-        ('.safetensors', lambda b: b'', 'w.safetensors is damaged or was cut short at 0 bytes'),
-        ('.safetensors', lambda b: b[:-1], 'w.safetensors is damaged or was cut short at'),
+        ('.pth', lambda b: b'', 'torch.save'),
+        ('.pth', lambda b: b'<!DOCTYPE html>', '<!DOCTYPE html'),
+        ('.pth', lambda b: b[:-200], SIZE),
+        ('.pth', lambda b: b[: len(b) // 2], SIZE),
+        ('.pth', lambda b: b.replace(b'state_dict', b'state\x85dict'), SIZE),
+        ('.pth', lambda b: b'\x80\x02}q\x00', SIZE),
+        ('.safetensors', lambda b: b.replace(b'{\\"', b'!!!', 1), 'JSON'),
+        ('.safetensors', lambda b: b'', SIZE),
+        ('.safetensors', lambda b: b[:-1], SIZE),
     ],
 )
 def test_a_broken_file_is_named(tmp_path, suffix, change, said):
     file = damaged(tmp_path, suffix, change)
     with pytest.raises(CheckpointError) as caught:
         read_checkpoint(file)
-    assert said in str(caught.value)
-    assert '\n' not in str(caught.value)
+    message = str(caught.value)
+    assert re.search(said.format(size=file.stat().st_size), message)
+    assert file.name in message and '\n' not in message
 
 
 def test_no_file_and_no_dict(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r'no checkpoint file nowhere\.pth'):
+    with pytest.raises(FileNotFoundError, match=shows('nowhere.pth')):
         read_checkpoint('nowhere.pth')
-    with pytest.raises(FileNotFoundError, match='download it first'):
+    with pytest.raises(FileNotFoundError, match=shows('https://example.org/w.pth')):
         read_checkpoint('https://example.org/w.pth')
     torch.save([1, 2], tmp_path / 'w.pth')
-    with pytest.raises(CheckpointError, match='one object of type list'):
+    with pytest.raises(CheckpointError, match=shows('w.pth', 'list', 'state_dict')):
         read_checkpoint(tmp_path / 'w.pth')
 
 

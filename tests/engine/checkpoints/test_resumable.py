@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import re
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from finola_mm.engine.checkpoints import resumable
 from finola_mm.engine.checkpoints.resumable import newest_first
 from tests.conftest import tiny_options
 from tests.forks import run_script
+from tests.messages import shows
 
 CONTENT = dict(
     meta=dict(iter=6), message_hub={}, optimizer={}, state_dict=dict(w=torch.arange(1000.0))
@@ -48,7 +50,7 @@ def test_nothing_there(tmp_path):
 def test_what_was_there_is_gone(tmp_path):
     """Its disk is not mounted, say: no reason to start anew."""
     (tmp_path / 'last_checkpoint').write_text('elsewhere/iter_6.pth')
-    with pytest.raises(FileNotFoundError, match='no checkpoint '):
+    with pytest.raises(FileNotFoundError, match=shows(tmp_path, '.pth')):
         find_resumable(tmp_path)
 
 
@@ -109,7 +111,7 @@ def test_what_a_copy_wrote_last_is_not_what_the_run_wrote_last(folder):
     cut(folder / 'interrupted.pth')  # and this one tells nothing
     os.utime(folder / 'interrupted.pth', (2e9, 2e9))
     path, (line,) = find_resumable(folder)
-    assert path == str(folder / 'iter_6.pth') and 'interrupted.pth is damaged' in line
+    assert path == str(folder / 'iter_6.pth') and 'interrupted.pth' in line
 
 
 def cut(file):
@@ -127,16 +129,16 @@ def flip(file):
 @pytest.mark.parametrize(
     ('harm', 'said'),
     [
-        (cut, 'iter_6.pth is damaged or was cut short at'),
-        (flip, 'iter_6.pth is damaged: the checksum of its part'),
-        (lambda file: file.write_bytes(b''), 'iter_6.pth is not a file of torch.save: it is empty'),
-        (lambda file: file.write_text('<html>'), 'iter_6.pth is not a file of torch.save: it be'),
-        (lambda file: torch.save([1], file), 'iter_6.pth holds one object of type list'),
+        (cut, ('{size}',)),
+        (flip, ('iter_6/data/',)),  # the part of the archive
+        (lambda file: file.write_bytes(b''), ('torch.save',)),
+        (lambda file: file.write_text('<html>'), ('torch.save', '<html>')),
+        (lambda file: torch.save([1], file), ('list', 'state_dict')),
         (
             lambda file: torch.save(dict(state_dict={}, meta={}), file),
-            'iter_6.pth cannot be resumed: it has no entry message_hub, optimizer',
+            ('message_hub, optimizer', 'load_from'),
         ),
-        (lambda file: (file.unlink(), file.mkdir()), ''),
+        (lambda file: (file.unlink(), file.mkdir()), ()),
     ],
 )
 def test_what_cannot_be_read_is_passed_over_and_named(folder, harm, said):
@@ -145,8 +147,10 @@ def test_what_cannot_be_read_is_passed_over_and_named(folder, harm, said):
     assert path == str(folder / 'iter_4.pth')
     if said:
         (line,) = passed_over
-        assert said in line and '\n' not in line
-        with pytest.raises(CheckpointError, match=line[:30]):
+        size = (folder / 'iter_6.pth').stat().st_size
+        assert 'iter_6.pth' in line and '\n' not in line
+        assert all(value.format(size=size) in line for value in said)
+        with pytest.raises(CheckpointError, match=re.escape(line)):
             check_resumable(folder / 'iter_6.pth')
 
 
@@ -162,10 +166,9 @@ def test_a_bad_moment_of_the_storage_ends_the_run(folder, monkeypatch, name):
         return read(file)
 
     monkeypatch.setattr(resumable, 'read_checkpoint', stale)
-    with pytest.raises(OSError, match='Stale.* --resume FILE') as caught:
+    with pytest.raises(OSError, match=shows(folder / name, 'Stale', '--resume')) as caught:
         find_resumable(folder)
-    said = str(caught.value)
-    assert said.startswith(f'{folder / name} cannot be read now') and '\n' not in said
+    assert '\n' not in str(caught.value)
 
 
 @pytest.mark.filterwarnings('ignore')  # torch's, about other pickles than it writes
@@ -198,8 +201,8 @@ def test_several_and_all(folder):
     with pytest.raises(CheckpointError) as caught:
         find_resumable(folder)
     message = str(caught.value)
-    assert message.startswith(f'none of the 3 checkpoints in {folder} can be resumed: ')
-    assert all(f'iter_{i}.pth is damaged' in message for i in (2, 4, 6)) and '\n' not in message
+    assert re.search(r'\b3\b', message) and '\n' not in message
+    assert all(str(folder / f'iter_{i}.pth') in message for i in (2, 4, 6))
 
 
 def test_the_tool_goes_on_and_says_what_it_passed_over(project_root, image_folder, tmp_path):
@@ -217,7 +220,7 @@ def test_the_tool_goes_on_and_says_what_it_passed_over(project_root, image_folde
     whole = torch.load(tmp_path / 'iter_2.pth', weights_only=False)['state_dict']
     cut(tmp_path / 'iter_2.pth')
     out = run_script(*command, '--resume')
-    said = f'{tmp_path}/iter_1.pth is resumed, and no newer one: {tmp_path}/iter_2.pth is damaged '
-    assert out.count(said) == 1
+    said = shows('WARNING', tmp_path / 'iter_1.pth', tmp_path / 'iter_2.pth')
+    assert sum(bool(re.match(said, line)) for line in out.splitlines()) == 1
     again = torch.load(tmp_path / 'iter_2.pth', weights_only=False)['state_dict']
     assert all(torch.equal(again[name], tensor) for name, tensor in whole.items())

@@ -1,6 +1,7 @@
 """Loading weights: everything fits, or one message says what does not."""
 
 import copy
+import re
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from finola_mm.engine import CheckpointError, load_weights, read_checkpoint, run
 from finola_mm.engine.checkpoints.run_record import read_config_text
 from finola_mm.registry import MODELS
 from tests.engine.whole import META, Whole
+from tests.messages import shows
 
 
 @pytest.fixture
@@ -38,11 +40,9 @@ def test_the_part_is_found(source, write, prefix, log):
     assert_same(whole, source)
     assert_same(encoder, source.backbone)
     count = len(encoder.state_dict())
-    origin = f'from {file} (pretrain, iteration 70)'
-    assert log == [
-        f'Loaded {count + 2} of {count + 2} tensors of Whole {origin}',
-        f'Loaded {count} of {count} tensors of MobileFormer small {origin}',
-    ]
+    of_whole, of_encoder = log
+    assert re.match(shows(count + 2, 'Whole', file, 'pretrain', 70), of_whole)
+    assert re.match(shows(count, 'MobileFormer', 'small', file, 'pretrain', 70), of_encoder)
 
 
 def test_a_bare_dict_of_the_encoder(source, tmp_path):
@@ -55,10 +55,10 @@ def test_a_bare_dict_of_the_encoder(source, tmp_path):
 def test_an_encoder_without_the_last_layers(source, write, log):
     encoder = MobileFormer('small', out_indices=(1, 2))
     load_weights(encoder, write(source.state_dict()))
-    assert 'in the file only: stages.3' in log[0]
+    assert 'stages.3' in log[0]
     for key, tensor in encoder.state_dict().items():
         assert torch.equal(tensor, source.backbone.state_dict()[key])
-    with pytest.raises(CheckpointError, match='has all .* tensors, and others besides: stages'):
+    with pytest.raises(CheckpointError, match=shows(len(encoder.state_dict()), 'stages.3')):
         load_weights(encoder, write(source.state_dict()), allow_unused=False)
 
 
@@ -67,16 +67,15 @@ def test_missing_tensors(source, write, log):
     del state['backbone.tokens']
     file, encoder = write(state), MobileFormer('small')
     before = copy.deepcopy(encoder)
-    with pytest.raises(CheckpointError, match=r'193 of 194 .*not in the file are tokens$'):
+    with pytest.raises(CheckpointError, match=shows(193, 194, 'tokens')):
         load_weights(encoder, file)
     assert_same(encoder, before)
-    with pytest.raises(CheckpointError, match=r'193 of 194'):
+    with pytest.raises(CheckpointError, match=shows(193, 194)):
         load_weights(encoder, file, allow_missing=['stem.*', 'token'])
-    with pytest.raises(TypeError, match=r"a list of names, got 'token\*'"):
+    with pytest.raises(TypeError, match=shows('allow_missing', 'token*')):
         load_weights(encoder, file, allow_missing='token*')
     load_weights(encoder, file, allow_missing=['stem.*', 'token*'])
-    assert log[0].startswith('Loaded 193 of 194')
-    assert log[0].endswith('not in the file, and left as they were: tokens')
+    assert re.match(shows(193, 194, 'tokens'), log[0])
     assert torch.equal(encoder.tokens, before.tokens)
     assert torch.equal(encoder.stem[0].weight, source.backbone.stem[0].weight)
 
@@ -97,30 +96,28 @@ def test_another_arch(source, write):
     before = copy.deepcopy(encoder)
     file = write(source.state_dict())
     said = refusal(encoder, file, allow_missing=['*'])
-    assert said.startswith(
-        f'{file} (pretrain, iteration 70) does not fit this MobileFormer: '
-        "its MobileFormer is of arch='small', the model has another: "
-    )
-    assert 'stem.0.weight: (32, 3, 3, 3) in the file, (16, 3, 3, 3) in the model' in said
+    arch, tensors = said.split('stem.0.weight')
+    assert re.match(shows(file, 'pretrain', 70, 'MobileFormer', "arch='small'"), arch)
+    assert '(32, 3, 3, 3)' in tensors and '(16, 3, 3, 3)' in tensors
     assert_same(encoder, before)
-    assert "its MobileFormer is of arch='small', the model has" in refusal(Whole(wide), file)
+    assert re.match(shows('MobileFormer', "arch='small'"), refusal(Whole(wide), file))
 
 
 def test_the_other_dynamic_relu(source, write):
     said = refusal(MobileFormer('small', dynamic_relu='spatial'), write(source.state_dict()))
-    assert "w.pth: these weights were trained with dynamic_relu='plain'" in said
+    assert 'w.pth' in said and "dynamic_relu='plain'" in said
 
 
 def test_nothing_matches(write):
     said = refusal(MobileFormer('small'), write(dict(a=torch.ones(1), b=torch.ones(1))))
-    assert '0 of 194 tensors match' in said and 'only in the file are a, b' in said
-    said = refusal(MobileFormer('small'), write(dict(a=1)))
-    assert 'w.pth holds no tensors; its entries are a' in said
+    assert re.match(shows(194, 'a, b') + r'(?=.*\b0\b)', said)
+    said = refusal(MobileFormer('small'), write(dict(epochs=1)))
+    assert 'w.pth' in said and 'epochs' in said
 
 
 def test_an_encoder_for_a_whole_model(source, write):
     said = refusal(Whole(), write(source.backbone.state_dict()))
-    assert said.endswith('It does fit the encoder: give it to tools/train.py --pretrained')
+    assert 'tools/train.py --pretrained' in said
 
 
 @pytest.mark.parametrize('others', [[], [dict(type='Constant', layer='Conv2d', val=3.0)]])

@@ -1,6 +1,7 @@
 """Every mistake in a COCO file ends in its own message; a right file, and the shapes', in none."""
 
 import json
+import re
 
 import pytest
 from mmengine.config import Config
@@ -8,6 +9,7 @@ from PIL import Image
 
 from finola_mm.engine import AnnotationError, check_data
 from finola_mm.engine.checks import check_image, find_problems, read_annotations, sample_images
+from tests.messages import shows
 
 CLASSES = ('cup', 'dog', 'kite')
 
@@ -57,46 +59,84 @@ def set_first(records, number=1, **fields):
     return apply
 
 
+def counts(*numbers):
+    """A pattern for numbers that stand alone, in any order."""
+    return ''.join(rf'(?=.*\b{number}\b)' for number in numbers)
+
+
 MISTAKES = {
-    'duplicate image': (set_first('images', 2, id=10), '2 images have the id 10'),
-    'duplicate annotation': (set_first('annotations', 2, id=7), '3 annotations have the id 7'),
-    'duplicate category': (set_first('categories', 2, id=2), '2 categories have the id 2'),
-    'two categories of a name': (set_first('categories', 2, name='cup'), "have the name 'cup'"),
-    'two records of a file': (set_first('images', 2, file_name='1.jpg'), "file_name '1.jpg'"),
+    'duplicate image': (set_first('images', 2, id=10), shows('images', 10) + counts(2)),
+    'duplicate annotation': (
+        set_first('annotations', 2, id=7),
+        shows('annotations') + counts(3, 7),
+    ),
+    'duplicate category': (
+        set_first('categories', 2, id=2),
+        shows('categories') + r'.*\b2\b.*\b2\b',
+    ),
+    'two categories of a name': (
+        set_first('categories', 2, name='cup'),
+        shows('categories', "'cup'"),
+    ),
+    'two records of a file': (
+        set_first('images', 2, file_name='1.jpg'),
+        shows('file_name', '1.jpg'),
+    ),
     'categories off by one': (
         change('annotations', 'category_id', lambda i: i - 1),
-        'fit with 1 added: mend',
+        shows('category_id', '0, 4', 'added') + counts(1),
     ),
     'categories off by one, up': (
         change('annotations', 'category_id', lambda i: i + 1),
-        'fit with 1 subtracted: mend',
+        shows('category_id', '3, 6', 'subtracted') + counts(1),
     ),
-    'categories as text': (change('annotations', 'category_id', str), 'fit as numbers'),
-    'images off by one': (change('annotations', 'image_id', lambda i: i - 1), 'fit with 1 added'),
-    'images as text': (change('images', 'id', str), 'fit as text: mend every image_id'),
+    'categories as text': (
+        change('annotations', 'category_id', str),
+        shows('category_id', 'numbers'),
+    ),
+    'images off by one': (
+        change('annotations', 'image_id', lambda i: i - 1),
+        shows('image_id', 9, 'added') + counts(1),
+    ),
+    'images as text': (change('images', 'id', str), shows('image_id', 'text')),
     'unknown category': (
         set_first('annotations', category_id=77),
-        '1 of 200 annotations have a category_id .*77',
+        shows('category_id') + counts(1, 200, 77),
     ),
-    'unknown image': (set_first('annotations', image_id=11), 'Remove them, or add their images'),
+    'unknown image': (
+        set_first('annotations', image_id=11),
+        shows('image_id') + counts(1, 200, 11),
+    ),
     'corners': (
         change('annotations', 'bbox', lambda b: [b[0] + 40, 30, b[0] + 60, 79]),
-        'as x1, y1, x2',
+        shows('x1, y1, x2, y2'),
     ),
-    'fractions': (change('annotations', 'bbox', lambda b: [0.1, 0.2, 0.3, 0.4]), 'fractions'),
+    'fractions': (
+        change('annotations', 'bbox', lambda b: [0.1, 0.2, 0.3, 0.4]),
+        shows('[0.1, 0.2, 0.3, 0.4]', 'fraction'),
+    ),
     'outside': (
         set_first('annotations', 3, bbox=[101, 2, 30, 40]),
-        r'3 of 200 boxes have no area .*annotation 0: \[101.0, 2.0, 30.0, 40.0\] .* of 100 x 80',
+        shows('area', '[101.0, 2.0, 30.0, 40.0]', '100 x 80') + counts(3, 200),
     ),
     'over the edge': (
         set_first('annotations', 3, bbox=[90, 2, 30, 40]),
-        '3 of 200 boxes reach beyond',
+        shows('[90.0, 2.0, 30.0, 40.0]', '100 x 80') + counts(3, 200) + '(?!.*area)',
     ),
-    'no area': (set_first('annotations', 3, area=0), 'no area'),
-    'thin': (set_first('annotations', 3, bbox=[1, 1, 0.5, 9]), 'below 1 pixel'),
-    'three numbers': (set_first('annotations', bbox=[1, 2, 3]), r'annotation 0 has the bbox \[1, '),
-    'no number': (set_first('annotations', bbox=[1, 2, 3, float('nan')]), 'four finite numbers'),
-    'text': (set_first('annotations', bbox='1 2 3 4'), 'four finite numbers'),
+    'no area': (
+        set_first('annotations', 3, area=0),
+        shows('area', '[1.0, 2.0, 30.0, 40.5]') + counts(3, 200),
+    ),
+    'thin': (
+        set_first('annotations', 3, bbox=[1, 1, 0.5, 9]),
+        shows('area', '[1.0, 1.0, 0.5, 9.0]') + counts(3, 200),
+    ),
+    'three numbers': (
+        set_first('annotations', bbox=[1, 2, 3]),
+        shows('bbox', '[1, 2, 3]') + counts(0),
+    ),
+    'no number': (set_first('annotations', bbox=[1, 2, 3, float('nan')]), shows('bbox', 'nan')),
+    'text': (set_first('annotations', bbox='1 2 3 4'), shows('bbox', '1 2 3 4')),
 }
 
 
@@ -106,22 +146,21 @@ def test_each_mistake_is_named(mistake):
     content = right()
     make(content)
     found = texts(content)
-    with pytest.raises(AnnotationError, match=seen):
-        raise AnnotationError('\n'.join(found))
+    assert any(re.match(seen, text) for text in found), found
 
 
 @pytest.mark.parametrize(
     ('classes', 'seen'),
     [
-        (('cup', 'dog', 'kite', 'cat'), "1 of the 4 classes .*not in the file: 'cat'.*'kite'"),
-        (('Cup', 'Dog', 'Kite'), '3 of the 3 classes'),
-        (('dog', 'cup', 'kite'), 'another order'),
-        ('cup', 'not a tuple'),
+        (('cup', 'dog', 'kite', 'cat'), shows("'cat'", "'kite'") + counts(1, 4)),
+        (('Cup', 'Dog', 'Kite'), shows("'Cup'", "'Dog'", "'Kite'") + counts(3)),
+        (('dog', 'cup', 'kite'), shows("'cup', 'dog', 'kite'", 'order')),
+        ('cup', shows("'cup'", 'tuple')),
     ],
 )
 def test_classes(classes, seen):
-    with pytest.raises(AnnotationError, match=seen):
-        raise AnnotationError('\n'.join(texts(right(), classes)))
+    found = texts(right(), classes)
+    assert any(re.match(seen, text) for text in found), found
 
 
 def test_what_is_tolerated_is_said():
@@ -129,10 +168,10 @@ def test_what_is_tolerated_is_said():
     set_first('annotations', 2, bbox=[1, 1, 0.5, 9])(content)  # 1 % of them
     assert not texts(content)
     (said,) = texts(content, fatal=False)
-    assert said.startswith('2 of 200 boxes have no area')
+    assert re.match(shows('area', '[1.0, 1.0, 0.5, 9.0]') + counts(2, 200), said)
     assert not texts(right(), CLASSES[:2])
     (said,) = texts(right(), CLASSES[:2], fatal=False)
-    assert said.startswith('1 categories are no classes of the config') and "'kite'" in said
+    assert re.match(shows("'kite'") + counts(1), said)
 
 
 def test_edges_may_be_rounded():
@@ -144,23 +183,27 @@ def test_edges_may_be_rounded():
 def test_no_annotations_at_all():
     content = right()
     content['annotations'] = []
-    assert texts(content) == ['there is no object of any class among 0 annotations']
+    (said,) = texts(content)
+    assert re.match(shows('annotations') + counts(0), said)
 
 
 # ------------------------------------------------------------------------------------- files
 @pytest.mark.parametrize(
     ('text', 'seen'),
     [
-        (json.dumps(right())[:5000], 'is no JSON: .*near .*cut off'),
-        ('', 'is no JSON'),
-        (b'\xff\xfe\x00', 'UTF-8'),
-        ('[1, 2]', 'it holds a list'),
-        ('{"images": [], "annotations": []}', r"it holds \['annotations', 'images'\]"),
+        (json.dumps(right())[:5000], shows('a.json', 'JSON', '[1, 2, 3, 4, 5, 6]')),
+        ('', shows('a.json', 'JSON')),
+        (b'\xff\xfe\x00', shows('a.json', 'UTF-8')),
+        ('[1, 2]', shows('list', 'images', 'annotations', 'categories')),
+        ('{"images": [], "annotations": []}', shows("['annotations', 'images']", 'categories')),
         (
             json.dumps(dict(right(), images=[dict(id=1, file_name='a.jpg', width=1)])),
-            r'images\[0\] has no height',
+            shows('images[0]') + '.*height.*height',  # among all fields, too
         ),
-        (json.dumps(dict(right(), annotations=[dict(id=1)])), 'no image_id, category_id, bbox'),
+        (
+            json.dumps(dict(right(), annotations=[dict(id=1)])),
+            shows('annotations[0]') + '.*image_id, category_id, bbox.*image_id, category_id, bbox',
+        ),
         (
             json.dumps(
                 dict(
@@ -170,14 +213,17 @@ def test_no_annotations_at_all():
                     ],
                 )
             ),
-            "has no area: .*area is the box's width times its height",
+            shows('annotations[0]', 'area', 'width', 'height'),
         ),
-        (json.dumps(dict(right(), annotations=None)), 'annotations must be a list .*None'),
-        (json.dumps(dict(right(), images=[7])), r'images\[0\] must be a record .*7'),
-        (json.dumps(dict(right(), categories=[dict(id=1, name=2)])), 'name must be text, got 2'),
+        (json.dumps(dict(right(), annotations=None)), shows('annotations', 'list', 'None')),
+        (json.dumps(dict(right(), images=[7])), shows('images[0]') + counts(7)),
+        (
+            json.dumps(dict(right(), categories=[dict(id=1, name=2)])),
+            shows('categories[0]', 'name') + counts(2),
+        ),
         (
             json.dumps(dict(right(), categories=[dict(id=[1], name='a')])),
-            r'id must be a number, got \[1\]',
+            shows('categories[0]', '[1]') + counts('id'),
         ),
     ],
 )
@@ -228,19 +274,19 @@ def test_image_files(coco):
     turned[274] = 6
     Image.new('RGB', (100, 80)).save(folder / '12.jpg', exif=turned)
     (problem,) = sample_images(images, folder)
-    assert problem.fatal and problem.text.startswith('4 of 40 images')
+    assert problem.fatal and re.match(counts(4, 40), problem.text)
     told = [check_image(image, folder) for image in images[:13:4]]
     for text, seen in zip(
         told,
         (
-            'is missing',
-            'cannot be read',
-            'is 50 x 40, and',
-            'is 80 x 100, turned by its EXIF orientation',
+            shows('0.jpg'),
+            shows('4.jpg', 'cannot identify'),  # as Pillow says
+            shows('8.jpg', '50 x 40', '100 x 80'),
+            shows('12.jpg', '80 x 100', '100 x 80', 'EXIF'),
         ),
         strict=True,
     ):
-        assert seen in text
+        assert re.match(seen, text)
     assert not next(sample_images(images, folder, tolerated=0.1)).fatal
     assert not list(sample_images(images[1:4], folder))
 
@@ -280,16 +326,24 @@ def test_a_config_with_right_data_passes(coco):
 @pytest.mark.parametrize(
     ('option', 'value', 'seen'),
     [
-        ('train_dataloader.dataset.dataset.metainfo', None, 'the train data .*77 of the 80 class'),
-        ('model.bbox_head.num_classes', 80, 'num_classes=80 .* 3 classes: set'),
-        ('model.bbox_head', [dict(num_classes=3), dict(num_classes=4)], 'num_classes=4'),
-        ('val_evaluator.ann_file', 'other.json', 'the val data .*another file, other.json'),
+        (
+            'train_dataloader.dataset.dataset.metainfo',
+            None,
+            shows('instances_train2017.json', 77, 80),
+        ),
+        (
+            'model.bbox_head.num_classes',
+            80,
+            shows('num_classes=80', 3, 'model.bbox_head.num_classes'),
+        ),
+        ('model.bbox_head', [dict(num_classes=3), dict(num_classes=4)], shows('num_classes=4')),
+        ('val_evaluator.ann_file', 'other.json', shows('instances_val2017.json', 'other.json')),
     ],
 )
 def test_a_config_that_does_not_fit(coco, option, value, seen):
     cfg = config(coco)
     cfg.merge_from_dict({option: value})
-    with pytest.raises(AnnotationError, match=f'(?s){seen}'):
+    with pytest.raises(AnnotationError, match=seen):
         check_data(cfg)
 
 
@@ -306,22 +360,25 @@ def test_no_image_of_an_evaluation_may_be_missing(coco):
         file.write_text(json.dumps(content))
         (coco / f'{split}2017' / '2.jpg').unlink()  # one of the 100 that are looked at
     check_data(cfg, ['train'])
-    with pytest.raises(AnnotationError, match='1 of 100 images'):
+    with pytest.raises(AnnotationError, match=shows('val2017/2.jpg', 100) + counts(1)):
         check_data(cfg, ['val'])
+
+
+NO_OBJECT = shows('instances_val2017.json') + r'(?=.*(?<!-)\b0\b)'  # of the annotations
 
 
 def test_a_server_keeps_the_annotations(coco):
     cfg = config(coco)
     file = coco / 'annotations' / 'instances_val2017.json'
     file.write_text(json.dumps(dict(right(), annotations=[])))
-    with pytest.raises(AnnotationError, match='no object of any class'):
+    with pytest.raises(AnnotationError, match=NO_OBJECT):
         check_data(cfg, ['val'])
     cfg.val_evaluator.format_only = True
     check_data(cfg, ['val'])
     cfg.val_evaluator = [cfg.val_evaluator, dict(cfg.val_evaluator, outfile_prefix='other')]
     check_data(cfg, ['val'])
     cfg.val_evaluator[1]['format_only'] = False  # one that compares
-    with pytest.raises(AnnotationError, match='no object of any class'):
+    with pytest.raises(AnnotationError, match=NO_OBJECT):
         check_data(cfg, ['val'])
 
 
@@ -335,7 +392,7 @@ def test_only_what_reads_files_as_coco_does(coco, name):
     cfg.train_dataloader.dataset.dataset.type = name
     (coco / 'annotations' / 'instances_train2017.json').write_text('{')
     if name in ('CocoDataset', 'V3DetDataset'):
-        with pytest.raises(AnnotationError, match='no JSON'):
+        with pytest.raises(AnnotationError, match=shows('instances_train2017.json', 'JSON')):
             check_data(cfg, ['train'])
     else:
         check_data(cfg, ['train'])

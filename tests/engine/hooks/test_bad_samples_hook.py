@@ -1,5 +1,6 @@
 """What could not be read is named at the end of a run and wherever it touched a metric."""
 
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -47,24 +48,28 @@ def fake_runner(dataset, *, resume=False):
     )
 
 
+def numbers(line):
+    """The whole ones of a line of the log, not those in names or percentages."""
+    return {int(number) for number in re.findall(r'(?<![\w.])\d+(?!\.?\w|%)', line)}
+
+
+def names(line):
+    return re.findall(r'\d+\.jpg', line)
+
+
 def test_named_at_the_end_of_training():
     (line,) = report(images(bad=[3, 90]))
-    assert line == (
-        'Training: 2 of the 81 files seen could not be read; other samples took their place '
-        '(2.47%). Not read: 3.jpg, 90.jpg'
-    )
+    assert numbers(line) == {2, 81} and '2.47%' in line
+    assert names(line) == ['3.jpg', '90.jpg']
 
 
 @pytest.mark.parametrize(
-    'stage, start',
-    [
-        ('after_val_epoch', 'Validation at iteration 60: 1 of the 80 '),
-        ('after_test_epoch', 'Test: 1 of the 80 '),
-    ],
+    'stage, seen', [('after_val_epoch', {60, 1, 80}), ('after_test_epoch', {1, 80})]
 )
-def test_a_metric_says_that_it_counts_others(stage, start):
+def test_a_metric_says_that_it_counts_others(stage, seen):
     (line,) = report(images(bad=[3]), stage, {})
-    assert line.startswith(start) and 'took their place, in the metric too (1.25%).' in line
+    assert numbers(line) == seen and '1.25%' in line
+    assert 'metric' in line
 
 
 def test_new_ones_are_named_while_training_goes_on():
@@ -76,10 +81,8 @@ def test_new_ones_are_named_while_training_goes_on():
     runner.iter = 20
     hook.after_train_epoch(runner)
     first, second = runner.logged
-    assert first.startswith('Training up to iteration 10: 1 of the 80 ')
-    assert first.endswith('New among them: 3.jpg')
-    assert second.startswith('Training up to iteration 20: 3 of the 81 ')
-    assert second.endswith('New among them: 5.jpg, 90.jpg')
+    assert numbers(first) == {10, 1, 80} and names(first) == ['3.jpg']
+    assert numbers(second) == {20, 3, 81} and names(second) == ['5.jpg', '90.jpg']
 
 
 def save_and_load(hook, path, runner):
@@ -95,8 +98,8 @@ def save_and_load(hook, path, runner):
 @pytest.mark.parametrize(
     'resume, expected',
     [
-        (True, '3 of the 82 '),  # 80 in both halves, 90 and 91
-        (False, '2 of the 81 '),  # load_from: another run's weights, not its data
+        (True, {3, 82}),  # 80 in both halves, 90 and 91
+        (False, {2, 81}),  # load_from: another run's weights, not its data
     ],
 )
 def test_a_resumed_run_counts_what_was_seen_before(tmp_path, resume, expected):
@@ -106,9 +109,9 @@ def test_a_resumed_run_counts_what_was_seen_before(tmp_path, resume, expected):
     hook = save_and_load(hook, tmp_path / 'checkpoint.pth', later)
     hook.after_train_epoch(later)
     (new,) = later.logged
-    assert new.endswith('New among them: 91.jpg' if resume else 'New among them: 3.jpg, 91.jpg')
+    assert names(new) == (['91.jpg'] if resume else ['3.jpg', '91.jpg'])
     hook.after_train(later)
-    assert later.logged[1].startswith(f'Training: {expected}')
+    assert numbers(later.logged[1]) == expected
 
 
 def test_the_tally_of_other_data_is_left_out(tmp_path):
@@ -117,7 +120,7 @@ def test_the_tally_of_other_data_is_left_out(tmp_path):
     hook = save_and_load(hook, tmp_path / 'checkpoint.pth', runner)
     other = fake_runner(concatenation(images([4]), images()))
     hook.after_train(other)
-    assert other.logged[0].startswith('Training: 1 of the 80 ')
+    assert numbers(other.logged[0]) == {1, 80}
 
 
 def test_nothing_is_saved_without_a_tally(tmp_path):
@@ -129,7 +132,7 @@ def test_nothing_is_saved_without_a_tally(tmp_path):
 
 def test_many_are_not_all_named():
     (line,) = report(images(bad=range(60)))
-    assert '49.jpg and 10 more' in line and '50.jpg' not in line
+    assert numbers(line) == {60, 80, 10} and names(line) == [f'{i}.jpg' for i in range(50)]
 
 
 class Wrapper:
@@ -176,4 +179,4 @@ def test_processes_combine_what_they_saw(tmp_path):
     start_processes(run_rank, (tmp_path,), nprocs=2, start_method='fork')
     for rank in (0, 1):
         text = (tmp_path / str(rank)).read_text()
-        assert '2 of the 80 files' in text and 'Not read: 3.jpg, 4.jpg' in text
+        assert numbers(text) == {2, 80} and names(text) == ['3.jpg', '4.jpg']

@@ -11,6 +11,7 @@ from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 
 from finola_mm.engine import CompileHook
+from tests.messages import shows
 
 
 @pytest.fixture
@@ -41,5 +42,5 @@ def test_the_step_stays_the_same(model):
 
 
 def test_a_part_that_is_not_there(model):
-    with pytest.raises(ValueError, match='MaskedFINOLA has no part decoder'):
+    with pytest.raises(ValueError, match=shows('MaskedFINOLA', 'decoder')):
         run(model, CompileHook(parts=['backbone', 'decoder']))

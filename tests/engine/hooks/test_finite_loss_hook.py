@@ -1,6 +1,7 @@
 """A loss that is not finite ends the run, names its images, and no checkpoint follows it."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from finola_mm.engine import FiniteLossHook, NonFiniteLossError
 from finola_mm.engine.hooks import finite_loss_hook
+from tests.messages import shows
 
 BAD_BATCH = 7  # the step, counted from 1, whose first image is NaN (or makes one)
 
@@ -83,9 +85,10 @@ def test_one_error_and_a_file(tmp_path, bad):
         runner.train()
     message = str(caught.value)
     file = tmp_path / f'nonfinite_loss_iter_{BAD_BATCH}_rank_0.json'
-    assert f'iteration {BAD_BATCH}: ' in message and str(file) in message
-    assert f'loss_square {bad}, loss_weight ' in message and 'lr 0.25' in message
-    assert 'Lower the learning rate' in message and '\n' not in message
+    assert str(file) in message and '\n' not in message
+    assert re.search(rf'\b{BAD_BATCH}\b', message)
+    for value in (f'loss_square {bad}', 'loss_weight', 'lr 0.25'):
+        assert value in message
     report = json.loads(file.read_text())
     assert report['images'] == ['12.jpg', '13.jpg']
     assert (report['iteration'], report['rank']) == (BAD_BATCH, 0)
@@ -96,7 +99,7 @@ def test_one_error_and_a_file(tmp_path, bad):
 
 def test_the_epoch_is_named(tmp_path):
     runner = make_runner(tmp_path, by_epoch=True)
-    with pytest.raises(NonFiniteLossError, match='iteration 7 of epoch 1:'):
+    with pytest.raises(NonFiniteLossError, match=shows('epoch 1') + r'(?=.*\b7\b)'):
         runner.train()
     assert checkpoints(tmp_path) == []
 
@@ -111,7 +114,7 @@ def test_a_finite_run_is_left_alone(tmp_path):
 def test_a_spoiled_gradient_reaches_no_checkpoint(tmp_path):
     """All losses up to the checkpoint are finite, the weights are not."""
     runner = make_runner(tmp_path, bad=float('inf'), model=SpoiledGradient())
-    with pytest.raises(NonFiniteLossError, match='1 tensors .* iteration 7, .* linear.weight'):
+    with pytest.raises(NonFiniteLossError, match=shows(1, 7, 'linear.weight')):
         runner.train()
     assert checkpoints(tmp_path) == list(range(1, BAD_BATCH))
 
@@ -158,7 +161,7 @@ late, never = (
 @late
 def test_late_losses_are_looked_at_later(tmp_path, device):
     runner = make_runner(tmp_path, checkpoint=dict(type='CheckpointHook', interval=100))
-    with pytest.raises(NonFiniteLossError, match=f'iteration {BAD_BATCH}: loss nan'):
+    with pytest.raises(NonFiniteLossError, match=shows('loss nan', f'iter_{BAD_BATCH}_')):
         runner.train()
     assert device.steps == BAD_BATCH + 2 and device.waits == 0
     report = json.loads((tmp_path / f'nonfinite_loss_iter_{BAD_BATCH}_rank_0.json').read_text())
@@ -170,7 +173,7 @@ def test_late_losses_are_looked_at_later(tmp_path, device):
 def test_no_checkpoint_before_every_loss_is_there(tmp_path, device, interval):
     hook = dict(type='CheckpointHook', interval=interval, by_epoch=False, max_keep_ckpts=1)
     runner = make_runner(tmp_path, checkpoint=hook)
-    with pytest.raises(NonFiniteLossError, match=f'iteration {BAD_BATCH}: '):
+    with pytest.raises(NonFiniteLossError, match=f'iter_{BAD_BATCH}_'):
         runner.train()
     # The last good one is still there, although only one may be kept.
     last = (BAD_BATCH - 1) // interval * interval
@@ -198,5 +201,5 @@ def test_numbers_count_as_well_as_tensors(tmp_path):
     runner.train_loop  # noqa: B018  (builds it)
     hook = FiniteLossHook()
     hook.after_train_iter(runner, 0, None, dict(loss=torch.tensor([1.0]), accuracy=3))
-    with pytest.raises(NonFiniteLossError, match='loss 1, accuracy inf'):
+    with pytest.raises(NonFiniteLossError, match=shows('loss 1', 'accuracy inf')):
         hook.after_train_iter(runner, 1, None, dict(loss=torch.tensor(1.0), accuracy=float('inf')))

@@ -12,6 +12,7 @@ from torch import nn
 from finola_mm import MobileFormer
 from finola_mm.engine import CheckpointError, StrictLoadHook, StrictResumeHook, read_checkpoint
 from tests.engine.whole import META, Whole, randomised
+from tests.messages import shows
 
 
 class Wrapped(MMDistributedDataParallel):
@@ -37,7 +38,7 @@ def test_resume_of_the_same_model(source, wrap, prefix):
     state = {prefix + key: tensor for key, tensor in source.state_dict().items()}
     resume(wrap(Whole()), state, ema_state_dict={})
     state.pop(prefix + 'neck.linear.bias')
-    with pytest.raises(CheckpointError, match='195 of 196 .* not in the file are neck.linear.bias'):
+    with pytest.raises(CheckpointError, match=shows(195, 196, 'neck.linear.bias')):
         resume(wrap(Whole()), state)
 
 
@@ -53,26 +54,21 @@ def test_resume_of_a_finished_run(source, reached, complete):
         meta=dict(META, iter=reached), message_hub={}, optimizer={}, state_dict=source.state_dict()
     )
     StrictResumeHook('w.pth').after_load_checkpoint(runner, checkpoint)
-    end = ['w.pth is the end of its run, 100 iterations: there is nothing to train']
-    assert said == (end if complete else [])
+    assert len(said) == complete
+    assert all('w.pth' in line and '100' in line for line in said)
 
 
 def test_resume_of_another_model(source):
     state = source.state_dict()
-    with pytest.raises(CheckpointError, match=r'w\.pth .*of another shape are neck.linear.weight'):
+    with pytest.raises(CheckpointError, match=shows('w.pth', 'neck.linear.weight', '(2, 4)')):
         resume(Whole(), {**state, 'neck.linear.weight': torch.ones(2, 4)})
-    with pytest.raises(
-        CheckpointError,
-        match=(
-            r'it has all 196 tensors, and others besides: extra\. --resume wants the model of that'
-        ),
-    ):
+    with pytest.raises(CheckpointError, match=shows(196, 'extra', '--resume')):
         resume(Whole(), {**state, 'extra': torch.ones(1)})
 
 
 def test_resume_of_weights_alone(source, write):
     checkpoint = read_checkpoint(write(source.state_dict()))
-    with pytest.raises(CheckpointError, match='has no entry message_hub, optimizer. Start from'):
+    with pytest.raises(CheckpointError, match=shows('message_hub, optimizer', 'load_from')):
         StrictResumeHook('w.pth').after_load_checkpoint(runner_of(Whole()), checkpoint)
 
 
@@ -142,7 +138,7 @@ def test_a_run_begins_with_the_averages_of_another(tmp_path, scope):
 
 def test_load_from_another_model(write, tmp_path):
     file = write(Redrawn().state_dict())
-    with pytest.raises(CheckpointError, match=r'of another shape are transformer.weight'):
+    with pytest.raises(CheckpointError, match=shows('transformer.weight', '(2, 3)', '(5, 3)')):
         begin_with(Redrawn(classes=5), file, tmp_path / 'run')
 
 
@@ -151,5 +147,5 @@ def test_load_from_the_other_dynamic_relu(write):
     path = write(state)
     model = Whole()
     model.backbone = MobileFormer('small', dynamic_relu='spatial')
-    with pytest.raises(CheckpointError, match="were trained with dynamic_relu='plain'"):
+    with pytest.raises(CheckpointError, match="dynamic_relu='plain'"):
         StrictLoadHook('w.pth').after_load_checkpoint(runner_of(model), read_checkpoint(path))
