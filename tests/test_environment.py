@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from finola_mm import environment
+from tests.messages import shows
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -77,7 +78,7 @@ def test_the_versions_that_were_tried_are_supported(site):
 def test_unsupported_torch(site, version):
     pretend(site, 'torch', version)
     (problem,) = environment.find_problems()
-    assert f'torch {version} is installed, supported is >=2.6,<2.14' in problem.what
+    assert re.search(shows('torch', version, '>=2.6,<2.14'), problem.what)
     assert problem.mend == ('python -m pip install torch==2.11.0 torchvision==0.26.0',)
 
 
@@ -85,14 +86,14 @@ def test_unsupported_torch(site, version):
 def test_unsupported_host(site, host):
     pretend(site, host.distribution, host.below)
     (problem,) = environment.find_problems()
-    assert f'{host.distribution} {host.below}' in problem.what
+    assert re.search(shows(host.distribution, host.below), problem.what)
     assert problem.mend[-1].endswith(f'{host.distribution}=={host.tried}')
 
 
 def test_retired_name_alone_and_beside_its_successor(site):
     pretend(site, 'mmcv-lite', '2.1.0')
     (problem,) = environment.find_problems()
-    assert 'mmcv-lite 2.1.0' in problem.what and 'onedl-mmcv' in problem.what
+    assert re.search(shows('mmcv-lite', '2.1.0', 'onedl-mmcv'), problem.what)
     assert problem.mend[0] == 'python -m pip uninstall -y mmcv-lite'
     pretend(site, 'onedl-mmcv', '2.3.6')
     (problem,) = environment.find_problems()
@@ -103,7 +104,7 @@ def test_torchvision_of_another_torch(site):
     pretend(site, 'torch', '2.10.0+cpu')
     pretend(site, 'torchvision', '0.26.0', 'numpy', 'torch (==2.11.0)')
     (problem,) = environment.find_problems()
-    assert 'built for torch 2.11.0, torch 2.10.0+cpu is installed' in problem.what
+    assert re.search(shows('torchvision', '2.11.0', '2.10.0+cpu'), problem.what)
 
 
 @pytest.mark.parametrize('requirement', ['torch==2.11.0', 'torch (==2.11)', 'torch'])
@@ -134,7 +135,7 @@ print(finola_mm.__version__, [name for name in sys.modules if name.split('.')[0]
 
 def test_unknown_attribute():
     done = run_python('import finola_mm; finola_mm.no_such_thing')
-    assert "AttributeError: module 'finola_mm' has no attribute 'no_such_thing'" in done.stderr
+    assert re.search(r'AttributeError: (?=.*finola_mm).*no_such_thing', done.stderr)
 
 
 def test_configs_resolve_by_package_name(tmp_path):

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from finola_mm.engine import load_config
+from tests.messages import shows
 from tests.studies.commands import arguments
 
 
@@ -33,7 +34,7 @@ def test_the_scores_are_those_of_the_last_validation(studies, tmp_path):
     assert studies.reconstruction.trained_scores(tmp_path) == [
         dict(psnr='20.1250', ssim='0.5000', folders='cat=20.12')
     ]
-    with pytest.raises(ValueError, match='hold no score'):
+    with pytest.raises(ValueError, match=shows(tmp_path, 'score')):
         studies.study.read_log(tmp_path, 'score')
 
 

@@ -4,6 +4,8 @@ import sys
 
 import pytest
 
+from tests.messages import shows
+
 
 @pytest.mark.parametrize('name', ['reconstruction', 'pretraining', 'detection'])
 def test_every_run_has_its_own_name(studies, name):
@@ -20,5 +22,6 @@ def test_only_the_text_between_the_marks_is_replaced(studies):
     begin, end = (mark.format('x') for mark in studies.report.MARKS)
     text = f'before\n{begin}old\n{end}after\n'
     assert studies.report.between_marks(text, 'x', 'new') == f'before\n{begin}new\n{end}after\n'
-    with pytest.raises(ValueError, match='once each'):
+    values = (studies.report.RESULTS, begin.strip(), end.strip())
+    with pytest.raises(ValueError, match=shows(*values)):
         studies.report.between_marks('no marks', 'x', 'new')

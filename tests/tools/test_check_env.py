@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.messages import shows
+
 SCRIPT = Path(__file__).resolve().parents[2] / 'tools' / 'misc' / 'check_env.py'
 
 STACK = {  # module: distribution, version
@@ -82,15 +84,17 @@ def check(installed):
 def test_all_fine(stack):
     status, report = check(stack)
     assert status == 0
-    assert report.endswith('Pre-training: ready.\nDetection: ready.\n')
+    assert 'Pre-training: ready' in report and 'Detection: ready' in report
+    assert not problems(report)
     assert report.count(' ok\n') == 8
 
 
 def test_empty_environment(tmp_path):
     status, report = check(tmp_path)
     assert status == 1
+    told = [problem.split('\n')[0] for problem in problems(report)]
     for name, _ in STACK.values():
-        assert name == 'torch' or f'{name} is not installed.' in report
+        assert name == 'torch' or any(name in what for what in told)
     assert 'python -m pip install torch==2.11.0 torchvision==0.26.0' in report
     assert 'python -m pip install onedl-mmdetection==3.5.1' in report
 
@@ -99,8 +103,9 @@ def test_no_compiled_ops_blocks_detection_only(stack):
     (stack / 'mmcv/_ext.py').unlink()
     status, report = check(stack)
     assert status == 1
-    assert 'Pre-training: ready.\nDetection: NOT ready.\n' in report
-    assert 'without its compiled ops' in report and '--no-build-isolation' in report
+    assert 'Pre-training: ready' in report and 'Detection: NOT ready' in report
+    what, mend = problems(report)[0].split('\n', 1)
+    assert 'mmcv' in what and 'isolation' in what and '--no-build-isolation' in mend
 
 
 def test_ops_of_another_torch(stack, tmp_path_factory):
@@ -116,7 +121,9 @@ def test_ops_of_another_torch(stack, tmp_path_factory):
     )
     status, report = check(stack)
     assert status == 1 and 'Detection: NOT ready' in report and 'Pre-training: ready' in report
-    assert 'built against another torch' in report and '--no-cache-dir' in report
+    what, mend = problems(report)[0].split('\n', 1)
+    assert 'mmcv' in what and 'torch' in what and 'isolation' not in what
+    assert '--no-cache-dir' in mend
 
 
 def test_what_follows_from_a_failure_is_not_told_again(stack):
@@ -128,14 +135,14 @@ def test_what_follows_from_a_failure_is_not_told_again(stack):
     write(stack, 'mmcv/__init__.py', 'import cv2\n')
     status, report = check(stack)
     assert report.count('FAILS') == 4 and len(problems(report)) == 1
-    assert 'graphics libraries' in report
+    assert re.search('OpenCV(?!.*numpy)', problems(report)[0])
     shutil.rmtree(stack / 'mmcv')
     shutil.rmtree(stack / 'onedl_mmcv-2.3.6.dist-info')
     write(stack, 'cv2/__init__.py', '')
     write(stack, 'mmpretrain/models/__init__.py', 'import mmcv\n')
     status, report = check(stack)
     assert report.count('FAILS') == 4 and len(problems(report)) == 1
-    assert 'onedl-mmcv is not installed' in report
+    assert 'onedl-mmcv' in problems(report)[0].split('\n')[0]
 
 
 def problems(report):
@@ -161,10 +168,11 @@ def test_unsupported_version_reads_like_the_import_error(stack):
         capture_output=True,
         text=True,
     )
-    message = done.stderr.split('environment:\n')[1].split('\nMore:')[0]
+    message = done.stderr.split('ImportError: ')[1].splitlines()[1:-1]
     assert status == 1 and 'Pre-training: NOT ready' in report and 'Detection: NOT ready' in report
     told = report.split('\n\n', 1)[1].replace('\n\n', '\n').strip()
-    assert told == message and 'torch 2.14.0' in told and 'mmcv 2.1.0' in told
+    assert told.splitlines() == message
+    assert re.search(shows('torch', '2.14.0', 'mmcv', '2.1.0'), told)
 
 
 @pytest.mark.parametrize(
@@ -174,33 +182,33 @@ def test_unsupported_version_reads_like_the_import_error(stack):
             'cv2/__init__.py',
             'raise ImportError("libGL.so.1: cannot open shared object file: '
             'No such file or directory")',
-            'needs graphics libraries',
+            'OpenCV(?!.*numpy)',
             'opencv-python-headless',
         ),
         (
             'torchvision/__init__.py',
             'raise RuntimeError("operator torchvision::nms does not exist")',
-            'does not load with this torch',
+            'torchvision',
             '--force-reinstall',
         ),
         # the lines of transformers 5 and mmpretrain 1.3.6, to the letter where it fails
         (
             'mmpretrain/models/multimodal/blip.py',
             'class BertPreTrainedModel(None): pass',
-            'transformers 5',
+            'transformers',
             "'transformers>=4.53,<5'",
         ),
-        ('mmengine/runner.py', 'import yapf', 'needs the module yapf', 'onedl-mmengine==0.10.12'),
+        ('mmengine/runner.py', 'import yapf', '^(?!.*Error).*yapf', 'onedl-mmengine==0.10.12'),
         (
             'mmdet/models.py',
             'raise AssertionError("MMCV is used but incompatible")',
-            'does not load: AssertionError: MMCV is used but incompatible',
+            'AssertionError: MMCV is used but incompatible',
             'onedl-mmdetection==3.5.1',
         ),
         (
             'torch/utils/tensorboard.py',
             'import os; os._exit(139)',
-            'it ended without a message',
+            '^(?!.*Error).*tensorboard',
             'pip install tensorboard',
         ),
     ],
@@ -213,7 +221,7 @@ def test_known_failures(stack, path, text, expected, command):
     status, report = check(stack)
     assert status == 1 and report.count('FAILS') == 1
     what, mend = problems(report)[0].split('\n', 1)
-    assert expected in what and command in mend
+    assert re.search(expected, what) and command in mend
 
 
 def test_the_environment_of_these_tests():

@@ -3,11 +3,14 @@
 import csv
 import importlib.util
 import json
+import re
 import shutil
 import subprocess
 import sys
 
 import pytest
+
+from tests.messages import shows
 
 
 @pytest.fixture
@@ -53,20 +56,33 @@ def folder(image_folder, tmp_path):
     return tmp_path / 'train'
 
 
+def total(said):
+    """The numbers of the last line."""
+    return re.findall(r'\d+(?:\.\d+)?%?', said.splitlines()[-1])
+
+
+def line_on(path, said):
+    """The one line that names an image."""
+    (line,) = (line for line in said.splitlines() if str(path) in line)
+    return line
+
+
 def test_a_folder(check, folder, tmp_path):
     code, said = check(folder, '--processes', 1, '--out', tmp_path / 'new' / 'bad.csv')
-    assert code == 1 and '3 of 10 images are bad (30.00%)' in said
+    assert code == 1 and {'3', '10', '30.00%'} <= {*total(said)}
     report = (tmp_path / 'new' / 'bad.csv').read_text()
     rows = list(csv.DictReader(report.splitlines()))
     assert [(row['path'], int(row['bytes'])) for row in rows] == [
         (str(folder / name), (folder / name).stat().st_size)
         for name in ('cat/1.jpg', 'cat/2.jpg', 'dog/3.jpg')
     ]
-    assert rows[0]['reason'].startswith('cannot be decoded (no complete image')  # its path once
-    assert rows[1]['reason'] == 'is empty'
+    assert 'OpenCV' in rows[0]['reason'] and rows[0]['path'] not in rows[0]['reason']  # once
+    assert rows[1]['reason'] and 'OpenCV' not in rows[1]['reason']
     for row in rows:
-        assert f'{row["path"]} ({row["bytes"]} bytes) {row["reason"]}' in said
-    assert 'and 2 more (--show, --out)' in check(folder, '--show', 1)[1]
+        assert re.search(shows(*row.values()), line_on(row['path'], said))
+    said = check(folder, '--show', 1)[1]
+    (more,) = (line for line in said.splitlines() if '--show' in line)
+    assert '2' in more and '--out' in more
 
 
 def test_several_processes(project_root, folder, tmp_path):
@@ -75,7 +91,7 @@ def test_several_processes(project_root, folder, tmp_path):
     # Started as users do: a fork has another __main__, from which no process gets its work.
     command = [sys.executable, 'tools/misc/check_images.py', folder, '--processes=2', '--out', out]
     ended = subprocess.run(command, capture_output=True, text=True)
-    assert ended.returncode == 1 and '3 of 10 images are bad' in ended.stdout, ended.stderr
+    assert ended.returncode == 1 and {'3', '10'} <= {*total(ended.stdout)}, ended.stderr
     names = [row['path'] for row in csv.DictReader(out.read_text().splitlines())]
     assert names == [f'{folder}/{name}' for name in ('cat/1.jpg', 'cat/2.jpg', 'dog/3.jpg')]
 
@@ -90,7 +106,7 @@ def test_a_report_that_cannot_be_written_is_named_at_once(check, folder, tmp_pat
 
 def test_all_is_well(check, image_folder):
     code, said = check(image_folder)
-    assert code == 0 and '0 of 14 images are bad' in said
+    assert code == 0 and {'0', '14'} <= {*total(said)}
 
 
 def test_an_annotation_file(check, folder, tmp_path):
@@ -109,16 +125,19 @@ def test_an_annotation_file(check, folder, tmp_path):
     file = tmp_path / 'a.json'
     file.write_text(json.dumps(dict(images=images, annotations=[], categories=[])))
     code, said = check(file, folder)
-    assert code == 1 and '3 of 5 images are bad' in said
-    assert 'cat/3.jpg (' in said and 'is 90 x 70, and the annotation file has 70 x 90' in said
-    assert f'{folder}/gone.jpg (None bytes) cannot be read (No such file or directory)' in said
+    assert code == 1 and {'3', '5'} <= {*total(said)}
+    assert re.search(shows('90 x 70', '70 x 90'), line_on('cat/3.jpg', said))
+    assert 'No such file or directory' in line_on(folder / 'gone.jpg', said)
     file.write_text('{')
-    assert check(file, folder)[0].startswith(f'check_images: {file} is no JSON')
+    said = check(file, folder)[0]
+    assert said.startswith('check_images: ') and re.search(shows(file, 'JSON'), said)
 
 
 def test_nothing_to_look_at(check, tmp_path):
-    assert check(tmp_path)[0].startswith(f'check_images: {tmp_path} holds no image (.jpg, ')
-    assert check(tmp_path / 'no')[0] == f'check_images: there is no folder {tmp_path}/no'
+    said = check(tmp_path)[0]
+    assert said.startswith('check_images: ') and re.search(shows(tmp_path, '.jpg'), said)
+    said = check(tmp_path / 'no')[0]
+    assert re.fullmatch(rf'check_images: .*{re.escape(str(tmp_path / "no"))}\b.*', said)
 
 
 @pytest.mark.parametrize('args', [['a.json'], ['folder', 'folder'], ['folder', '--processes', '0']])

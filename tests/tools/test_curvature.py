@@ -9,6 +9,7 @@ from PIL import Image
 
 from finola_mm.engine import load_config
 from finola_mm.registry import MODELS
+from tests.messages import shows
 
 SIZE = 7
 
@@ -110,7 +111,7 @@ def test_our_models(run_analysis, image_folder, tmp_path):
     assert {row['model'] for row in ranks} == {'finola', 'masked_finola_b'}
     run_analysis('wave_speeds', *pairs[1], '--out', tmp_path)
     run_analysis('embedding_space', *pairs[0], *rest)
-    with pytest.raises(SystemExit, match='MaskedFINOLA has no vector of a whole image'):
+    with pytest.raises(SystemExit, match=shows('MaskedFINOLA', 'configs/selfsup/finola.py')):
         run_analysis('embedding_space', *pairs[1], *rest)
 
 
@@ -119,9 +120,9 @@ def test_one_clear_message(run_analysis, linear_model, plain_images, tmp_path):
     broken = tmp_path / 'broken.jpg'
     broken.write_bytes(b'<html>')
     out = ('--out', tmp_path / 'out')
-    with pytest.raises(SystemExit, match='broken.jpg cannot be read'):
+    with pytest.raises(SystemExit, match=r'broken\.jpg'):
         run_analysis('curvature', config, checkpoint, broken, *out)
-    with pytest.raises(SystemExit, match='no image or folder'):
+    with pytest.raises(SystemExit, match='nowhere'):
         run_analysis('curvature', config, checkpoint, tmp_path / 'nowhere', *out)
-    with pytest.raises(SystemExit, match='no config file'):
+    with pytest.raises(SystemExit, match=r'no\.py'):
         run_analysis('curvature', config, checkpoint, plain_images, '--with', 'no.py', 'x', *out)

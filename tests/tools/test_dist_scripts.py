@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from mmengine.config import Config
 
 from tests.conftest import ROOT
 from tests.forks import run_script as tool
+from tests.messages import shows
 from tests.tools.trouble import assert_same_run, write_config
 
 
@@ -47,7 +49,8 @@ def test_two_processes_train(whole):
     work_dir, out = whole
     assert (work_dir / 'epoch_4.pth').is_file()
     assert out.count('Epoch(train) [4][2/2]') == 1, 'one process writes the log'
-    assert '2 processes x 2 images x 1 step = batches of 4; learning rate 0.0005' in out
+    (batch,) = re.findall(r'INFO - (.*\b0\.0005\b.*)', out)
+    assert sorted(re.findall(r'\d+(?:\.\d+)?', batch)) == ['0.0005', '1', '2', '2', '4']
 
 
 def test_what_two_processes_log_one_process_tests(config, folder, project_root):
@@ -83,7 +86,7 @@ def test_sigterm_saves_and_resume_is_exact(whole, folder, image_folder):
     out, err = script('dist_train', stopped, 2, '--work-dir', work_dir, cwd=folder, expect=75)
     saved = work_dir / 'interrupted.pth'
     said = [line for line in (out + err).splitlines() if 'SIGTERM' in line]
-    assert len(said) == 1 and f'SIGTERM: {saved} holds the run after' in said[0]
+    assert len(said) == 1 and str(saved) in said[0]
     assert 'Traceback' not in out + err
     assert (work_dir / 'last_checkpoint').read_text() == str(saved)
     assert 3 <= torch.load(saved, weights_only=False)['meta']['iter'] < 8
@@ -142,7 +145,7 @@ def test_a_mistake_is_reported_once_by_two_machines(tmp_path):
     ]
     out, err = map(''.join, zip(*(each.communicate(timeout=300) for each in machines), strict=True))
     assert [each.returncode for each in machines] == [1, 1]
-    assert out == '' and err == 'test: no config file no_such.py; near it: nothing\n'
+    assert out == '' and re.fullmatch(r'test: .*\bno_such\.py\b.*\n', err)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +165,7 @@ def test_too_few_arguments(tmp_path, name, args):
 @pytest.mark.parametrize('number', ['two', '0', '--amp'])
 def test_a_number_of_gpus_that_is_none(tmp_path, number):
     _, err = script('dist_train', 'c.py', number, cwd=tmp_path, expect=2)
-    assert err.startswith(f"GPUS is '{number}': expected") and len(err.splitlines()) == 1
+    assert re.search(shows('GPUS', number), err) and len(err.splitlines()) == 1
 
 
 WAITS = """
@@ -249,7 +252,7 @@ def test_ctrl_c_twice_ends_what_hangs_in_a_reduction(tmp_path):
     assert time.monotonic() - again > 0.9
     out, err = launched.communicate()
     assert out == '', 'a handler ran, so it hung elsewhere'
-    assert err.startswith('launch: process 0 of this machine was ended by SIGKILL')
+    assert re.match(r'launch: (?=.*\b0\b).*SIGKILL', err)
 
 
 def test_a_killed_process_is_named(tmp_path):
@@ -257,6 +260,4 @@ def test_a_killed_process_is_named(tmp_path):
     (tmp_path / 'killed.py').write_text('import os; os.kill(os.getpid(), 9)')
     tool = os.path.relpath(tmp_path / 'killed.py', ROOT / 'tools')
     _, err = script('misc/launch', 1, tool, cwd=tmp_path, expect=128 + signal.SIGKILL)
-    assert err == (
-        'launch: process 0 of this machine was ended by SIGKILL: is there enough memory?\n'
-    )
+    assert re.fullmatch(r'launch: (?=.*\b0\b).*SIGKILL.*\n', err)

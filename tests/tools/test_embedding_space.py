@@ -111,9 +111,9 @@ def test_the_tool_on_plain_colours(run_analysis, linear_model, plain_images, tmp
 def test_one_clear_message(run_analysis, linear_model, plain_images, tmp_path):
     config, checkpoint, _ = linear_model
     rest = ('--out', tmp_path / 'out')
-    with pytest.raises(SystemExit, match='there is one image'):
+    with pytest.raises(SystemExit, match='^embedding_space: .*covariance'):
         run_analysis('embedding_space', config, checkpoint, plain_images / '0.png', *rest)
-    with pytest.raises(SystemExit, match='no checkpoint'):
+    with pytest.raises(SystemExit, match=r'none\.pth'):
         run_analysis('embedding_space', config, tmp_path / 'none.pth', plain_images, *rest)
-    with pytest.raises(SystemExit, match='--num 1'):
+    with pytest.raises(SystemExit, match=r'--num\b(?!-).*\b1\b'):
         run_analysis('embedding_space', config, checkpoint, plain_images, *rest, '--num', 1)

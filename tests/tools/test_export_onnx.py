@@ -13,6 +13,7 @@ from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
+from tests.messages import shows
 from tests.tools import small_detector
 
 
@@ -162,9 +163,10 @@ def test_detector_of_any_batch_and_size(export, checkpoint, detector, tmp_path):
 
 def test_what_cannot_be_exported(export, checkpoint, tmp_path):
     out = str(tmp_path / 'x.onnx')
-    with pytest.raises(SystemExit, match='only finola_mm.MobileFormerDETR .* RetinaNet; its enc'):
+    values = ('finola_mm.MobileFormerDETR', 'RetinaNet', '--part encoder')
+    with pytest.raises(SystemExit, match=shows(*values)):
         export.main(['configs/det/retinanet_mf.py', str(checkpoint), out, '--part', 'detector'])
-    with pytest.raises(SystemExit, match='no checkpoint'):
+    with pytest.raises(SystemExit, match=r'none\.pth'):
         export.main([small_detector.CONFIG, 'none.pth', out])
     for wrong in (['x.onnx', '--size', '20', '64'], ['x.pb'], ['x.onnx', '--batch', '0']):
         with pytest.raises(SystemExit):
@@ -187,7 +189,7 @@ def test_a_wrong_graph_is_not_written(export, checkpoint, tmp_path, monkeypatch)
 
     monkeypatch.setattr(export, 'export', lambda *_: Program())
     monkeypatch.setattr(export, 'largest_difference', lambda *_: 0.1)
-    with pytest.raises(SystemExit, match='off by 1.0e-01'):
+    with pytest.raises(SystemExit, match=shows('onnxruntime', '1.0e-01')):
         export.main(
             [
                 small_detector.CONFIG,

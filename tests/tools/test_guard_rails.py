@@ -1,12 +1,14 @@
 """What a user sees of a run over broken files, and of one whose loss is no number."""
 
 import json
+import re
 import shutil
 
 import pytest
 
 from tests.conftest import tiny_options
 from tests.forks import run_script
+from tests.messages import shows
 from tests.tools import small_detector
 
 CONFIG = 'configs/demo/masked_finola_b.py'
@@ -52,8 +54,11 @@ def test_one_percent_is_replaced_named_and_counted(project_root, hundred_images,
     root = broken_copy(hundred_images, tmp_path / 'data', 1)
     out = train(root, tmp_path / 'work', 'train_dataloader.batch_size=10', iterations=10, expect=0)
     assert 'Iter(train) [10/10]' in out
-    assert out.count(f'Cannot read {root}/train/00.jpg') == 1
-    assert 'Training: 1 of the 100 files seen could not be read' in out
+    bad = f'{root}/train/00.jpg'
+    warned = [line.split('WARNING')[1] for line in out.splitlines() if 'WARNING' in line]
+    *_, last = named = [line for line in warned if bad in line]
+    assert sum('imdecode' in line for line in named) == 1  # with the reason
+    assert {*re.findall(r'\d+(?:\.\d+)?%?', last.replace(bad, ''))} == {'1', '100', '1.00%'}
 
 
 @pytest.mark.parametrize('count', [10, 100])
@@ -61,7 +66,7 @@ def test_more_than_the_tolerated_share_ends_the_run(project_root, hundred_images
     root = broken_copy(hundred_images, tmp_path / 'data', count)
     out = train(root, tmp_path / 'work', iterations=50, expect=1)
     said = out.splitlines()[-1]
-    assert said.startswith('train: ') and 'cannot be read' in said
+    assert said.startswith('train: ')
     assert f'{root}/train/' in said and 'max_bad_share' in said
     assert 'Traceback' not in out
 
@@ -84,8 +89,8 @@ def test_sizes_that_do_not_fit_each_other(project_root, tmp_path, tool):
     )
     assert 'Traceback' not in out
     *_, last = out.splitlines()
-    assert last.startswith(f'{tool}: {small_detector.CONFIG}: ')
-    assert 'max_per_img=25 is more than the 10 queries' in last
+    assert last.startswith(f'{tool}: ')
+    assert re.search(shows(small_detector.CONFIG, 'max_per_img', 25, 10, 'num_queries'), last)
 
 
 def test_a_loss_that_is_no_number(project_root, image_folder, tmp_path):
@@ -98,12 +103,13 @@ def test_a_loss_that_is_no_number(project_root, image_folder, tmp_path):
         expect=1,
     )
     said = out.splitlines()[-1]
-    assert said.startswith('train: the loss is not finite at iteration ')
+    assert said.startswith('train: ')
     assert 'Traceback' not in out
     (file,) = tmp_path.glob('nonfinite_loss_iter_*_rank_0.json')
     assert str(file) in said
     report = json.loads(file.read_text())
-    assert f'iteration {report["iteration"]}: loss {report["losses"]["loss"]}' in said
+    assert re.search(rf'\bloss\W+{report["losses"]["loss"]}\b', said)
+    assert re.search(rf'\b{report["iteration"]}\b', said.replace(str(file), ''))
     assert len(report['images']) == 2 and all('/train/' in name for name in report['images'])
     last = tmp_path / f'iter_{report["iteration"]}.pth'
     assert not last.exists()  # no checkpoint of the spoiled step

@@ -3,6 +3,7 @@
 import errno
 import importlib.util
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+
+from tests.messages import shows
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'dataset_converters' / 'resize_images.py'
 
@@ -67,6 +70,13 @@ def contents(folder):
     }
 
 
+def numbers(report, dst):
+    """Those of the last line, sorted, without those in the folder's name, which it has to show."""
+    line = report.splitlines()[-1]
+    assert str(dst) in line
+    return sorted(re.findall(r'\d+(?:\.\d+)?', line.replace(str(dst), '')))
+
+
 def test_converts_a_tree(resize_images, src, tmp_path, capsys):
     dst = tmp_path / 'a' / 'dst'
     call(resize_images, src, dst)
@@ -90,7 +100,6 @@ def test_converts_a_tree(resize_images, src, tmp_path, capsys):
             assert image.getexif().get(0x0112, 1) == 1
             assert np.abs(np.asarray(image).astype(int) - picture(*size)).mean() < 3
     out, err = capsys.readouterr()
-    assert '6 images: 3 resized, 1 copied, 0 there already, 2 left out' in out
     sizes = [
         sum(
             len(data)
@@ -100,8 +109,10 @@ def test_converts_a_tree(resize_images, src, tmp_path, capsys):
         / 1e6
         for files in (contents(src), made)
     ]
-    assert f'{sizes[0]:.1f} MB before, {sizes[1]:.1f} MB after' in out
-    assert err.count('left out: ') == 2
+    # images; resized, copied, there already, left out; megabytes before and after
+    counts = ['6', '3', '1', '0', '2', f'{sizes[0]:.1f}', f'{sizes[1]:.1f}']
+    assert numbers(out, dst) == sorted(counts)
+    assert len([line for line in err.splitlines() if '.jpg' in line]) == 2
     assert 'cut.jpg' in err and 'empty.jpg' in err
 
 
@@ -121,7 +132,8 @@ def test_second_run_skips_and_first_failure_is_mended(resize_images, src, tmp_pa
     before = {path: path.stat().st_mtime_ns for path in dst.rglob('*') if path.is_file()}
     picture(100, 75).save(src / 'val' / 'cut.jpg')
     call(resize_images, src, dst)
-    assert '1 resized, 0 copied, 4 there already, 1 left out' in capsys.readouterr().out
+    counts = [n for n in numbers(capsys.readouterr().out, dst) if n.isdigit()]
+    assert counts == ['0', '1', '1', '4', '6']
     after = {path: path.stat().st_mtime_ns for path in dst.rglob('*') if path.is_file()}
     assert after.keys() - before.keys() == {dst / 'val' / 'cut.jpg'}
     assert {path: after[path] for path in before} == before
@@ -169,7 +181,7 @@ def test_interrupted_run_stops_soon(resize_images, tmp_path, send):
         time.sleep(0.001)
     send(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    assert err == f'resize_images: stopped; the same command goes on with {dst}\n'
+    assert re.fullmatch(rf'resize_images: .*{re.escape(str(dst))}\b.*\n', err)
     assert 5 <= len(list(dst.glob('*.jpg'))) <= 5 * 16  # four chunks at most are under way
     assert not list(dst.glob('*.part'))
 
@@ -180,7 +192,7 @@ def kill(*args):
 
 def test_a_killed_worker_is_one_message(resize_images, src, tmp_path, monkeypatch):
     monkeypatch.setattr(resize_images, 'start_worker', kill)
-    with pytest.raises(SystemExit, match=r'^resize_images: a worker .* killed.* --workers 1 '):
+    with pytest.raises(SystemExit, match=r'^resize_images: .*--workers\b.*\b1\b'):
         call(resize_images, src, tmp_path / 'dst')
 
 
@@ -217,7 +229,7 @@ def test_full_disk_is_one_message(resize_images, src, tmp_path, monkeypatch):
     monkeypatch.setattr(resize_images, 'ProcessPoolExecutor', pool)
     monkeypatch.setattr(Path, 'write_bytes', write_bytes)
     dst = tmp_path / 'dst'
-    with pytest.raises(SystemExit, match=r'^resize_images: .*No space left.*same command goes on'):
+    with pytest.raises(SystemExit, match=r'^resize_images: .*No space left'):
         call(resize_images, src, dst)
     assert set(contents(dst)) == {'resize_images.json'}
 
@@ -228,16 +240,16 @@ def test_mistakes(resize_images, src, tmp_path):
     (tmp_path / 'full').mkdir()
     (tmp_path / 'full' / 'thesis.txt').write_text('ten years of work')
     (tmp_path / 'file').write_text('')
-    for source, dst, message in (
-        (tmp_path / 'nowhere', tmp_path / 'dst', 'nowhere is no folder'),
-        (tmp_path / 'bare', tmp_path / 'dst', r'bare holds no image \(.jpg'),
-        (src, src, 'lie in one another'),
-        (src, src / 'val' / 'small', 'lie in one another'),
-        (src / 'val', src, 'lie in one another'),
-        (src, tmp_path / 'full', 'holds something else'),
-        (src, tmp_path / 'file' / 'dst', 'file'),
+    for source, dst, values in (
+        (tmp_path / 'nowhere', tmp_path / 'dst', ['nowhere']),
+        (tmp_path / 'bare', tmp_path / 'dst', ['bare', '.jpg']),
+        (src, src, [src, 'SRC']),
+        (src, src / 'val' / 'small', [src / 'val' / 'small', src, 'SRC']),
+        (src / 'val', src, [src / 'val', src, 'SRC']),
+        (src, tmp_path / 'full', [tmp_path / 'full', 'DST']),
+        (src, tmp_path / 'file' / 'dst', [tmp_path / 'file']),
     ):
-        with pytest.raises(SystemExit, match=f'^resize_images: .*{message}'):
+        with pytest.raises(SystemExit, match=shows('resize_images: ', *values)):
             call(resize_images, source, dst)
     assert contents(src) == before
     assert not (tmp_path / 'dst').exists()
@@ -248,21 +260,21 @@ def test_other_options_are_not_mixed_in(resize_images, src, tmp_path):
     dst = tmp_path / 'dst'
     call(resize_images, src, dst)
     before = contents(dst)
-    with pytest.raises(SystemExit, match="was made for .*'quality': 95.* not for .*'quality': 80"):
+    with pytest.raises(SystemExit, match=shows(dst, 'quality', 95, 80)):
         call(resize_images, src, dst, '--quality', '80')
     assert contents(dst) == before
 
 
 @pytest.mark.parametrize(
-    ('options', 'message'),
+    ('options', 'limit'),
     [
-        (['--short-side', '0'], '--short-side must be at least 1, got 0'),
-        (['--quality', '101'], '--quality must be at most 100, got 101'),
-        (['--workers', '0'], '--workers must be at least 1, got 0'),
+        (['--short-side', '0'], 1),
+        (['--quality', '101'], 100),
+        (['--workers', '0'], 1),
     ],
 )
-def test_bad_arguments(resize_images, src, tmp_path, capsys, options, message):
+def test_bad_arguments(resize_images, src, tmp_path, capsys, options, limit):
     with pytest.raises(SystemExit):
         call(resize_images, src, tmp_path / 'dst', *options)
-    assert message in capsys.readouterr().err
+    assert re.search(shows(*options, limit), capsys.readouterr().err.splitlines()[-1])
     assert not (tmp_path / 'dst').exists()

@@ -2,12 +2,15 @@
 
 import importlib
 import os
+import re
 import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
+
+from tests.messages import shows
 
 MISC = Path(__file__).resolve().parents[2] / 'tools' / 'misc'
 
@@ -56,7 +59,8 @@ def test_pins(setup_env):
 def test_second_run_does_nothing_and_says_nothing(setup_env, done, capsys):
     setup_env.main()
     assert done == ['venv', 'torch', 'others', 'mmcv', 'project']
-    assert 'Set-up done' in capsys.readouterr().out
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert re.search(r'\d:\d\d', last) and '5/5' not in last
     setup_env.main()
     assert len(done) == 5 and capsys.readouterr().out == ''
 
@@ -96,7 +100,7 @@ def test_other_contents_make_it_anew(setup_env, done, monkeypatch, capsys, tmp_p
         monkeypatch.setattr(setup_env, 'wanted_key', lambda pins: changed)
     setup_env.main()
     assert len(done) == 10 and not (setup_env.VENV / 'stale').exists()
-    assert f'(changed: {change})' in capsys.readouterr().out
+    assert re.search(rf'(?=.*\.venv\b).*\b{change}\b', capsys.readouterr().out)
 
 
 def test_comments_beside_the_pins_change_nothing(setup_env, done, tmp_path):
@@ -118,7 +122,7 @@ def test_only_one_at_a_time(setup_env, done, capsys):
     with setup_env.lock():
         second = threading.Thread(target=setup_env.main)
         second.start()
-        while 'waiting' not in capsys.readouterr().out:
+        while not capsys.readouterr().out:
             time.sleep(0.01)
         assert done == []
         key = setup_env.wanted_key(setup_env.read_pins())
@@ -147,7 +151,7 @@ def test_bare_machine(tmp_path, monkeypatch):
     )
     (tmp_path / '.venv').mkdir()
     (tmp_path / '.venv' / 'pyvenv.cfg').write_text('of somebody else')
-    with pytest.raises(module.SetupError, match='was not made by this set-up'):
+    with pytest.raises(module.SetupError, match=shows(tmp_path / '.venv')):
         module.check_machine()
 
 
@@ -165,7 +169,7 @@ def test_failed_command_shows_its_last_lines(setup_env, log, tmp_path):
 def test_missing_network_is_told_in_words(setup_env, log, tmp_path):
     """With pip itself, asked for an index where nothing listens."""
     env = {'PATH': os.environ['PATH'], 'PIP_CONFIG_FILE': os.devnull}
-    with pytest.raises(setup_env.SetupError, match='The package index cannot be reached'):
+    with pytest.raises(setup_env.SetupError, match=shows('HTTPS_PROXY', 'PIP_INDEX_URL', log.path)):
         log.run(
             [
                 sys.executable,

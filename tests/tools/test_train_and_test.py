@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import runpy
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from PIL import Image
 
 from tests.conftest import tiny_options
 from tests.forks import run_script as tool
+from tests.messages import shows
 
 CONFIG = 'configs/demo/masked_finola_b.py'
 OF_A_RUN = dict(meta={}, message_hub={}, optimizer={})  # the least that can be resumed
@@ -99,14 +101,22 @@ def test_resume_equals_a_run_that_was_not_interrupted(trained, image_folder, tmp
         assert torch.equal(tensor, weights[1][name]), name
 
 
+def lines_on(folder, said):
+    """The tool's own lines of the log that name a folder itself, and no file in it."""
+    own = (line for line in said.splitlines() if ' INFO ' in line)
+    own = (line for line in own if 'Checkpoints will be saved to' not in line)  # MMEngine's
+    return [line for line in own if re.search(rf'{re.escape(str(folder))}(?!/)', line)]
+
+
 def test_a_job_that_always_says_resume(trained, image_folder, tmp_path):
     """The first time it starts from load_from; the next, from what it has."""
     options = tiny_options(image_folder)
     job = tmp_path / 'job'
     command = ['tools/train.py', CONFIG, '--work-dir', job, '--no-validate', '--resume']
     first = tool(*command, '--cfg-options', *options, f'load_from={trained / "iter_2.pth"}')
-    assert f'nothing to resume in {job}: starting anew' in first
-    assert f'MaskedFINOLA from {trained / "iter_2.pth"}' in first and 'Iter(train) [1/2]' in first
+    assert len(lines_on(job, first)) == 1
+    assert re.search(rf'(?=.*MaskedFINOLA).*{trained / "iter_2.pth"}', first)
+    assert 'Iter(train) [1/2]' in first
     again = tool(
         *command,
         '--pretrained',
@@ -117,7 +127,7 @@ def test_a_job_that_always_says_resume(trained, image_folder, tmp_path):
         'load_from=no_such.pth',
     )
     assert 'Iter(train) [3/3]' in again and 'Iter(train) [2/3]' not in again
-    assert 'nothing to resume' not in again
+    assert not lines_on(job, again)
 
 
 def test_resume_of_another_model_is_refused(trained, image_folder, tmp_path):
@@ -135,8 +145,10 @@ def test_resume_of_another_model_is_refused(trained, image_folder, tmp_path):
         'model.upsampler.embed_dim=96',
         expect=1,
     )
-    assert f'train: {trained / "iter_2.pth"} (masked_finola_b, iteration 2) does not fit' in out
-    assert 'upsampler.embed.weight' in out and 'Traceback' not in out
+    file, last = str(trained / 'iter_2.pth'), out.splitlines()[-1]
+    assert re.search(shows('train: ', file, 'masked_finola_b', 'upsampler.embed.weight'), last)
+    assert re.search(r'\b2\b', last.replace(file, '')), 'the iteration'
+    assert 'Traceback' not in out
 
 
 @pytest.fixture
@@ -155,7 +167,7 @@ def settle(project_root, tmp_path, monkeypatch):
 
 
 def test_compile_wants_an_upsampler(settle):
-    with pytest.raises(ValueError, match='--compile is for pre-training; a_config.py has no'):
+    with pytest.raises(ValueError, match=shows('--compile', 'a_config.py', 'upsampler')):
         settle('--compile')
     model = dict(backbone=dict(), upsampler=dict())
     assert settle('--compile', model=model).custom_hooks == [dict(type='finola_mm.CompileHook')]
@@ -171,7 +183,7 @@ def test_compile_wants_an_upsampler(settle):
     ],
 )
 def test_nothing_is_downloaded(settle, args, settings):
-    with pytest.raises(ValueError, match='w.pth is no file on this machine; download it first'):
+    with pytest.raises(ValueError, match=r'://example\S*/w\.pth'):
         settle(*args, **settings)
 
 
@@ -179,7 +191,7 @@ def test_where_a_run_starts(settle, tmp_path):
     for name in ('a.pth', 'b.pth'):
         torch.save(OF_A_RUN, tmp_path / name)
     a, b = str(tmp_path / 'a.pth'), str(tmp_path / 'b.pth')
-    with pytest.raises(ValueError, match=r'--pretrained .*a\.pth and load_from=.*b\.pth both set'):
+    with pytest.raises(ValueError, match=shows('--pretrained', a, 'load_from', b)):
         settle('--pretrained', a, load_from=b)
     cfg = settle('--resume', load_from=b)  # no checkpoint yet
     assert not cfg.resume and cfg.load_from == b
@@ -204,14 +216,14 @@ FROZEN = dict(backbone=dict(frozen_stages=5))
 def test_a_frozen_encoder_needs_weights(settle, tmp_path, name):
     weights = tmp_path / 'a.pth'
     torch.save(OF_A_RUN, weights)
-    remedy = r'frozen_stages=5\) and nothing gives it weights: add --pretrained FILE, or .* none'
+    remedy = '--pretrained none'
     for args in ([], ['--resume']):  # there is nothing to resume yet
-        with pytest.raises(ValueError, match=remedy):
+        with pytest.raises(ValueError, match=shows('frozen_stages=5', remedy)):
             settle(*args, model=FROZEN)
-    with pytest.raises(ValueError, match=r'frozen_stages=0\) and nothing'):
+    with pytest.raises(ValueError, match=shows('frozen_stages=0', remedy)):
         settle(model=dict(backbone=dict(frozen_stages=0, init_cfg=dict(type='Kaiming'))))
     assert 'init_cfg' not in settle('--pretrained', 'none', model=FROZEN).model.backbone
-    with pytest.raises(FileNotFoundError, match='no checkpoint .*The run starts from there'):
+    with pytest.raises(FileNotFoundError, match=shows(tmp_path / 'probe', 'load_from')):
         settle(model=FROZEN, load_from=str(tmp_path / 'probe'))
     settle('--pretrained', weights, model=FROZEN)
     settle('--resume', weights, model=FROZEN)
@@ -240,21 +252,18 @@ def test_weights_that_the_config_names(settle, tmp_path):
     torch.save(OF_A_RUN, weights)
     absent = dict(type='finola_mm.Pretrained', checkpoint='no.pth')
     for model in (dict(backbone=dict(init_cfg=absent)), dict(init_cfg=absent)):
-        with pytest.raises(FileNotFoundError, match=r'no checkpoint no\.pth'):
+        with pytest.raises(FileNotFoundError, match=r'\bno\.pth'):
             settle(model=model)
     model = dict(backbone=dict(), init_cfg=absent)
+    remedy = '--cfg-options model.init_cfg=None'
     for given in (weights, 'none'):
-        with pytest.raises(
-            ValueError,
-            match=r'model\.init_cfg=no\.pth both set the encoder; leave '
-            r'one out \(--cfg-options model\.init_cfg=None\)',
-        ):
+        with pytest.raises(ValueError, match=shows('--pretrained', given, 'no.pth', remedy)):
             settle('--pretrained', given, model=model)
 
 
 def test_a_file_of_the_name_none(settle, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileNotFoundError, match='no checkpoint ./none'):
+    with pytest.raises(FileNotFoundError, match=r'\./none'):
         settle('--pretrained', './none', model=FROZEN)
     (tmp_path / 'none').touch()
     (init,) = settle('--pretrained', './none', model=FROZEN).model.backbone.init_cfg
@@ -287,6 +296,10 @@ def test_amp_and_auto_scale_lr(image_folder, tmp_path):
     assert f' lr: {5e-4 * 1e-2 * 2 / 64:.4e}' in out  # the first step of the warm-up
 
 
+def batch_warnings(said):
+    return [line for line in said.splitlines() if 'WARNING' in line and '--auto-scale-lr' in line]
+
+
 @pytest.mark.parametrize('steps', [2, 32])
 def test_accumulated_batches_count_for_the_learning_rate(image_folder, tmp_path, steps):
     """2 images in each of 2 steps are a batch of 4, in each of 32 the config's own batch of 64."""
@@ -301,11 +314,13 @@ def test_accumulated_batches_count_for_the_learning_rate(image_folder, tmp_path,
         *tiny_options(image_folder),
         accumulate,
     )
-    warning = f'for batches of 64 images and this run makes batches of {2 * steps}'
-    assert (warning in tool(*command)) == (steps == 2)
+    warned = batch_warnings(tool(*command))
+    assert len(warned) == (steps == 2)
+    for line in warned:
+        assert {'64', str(2 * steps)} <= {*re.findall(r'\d+', line.split('WARNING')[1])}
     out = tool(*command, '--auto-scale-lr')
     assert f' lr: {5e-4 * 1e-2 * 2 * steps / 64:.4e}' in out
-    assert warning not in out
+    assert not batch_warnings(out)
 
 
 def test_a_checkpoint_of_another_model_is_refused(trained, image_folder, tmp_path):
@@ -318,9 +333,10 @@ def test_a_checkpoint_of_another_model_is_refused(trained, image_folder, tmp_pat
         ),
     ):
         out = tool(*command, expect=1)
-        assert f'{name}: {trained / "iter_2.pth"} (masked_finola_b, iteration 2) ' in out
-        assert 'does not fit this MaskedFINOLA' in out
-        assert 'upsampler.embed.weight' in out
+        file, last = str(trained / 'iter_2.pth'), out.splitlines()[-1]
+        assert re.search(shows(f'{name}: ', file, 'masked_finola_b', 'MaskedFINOLA'), last)
+        assert re.search(r'\b2\b', last.replace(file, '')), 'the iteration'
+        assert 'upsampler.embed.weight' in last
         assert 'Traceback' not in out
 
 
@@ -336,7 +352,8 @@ def test_fewer_images_than_a_batch(image_folder, tmp_path):
         *options,
         expect=1,
     )
-    assert '10 training images make no batch of 11' in out
+    values = ('train: ', 10, 11, 'train_dataloader.batch_size')
+    assert re.search(shows(*values), out.splitlines()[-1])
     assert 'Traceback' not in out
 
 
@@ -351,7 +368,7 @@ def test_reconstruct_names_a_file_that_is_no_image(trained, tmp_path):
         'model.upsampler.depth=1',
         expect=1,
     )
-    assert 'broken.jpg cannot be read as an image' in out
+    assert re.search(shows('reconstruct: ', 'broken.jpg'), out.splitlines()[-1])
     assert 'Traceback' not in out
 
 
@@ -376,9 +393,9 @@ def test_reconstruct_files_and_folders(trained, image_folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('args', 'said'),
+    ('args', 'values'),
     [
-        (['tools/train.py', 'configs/demo/no_such.py'], 'train: no config file'),
+        (['tools/train.py', 'configs/demo/no_such.py'], ['train: ', 'no_such.py']),
         (
             [
                 'tools/train.py',
@@ -386,18 +403,18 @@ def test_reconstruct_files_and_folders(trained, image_folder, tmp_path):
                 '--cfg-options',
                 'train_dataloader.dataset.dataset.data_root=nowhere',
             ],
-            'train data has no folder nowhere',
+            ['train: ', 'nowhere'],
         ),
-        (['tools/test.py', CONFIG, 'no_such.pth'], 'test: no checkpoint no_such.pth'),
+        (['tools/test.py', CONFIG, 'no_such.pth'], ['test: ', 'no_such.pth']),
         (
             ['tools/visualization/reconstruct.py', CONFIG, 'no_such.pth', 'README.md'],
-            'reconstruct: no checkpoint no_such.pth',
+            ['reconstruct: ', 'no_such.pth'],
         ),
     ],
 )
-def test_mistakes_end_in_one_line(project_root, args, said):
+def test_mistakes_end_in_one_line(project_root, args, values):
     out = tool(*args, expect=1)
-    assert said in out
+    assert re.search(shows(*values), out.splitlines()[-1])
     assert 'Traceback' not in out
 
 
@@ -414,5 +431,5 @@ def test_an_offset_outside_the_map(trained, image_folder):
         'model.upsampler.depth=1',
         expect=1,
     )
-    assert 'offset (5, 0)' in out and 'rows go from 0 to 4' in out
+    assert re.search(shows('reconstruct: ', 'offset', '(5, 0)', 4), out.splitlines()[-1])
     assert 'Traceback' not in out

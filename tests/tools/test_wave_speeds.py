@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.messages import shows
+
 C = 12
 SPEEDS = [3.0, -2.0, 0.5, (1, 1), (0.2, 4), (-1, 0.3), (0.1, 0.1)]  # real, or one of a pair
 
@@ -89,7 +91,7 @@ def test_one_clear_message(load_analysis, run_analysis, linear_model, tmp_path):
     tool = load_analysis('wave_speeds')
     model = linear_model[2]
     model.neck.finola.step = 'nonlinear'
-    with pytest.raises(ValueError, match="step: 'nonlinear'"):
+    with pytest.raises(ValueError, match=shows('nonlinear', 'norm_linear')):
         tool.find_finola(model)
-    with pytest.raises(SystemExit, match='no checkpoint'):
+    with pytest.raises(SystemExit, match=r'none\.pth'):
         run_analysis('wave_speeds', linear_model[0], tmp_path / 'none.pth', '--out', tmp_path)
