@@ -26,7 +26,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
 import finola_mm.det  # noqa: F401
-from finola_mm.engine import check_data
+from finola_mm.datasets.validation import check_data
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 WARM_UP = 0.2  # share of the time: every worker has seen every size of image by then

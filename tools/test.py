@@ -14,12 +14,12 @@ from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
 from finola_mm.datasets import BadDataError
+from finola_mm.datasets.validation import check_data
 from finola_mm.engine import (
     CfgOptions,
     EvaluationDataError,
     LaunchError,
     Processes,
-    check_data,
     find_checkpoint,
     first_speaks,
     in_own_module,

@@ -12,11 +12,15 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from finola_mm.datasets import BadDataError
+from finola_mm.datasets.validation import (
+    AnnotationError,
+    BatchError,
+    check_batch,
+    check_data,
+)
 from finola_mm.engine import (
     NO_SPACE,
     SIGNALS,
-    AnnotationError,
-    BatchError,
     CfgOptions,
     CheckpointError,
     EvaluationDataError,
@@ -25,8 +29,6 @@ from finola_mm.engine import (
     NonFiniteLossError,
     Processes,
     Resumable,
-    check_batch,
-    check_data,
     check_resumable,
     check_sharded,
     computes_bfloat16,

@@ -16,7 +16,7 @@ from mmdet.models import DETRHead
 from mmdet.structures import SampleList
 from torch import Tensor
 
-from ..engine import AnnotationError
+from ..datasets.validation import AnnotationError
 from ..registry import MODELS
 
 

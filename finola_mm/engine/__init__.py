@@ -17,7 +17,6 @@ from .checkpoints import (
     write_weights,
     write_whole,
 )
-from .checks import AnnotationError, BatchError, MissingDataError, check_batch, check_data
 from .config import CfgOptions, in_own_module, load_config, unknown_setting
 from .exact_resume import ExactEpochLoop, SeedIterationHook
 from .features import collect, encode, image_loader, spread
@@ -41,15 +40,11 @@ from .hooks import (
     WholeCheckpointHook,
     draw_reconstructions,
 )
-from .images import IMAGE_SUFFIXES, find_images
-from .labelled_data import LabelledData, NoLabelsError, labelled_data
 from .processes import LaunchError, Processes, first_speaks
 
 __all__ = [
-    'AnnotationError',
     'BFloat16OptimWrapper',
     'BadSamplesHook',
-    'BatchError',
     'CfgOptions',
     'CheckpointError',
     'CompileHook',
@@ -57,15 +52,11 @@ __all__ = [
     'EvaluationDataError',
     'ExactEpochLoop',
     'FiniteLossHook',
-    'IMAGE_SUFFIXES',
     'InterruptedRun',
     'InterruptionHook',
     'KNNHook',
-    'LabelledData',
     'LaunchError',
-    'MissingDataError',
     'NO_SPACE',
-    'NoLabelsError',
     'NonFiniteLossError',
     'Pretrained',
     'Processes',
@@ -78,8 +69,6 @@ __all__ = [
     'StrictResumeHook',
     'SyncBuffersHook',
     'WholeCheckpointHook',
-    'check_batch',
-    'check_data',
     'check_resumable',
     'check_sharded',
     'collect',
@@ -88,14 +77,12 @@ __all__ = [
     'encode',
     'encoder_part',
     'find_checkpoint',
-    'find_images',
     'find_resumable',
     'find_tensors',
     'first_speaks',
     'image_loader',
     'in_own_module',
     'keep_freed_memory',
-    'labelled_data',
     'load_config',
     'load_weights',
     'read_checkpoint',

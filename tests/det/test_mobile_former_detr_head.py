@@ -10,7 +10,7 @@ from mmdet.registry import MODELS
 from mmengine.registry import init_default_scope
 from torchvision.ops import box_convert, generalized_box_iou
 
-from finola_mm.engine import AnnotationError
+from finola_mm.datasets.validation import AnnotationError
 from tests.messages import shows
 
 from .conftest import detector_config, sample

@@ -5,7 +5,12 @@ import re
 import pytest
 from mmengine.registry import LOOPS, MODELS
 
-from finola_mm.engine import CfgOptions, in_own_module, load_config, unknown_setting
+from finola_mm.engine import (
+    CfgOptions,
+    in_own_module,
+    load_config,
+    unknown_setting,
+)
 from tests.messages import shows
 
 CONFIG = 'configs/selfsup/masked_finola_b.py'

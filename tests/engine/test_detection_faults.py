@@ -7,7 +7,8 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 import finola_mm.det  # noqa: F401
-from finola_mm.engine import EvaluationDataError, check_data, read_checkpoint
+from finola_mm.datasets.validation import check_data
+from finola_mm.engine import EvaluationDataError, read_checkpoint
 from finola_mm.engine.hooks.bad_samples_hook import NamedErrors
 from tests.engine.test_exact_resume import PARTS, assert_equal
 from tests.messages import shows

@@ -8,7 +8,12 @@ import torch
 from mmengine.config import Config
 from torch import distributed
 
-from finola_mm.engine import LaunchError, Processes, Resumable, first_speaks
+from finola_mm.engine import (
+    LaunchError,
+    Processes,
+    Resumable,
+    first_speaks,
+)
 from finola_mm.engine.processes import GIVEN, adapt_to_cpus, first_node, place
 from tests.messages import shows
 

@@ -5,7 +5,8 @@ import shutil
 import pytest
 import torch
 
-from finola_mm.engine import find_images, load_config
+from finola_mm.datasets import find_images
+from finola_mm.engine import load_config
 from finola_mm.registry import MODELS
 from finola_mm.selfsup.inference import load_batch, load_inputs, load_model
 from tests.messages import shows

@@ -28,18 +28,16 @@ from mmengine.utils import track_iter_progress
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from finola_mm.datasets import BadDataError
+from finola_mm.datasets import BadDataError, LabelledData, labelled_data
+from finola_mm.datasets.validation import check_data
 from finola_mm.engine import (
     CfgOptions,
-    LabelledData,
-    check_data,
     collect,
     encode,
     find_checkpoint,
     image_loader,
     in_own_module,
     keep_freed_memory,
-    labelled_data,
     load_config,
     load_weights,
     spread,

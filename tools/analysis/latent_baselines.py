@@ -30,7 +30,7 @@ from mmengine.registry import init_default_scope
 from mmengine.utils import track_iter_progress
 from torch import Tensor, nn
 
-from finola_mm.engine import find_images
+from finola_mm.datasets import find_images
 from finola_mm.evaluation import psnr, ssim
 
 METHODS = ('pca', 'dct', 'autoencoder')

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from mmpretrain.datasets.custom import find_folders, get_samples
 
-from finola_mm.engine import IMAGE_SUFFIXES
+from finola_mm.datasets import IMAGE_SUFFIXES
 
 NAMED = 3  # small classes that the report names
 

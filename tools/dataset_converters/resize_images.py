@@ -30,8 +30,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from finola_mm.datasets import IMAGE_SUFFIXES
 from finola_mm.datasets.load_random_resized_crop import decode
-from finola_mm.engine import IMAGE_SUFFIXES
 
 STAMP = 'resize_images.json'  # in DST: what it was made for
 

@@ -19,14 +19,15 @@ from pathlib import Path
 from PIL import Image
 from rich.progress import track
 
-from finola_mm.engine import AnnotationError, CfgOptions, load_config
-from finola_mm.engine.checks import (
+from finola_mm.datasets.validation import (
+    AnnotationError,
     CocoData,
     check_image,
     find_coco,
     find_problems,
     read_annotations,
 )
+from finola_mm.engine import CfgOptions, load_config
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

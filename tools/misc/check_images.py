@@ -22,9 +22,9 @@ import cv2
 from mmengine.fileio import list_dir_or_file
 from rich.progress import track
 
+from finola_mm.datasets import IMAGE_SUFFIXES
 from finola_mm.datasets.load_random_resized_crop import decode
-from finola_mm.engine import IMAGE_SUFFIXES, AnnotationError
-from finola_mm.engine.checks import check_image, read_annotations
+from finola_mm.datasets.validation import AnnotationError, check_image, read_annotations
 
 
 class BadImage(NamedTuple):

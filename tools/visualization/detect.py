@@ -20,11 +20,11 @@ from mmdet.models import BaseDetector
 from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 
+from finola_mm.datasets import find_images
 from finola_mm.datasets.load_random_resized_crop import decode
 from finola_mm.engine import (
     CfgOptions,
     find_checkpoint,
-    find_images,
     in_own_module,
     load_config,
     load_weights,

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from PIL import Image
 
+from finola_mm.datasets import find_images
 from finola_mm.engine import (
     CfgOptions,
     draw_reconstructions,
-    find_images,
     in_own_module,
     load_config,
 )

@@ -10,10 +10,10 @@ from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmengine.hooks import Hook
 from torch import Tensor, nn
 
+from ...datasets import NoLabelsError, labelled_data
 from ...functional import check_features, nearest, vote_accuracy
 from ...registry import HOOKS
 from ..features import collect, encode, image_loader, spread
-from ..labelled_data import NoLabelsError, labelled_data
 from .interruption_hook import shield_workers
 from .sync_buffers_hook import averaged_models, trained_model
 

@@ -8,7 +8,12 @@ import re
 import pytest
 import torch
 
-from finola_mm.engine import CheckpointError, check_resumable, find_checkpoint, find_resumable
+from finola_mm.engine import (
+    CheckpointError,
+    check_resumable,
+    find_checkpoint,
+    find_resumable,
+)
 from finola_mm.engine.checkpoints import resumable
 from finola_mm.engine.checkpoints.resumable import newest_first
 from tests.conftest import tiny_options

@@ -7,7 +7,12 @@ import pytest
 import torch
 
 from finola_mm import MobileFormer
-from finola_mm.engine import CheckpointError, load_weights, read_checkpoint, run_record
+from finola_mm.engine import (
+    CheckpointError,
+    load_weights,
+    read_checkpoint,
+    run_record,
+)
 from finola_mm.engine.checkpoints.run_record import read_config_text
 from finola_mm.registry import MODELS
 from tests.engine.whole import META, Whole

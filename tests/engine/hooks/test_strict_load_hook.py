@@ -10,7 +10,12 @@ from mmengine.runner import Runner
 from torch import nn
 
 from finola_mm import MobileFormer
-from finola_mm.engine import CheckpointError, StrictLoadHook, StrictResumeHook, read_checkpoint
+from finola_mm.engine import (
+    CheckpointError,
+    StrictLoadHook,
+    StrictResumeHook,
+    read_checkpoint,
+)
 from tests.engine.whole import META, Whole, randomised
 from tests.messages import shows
 

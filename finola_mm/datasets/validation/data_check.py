@@ -10,7 +10,7 @@ from mmengine.fileio import list_dir_or_file
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 
-from ..images import IMAGE_SUFFIXES
+from ..image_files import IMAGE_SUFFIXES
 from .annotated_images import sample_images
 from .annotation_file import AnnotationError, read_annotations
 from .annotation_problems import TOLERATED, Problem, find_problems

@@ -3,7 +3,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmpretrain.registry import DATASETS
 
-from finola_mm.engine import MissingDataError, check_data
+from finola_mm.datasets.validation import MissingDataError, check_data
 from tests.messages import shows
 
 CONFIG = 'configs/selfsup/masked_finola_b.py'

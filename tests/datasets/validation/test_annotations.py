@@ -7,8 +7,14 @@ import pytest
 from mmengine.config import Config
 from PIL import Image
 
-from finola_mm.engine import AnnotationError, check_data
-from finola_mm.engine.checks import check_image, find_problems, read_annotations, sample_images
+from finola_mm.datasets.validation import (
+    AnnotationError,
+    check_data,
+    check_image,
+    find_problems,
+    read_annotations,
+    sample_images,
+)
 from tests.messages import shows
 
 CLASSES = ('cup', 'dog', 'kite')

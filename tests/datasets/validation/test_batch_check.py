@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from mmengine.config import Config
 
-from finola_mm.engine import BatchError, check_batch
+from finola_mm.datasets.validation import BatchError, check_batch
 from tests.messages import shows
 
 
@@ -19,7 +19,9 @@ def lines(monkeypatch):
     """(batch, accumulated steps, processes, scaled) -> the log of a recipe for batches of 64."""
 
     def lines(batch, steps, processes, scaled=False, **model):
-        monkeypatch.setattr('finola_mm.engine.checks.batch_check.get_world_size', lambda: processes)
+        monkeypatch.setattr(
+            'finola_mm.datasets.validation.batch_check.get_world_size', lambda: processes
+        )
         # As tools/train.py writes it: the runner counts the images of a step, not of an update.
         scale = (
             dict(base_batch_size=64 / steps, enable=True) if scaled else dict(base_batch_size=64)
