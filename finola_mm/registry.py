@@ -25,7 +25,7 @@ TRANSFORMS = _child('TRANSFORMS', 'datasets')
 
 METRICS = _child('METRICS', 'evaluation')
 
-HOOKS = _child('HOOKS', 'engine')
+HOOKS = _child('HOOKS', 'engine', 'evaluation')
 LOOPS = _child('LOOPS', 'engine')
 OPTIM_WRAPPERS = _child('OPTIM_WRAPPERS', 'engine')
 OPTIM_WRAPPER_CONSTRUCTORS = _child('OPTIM_WRAPPER_CONSTRUCTORS', 'engine')

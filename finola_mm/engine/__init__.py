@@ -19,7 +19,6 @@ from .checkpoints import (
 )
 from .config import CfgOptions, in_own_module, load_config, unknown_setting
 from .exact_resume import ExactEpochLoop, SeedIterationHook
-from .features import collect, encode, image_loader, spread
 from .freed_memory import keep_freed_memory
 from .fsdp_strategy import ResumableFSDPStrategy, check_sharded
 from .hooks import (
@@ -31,14 +30,11 @@ from .hooks import (
     FiniteLossHook,
     InterruptedRun,
     InterruptionHook,
-    KNNHook,
     NonFiniteLossError,
-    ReconstructionHook,
     StrictLoadHook,
     StrictResumeHook,
     SyncBuffersHook,
     WholeCheckpointHook,
-    draw_reconstructions,
 )
 from .processes import LaunchError, Processes, first_speaks
 
@@ -54,13 +50,11 @@ __all__ = [
     'FiniteLossHook',
     'InterruptedRun',
     'InterruptionHook',
-    'KNNHook',
     'LaunchError',
     'NO_SPACE',
     'NonFiniteLossError',
     'Pretrained',
     'Processes',
-    'ReconstructionHook',
     'Resumable',
     'ResumableFSDPStrategy',
     'SIGNALS',
@@ -71,23 +65,18 @@ __all__ = [
     'WholeCheckpointHook',
     'check_resumable',
     'check_sharded',
-    'collect',
     'computes_bfloat16',
-    'draw_reconstructions',
-    'encode',
     'encoder_part',
     'find_checkpoint',
     'find_resumable',
     'find_tensors',
     'first_speaks',
-    'image_loader',
     'in_own_module',
     'keep_freed_memory',
     'load_config',
     'load_weights',
     'read_checkpoint',
     'run_record',
-    'spread',
     'unknown_setting',
     'write_weights',
     'write_whole',

@@ -2,13 +2,10 @@
 
 from .blockwise import finola_blockwise
 from .curvature import gaussian_curvature
-from .knn import check_features, knn_accuracy, nearest, vote_accuracy
-from .linear_probe import linear_accuracy
 from .norm_linear import at_least_float32, channel_norm, norm_linear_step
 from .padding import average_pool, clear, coarser, double_size, padding_mask
 from .patches import image_to_patches, patches_to_image, take
 from .sine_positions import sine_positions
-from .top_accuracy import top_accuracy
 from .unroll import finola
 from .visible_block import as_offsets, block_mask, crop_block, masked_positions
 from .wave_speeds import mean_free_condition, wave_speeds
@@ -19,7 +16,6 @@ __all__ = [
     'at_least_float32',
     'block_mask',
     'channel_norm',
-    'check_features',
     'clear',
     'coarser',
     'crop_block',
@@ -28,17 +24,12 @@ __all__ = [
     'finola_blockwise',
     'gaussian_curvature',
     'image_to_patches',
-    'knn_accuracy',
-    'linear_accuracy',
     'masked_positions',
     'mean_free_condition',
-    'nearest',
     'norm_linear_step',
     'padding_mask',
     'patches_to_image',
     'sine_positions',
     'take',
-    'top_accuracy',
-    'vote_accuracy',
     'wave_speeds',
 ]

@@ -8,7 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..functional import at_least_float32, finola, finola_blockwise, norm_linear_step
+from ..functional import (
+    at_least_float32,
+    finola,
+    finola_blockwise,
+    norm_linear_step,
+)
 from .finola_ablations import nonlinear_step, repeat, unroll
 
 STEPS = ('norm_linear', 'norm_moving', 'linear', 'nonlinear', 'repeat', 'repeat_matched')

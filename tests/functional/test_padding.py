@@ -6,7 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from finola_mm.functional import clear, coarser, double_size, padding_mask
+from finola_mm.functional import (
+    clear,
+    coarser,
+    double_size,
+    padding_mask,
+)
 from tests.messages import shows
 
 SIZES = [(7, 5), (4, 9), (3, 3)]

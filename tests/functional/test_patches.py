@@ -3,7 +3,12 @@
 import pytest
 import torch
 
-from finola_mm.functional import crop_block, image_to_patches, patches_to_image, take
+from finola_mm.functional import (
+    crop_block,
+    image_to_patches,
+    patches_to_image,
+    take,
+)
 
 P = 4
 

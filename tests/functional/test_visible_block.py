@@ -5,7 +5,12 @@ import itertools
 import pytest
 import torch
 
-from finola_mm.functional import as_offsets, block_mask, crop_block, masked_positions
+from finola_mm.functional import (
+    as_offsets,
+    block_mask,
+    crop_block,
+    masked_positions,
+)
 from tests.messages import shows
 
 BLOCK, GRID = (2, 3), (5, 4)

@@ -10,7 +10,7 @@ from PIL import Image
 
 import finola_mm.selfsup  # noqa: F401
 from finola_mm import MobileFormer
-from finola_mm.functional import knn_accuracy, linear_accuracy
+from finola_mm.evaluation import knn_accuracy, linear_accuracy
 from finola_mm.registry import MODELS
 from tests.messages import shows
 

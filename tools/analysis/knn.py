@@ -32,17 +32,20 @@ from finola_mm.datasets import BadDataError, LabelledData, labelled_data
 from finola_mm.datasets.validation import check_data
 from finola_mm.engine import (
     CfgOptions,
-    collect,
-    encode,
     find_checkpoint,
-    image_loader,
     in_own_module,
     keep_freed_memory,
     load_config,
     load_weights,
+)
+from finola_mm.evaluation import (
+    collect,
+    encode,
+    image_loader,
+    knn_accuracy,
+    linear_accuracy,
     spread,
 )
-from finola_mm.functional import knn_accuracy, linear_accuracy
 from finola_mm.registry import MODELS
 
 KS = (10, 20, 100, 200)  # DINO's; it reports the best, 10 or 20

@@ -12,12 +12,8 @@ from pathlib import Path
 from PIL import Image
 
 from finola_mm.datasets import find_images
-from finola_mm.engine import (
-    CfgOptions,
-    draw_reconstructions,
-    in_own_module,
-    load_config,
-)
+from finola_mm.engine import CfgOptions, in_own_module, load_config
+from finola_mm.evaluation import draw_reconstructions
 from finola_mm.selfsup.inference import load_batch, load_model
 
 

@@ -5,8 +5,6 @@ from .compile_hook import CompileHook
 from .data_time_hook import DataTimeHook
 from .finite_loss_hook import FiniteLossHook, NonFiniteLossError
 from .interruption_hook import SIGNALS, InterruptedRun, InterruptionHook
-from .knn_hook import KNNHook
-from .reconstruction_hook import ReconstructionHook, draw_reconstructions
 from .strict_load_hook import StrictLoadHook, StrictResumeHook
 from .sync_buffers_hook import SyncBuffersHook
 from .whole_checkpoint_hook import WholeCheckpointHook
@@ -19,13 +17,10 @@ __all__ = [
     'FiniteLossHook',
     'InterruptedRun',
     'InterruptionHook',
-    'KNNHook',
     'NonFiniteLossError',
-    'ReconstructionHook',
     'SIGNALS',
     'StrictLoadHook',
     'StrictResumeHook',
     'SyncBuffersHook',
     'WholeCheckpointHook',
-    'draw_reconstructions',
 ]

@@ -7,8 +7,9 @@ from mmengine.hooks import EMAHook
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, get_priority
 from torch import nn
 
-from finola_mm.engine import KNNHook, SyncBuffersHook, WholeCheckpointHook
+from finola_mm.engine import SyncBuffersHook, WholeCheckpointHook
 from finola_mm.engine.hooks import sync_buffers_hook
+from finola_mm.evaluation import KNNHook
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@ import numpy as np
 import torch
 from mmengine.structures import BaseDataElement
 
-from finola_mm.engine import draw_reconstructions
-from finola_mm.engine.hooks.reconstruction_hook import GAP, LABEL_WIDTH
+from finola_mm.evaluation import draw_reconstructions
+from finola_mm.evaluation.reconstruction_hook import GAP, LABEL_WIDTH
 
 SIZE = 8
 

@@ -10,12 +10,12 @@ from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmengine.hooks import Hook
 from torch import Tensor, nn
 
-from ...datasets import NoLabelsError, labelled_data
-from ...functional import check_features, nearest, vote_accuracy
-from ...registry import HOOKS
-from ..features import collect, encode, image_loader, spread
-from .interruption_hook import shield_workers
-from .sync_buffers_hook import averaged_models, trained_model
+from ..datasets import NoLabelsError, labelled_data
+from ..engine.hooks.interruption_hook import shield_workers
+from ..engine.hooks.sync_buffers_hook import averaged_models, trained_model
+from ..registry import HOOKS
+from .features import collect, encode, image_loader, spread
+from .knn import check_features, nearest, vote_accuracy
 
 
 @HOOKS.register_module()
@@ -25,7 +25,7 @@ class KNNHook(Hook):
     Every ``interval`` epochs or iterations, and at the end: ``knn/top1`` and ``knn/top5`` in
     percent, at the iteration's place among the losses of the log, its JSON file and the other
     backends of the visualizer. The features are those of ``model.backbone`` (features.py); with
-    mmengine's ``EMAHook`` those of its average. kNN as in DINO (finola_mm/functional/knn.py).
+    mmengine's ``EMAHook`` those of its average. kNN as in DINO (finola_mm/evaluation/knn.py).
 
     The run goes on as if nothing had been: modes, statistics and random streams are those of
     before. Every process encodes its share of the images and keeps its share of the bank,

@@ -5,8 +5,8 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from finola_mm.functional import linear_accuracy
-from finola_mm.functional.linear_probe import fit
+from finola_mm.evaluation import linear_accuracy
+from finola_mm.evaluation.linear_probe import fit
 from tests.messages import shows
 
 

@@ -19,9 +19,8 @@ from torch.distributed import init_process_group
 
 from finola_mm.backbones import MobileFormer
 from finola_mm.datasets import NoLabelsError, labelled_data
-from finola_mm.engine import KNNHook, spread
-from finola_mm.engine.features import collect, encode, pooled
-from finola_mm.functional import knn_accuracy
+from finola_mm.evaluation import KNNHook, knn_accuracy, spread
+from finola_mm.evaluation.features import collect, encode, pooled
 from finola_mm.necks import TransformerUpsampler
 from finola_mm.registry import MODELS
 from tests.forks import CONTEXT

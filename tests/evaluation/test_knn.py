@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 
-from finola_mm.functional import knn, knn_accuracy, nearest, top_accuracy, vote_accuracy
+from finola_mm.evaluation import knn, knn_accuracy, nearest, top_accuracy, vote_accuracy
 from tests.messages import shows
 
 CLASSES = 7

@@ -9,7 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.structures import BaseDataElement
 from PIL import Image, ImageDraw
 
-from ...registry import HOOKS
+from ..registry import HOOKS
 
 GREY = 128  # what is not visible, in the row that shows the visible block
 LABEL_WIDTH = 72  # pixels left of the rows
