@@ -26,7 +26,8 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 
-from finola_mm.engine import find_checkpoint, load_config, load_weights
+from finola_mm.apis import load_config
+from finola_mm.engine import find_checkpoint, load_weights
 from finola_mm.functional import coarser
 
 CONFIG = 'configs/demo/det_mf_dec211.py'

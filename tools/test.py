@@ -13,20 +13,22 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
+from finola_mm.apis import (
+    CfgOptions,
+    in_own_module,
+    load_config,
+    unknown_setting,
+)
 from finola_mm.datasets import BadDataError
 from finola_mm.datasets.validation import check_data
 from finola_mm.engine import (
-    CfgOptions,
     EvaluationDataError,
     LaunchError,
     Processes,
     find_checkpoint,
     first_speaks,
-    in_own_module,
     keep_freed_memory,
-    load_config,
     load_weights,
-    unknown_setting,
 )
 
 

@@ -11,6 +11,12 @@ from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from finola_mm.apis import (
+    CfgOptions,
+    in_own_module,
+    load_config,
+    unknown_setting,
+)
 from finola_mm.datasets import BadDataError
 from finola_mm.datasets.validation import (
     AnnotationError,
@@ -21,7 +27,6 @@ from finola_mm.datasets.validation import (
 from finola_mm.engine import (
     NO_SPACE,
     SIGNALS,
-    CfgOptions,
     CheckpointError,
     EvaluationDataError,
     InterruptedRun,
@@ -35,10 +40,7 @@ from finola_mm.engine import (
     find_checkpoint,
     find_resumable,
     first_speaks,
-    in_own_module,
     keep_freed_memory,
-    load_config,
-    unknown_setting,
 )
 
 # What ends a run by one line.

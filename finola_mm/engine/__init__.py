@@ -17,7 +17,6 @@ from .checkpoints import (
     write_weights,
     write_whole,
 )
-from .config import CfgOptions, in_own_module, load_config, unknown_setting
 from .exact_resume import ExactEpochLoop, SeedIterationHook
 from .freed_memory import keep_freed_memory
 from .fsdp_strategy import ResumableFSDPStrategy, check_sharded
@@ -41,7 +40,6 @@ from .processes import LaunchError, Processes, first_speaks
 __all__ = [
     'BFloat16OptimWrapper',
     'BadSamplesHook',
-    'CfgOptions',
     'CheckpointError',
     'CompileHook',
     'DataTimeHook',
@@ -71,13 +69,10 @@ __all__ = [
     'find_resumable',
     'find_tensors',
     'first_speaks',
-    'in_own_module',
     'keep_freed_memory',
-    'load_config',
     'load_weights',
     'read_checkpoint',
     'run_record',
-    'unknown_setting',
     'write_weights',
     'write_whole',
 ]

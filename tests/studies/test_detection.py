@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from finola_mm.engine import load_config
+from finola_mm.apis import load_config
 from tests.studies.commands import arguments
 
 

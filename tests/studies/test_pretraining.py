@@ -5,7 +5,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from finola_mm.engine import load_config
+from finola_mm.apis import load_config
 from tests.studies.commands import arguments
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from finola_mm.engine import load_config
+from finola_mm.apis import load_config
 from tests.messages import shows
 from tests.studies.commands import arguments
 

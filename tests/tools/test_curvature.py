@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from finola_mm.engine import load_config
+from finola_mm.apis import load_config
 from finola_mm.registry import MODELS
 from tests.messages import shows
 

@@ -6,7 +6,8 @@ import pytest
 from mmengine.registry import init_default_scope
 
 from finola_mm import MobileFormer
-from finola_mm.engine import load_config, load_weights
+from finola_mm.apis import load_config
+from finola_mm.engine import load_weights
 from finola_mm.registry import MODELS
 from tests.conftest import ROOT
 

@@ -27,10 +27,10 @@ from mmengine.config import Config
 from mmengine.utils import track_iter_progress
 from torch import Tensor, nn
 
+from finola_mm.apis import load_config
+from finola_mm.apis.inference import load_inputs, load_model
 from finola_mm.datasets import find_images
-from finola_mm.engine import load_config
 from finola_mm.functional import gaussian_curvature
-from finola_mm.selfsup.inference import load_inputs, load_model
 
 matplotlib.use('Agg')
 

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from finola_mm.engine import CfgOptions, in_own_module, load_config
+from finola_mm.apis import CfgOptions, in_own_module, load_config
 
 # arXiv 2305.16319: parameters (M) and MAdds (G) at 800 x 1333, Table 4; of the two widest Table 2
 # gives the parameters.

@@ -28,16 +28,10 @@ from mmengine.utils import track_iter_progress
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from finola_mm.apis import CfgOptions, in_own_module, load_config
 from finola_mm.datasets import BadDataError, LabelledData, labelled_data
 from finola_mm.datasets.validation import check_data
-from finola_mm.engine import (
-    CfgOptions,
-    find_checkpoint,
-    in_own_module,
-    keep_freed_memory,
-    load_config,
-    load_weights,
-)
+from finola_mm.engine import find_checkpoint, keep_freed_memory, load_weights
 from finola_mm.evaluation import (
     collect,
     encode,

@@ -26,9 +26,9 @@ import torch
 from mmengine.utils import track_iter_progress
 from torch import Tensor, nn
 
-from finola_mm.engine import CfgOptions, load_config
+from finola_mm.apis import CfgOptions, load_config
+from finola_mm.apis.inference import load_model
 from finola_mm.functional.wave_speeds import mean_free_condition, wave_speeds
-from finola_mm.selfsup.inference import load_model
 
 matplotlib.use('Agg')
 

@@ -29,13 +29,8 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 from torch import Tensor, nn
 from torch.export import Dim
 
-from finola_mm.engine import (
-    CfgOptions,
-    find_checkpoint,
-    in_own_module,
-    load_config,
-    load_weights,
-)
+from finola_mm.apis import CfgOptions, in_own_module, load_config
+from finola_mm.engine import find_checkpoint, load_weights
 
 STRIDE = 32  # of the coarsest map of the decoder
 SIZE = (192, 256)  # of the images that the graph is traced with, where the size is free

@@ -19,6 +19,7 @@ from pathlib import Path
 from PIL import Image
 from rich.progress import track
 
+from finola_mm.apis import CfgOptions, load_config
 from finola_mm.datasets.validation import (
     AnnotationError,
     CocoData,
@@ -27,7 +28,6 @@ from finola_mm.datasets.validation import (
     find_problems,
     read_annotations,
 )
-from finola_mm.engine import CfgOptions, load_config
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

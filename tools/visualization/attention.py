@@ -20,13 +20,8 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
-from finola_mm.engine import (
-    CfgOptions,
-    find_checkpoint,
-    in_own_module,
-    load_config,
-    load_weights,
-)
+from finola_mm.apis import CfgOptions, in_own_module, load_config
+from finola_mm.engine import find_checkpoint, load_weights
 
 STRIDES = (32, 16, 8)  # of the decoder's scales, in its order
 COLUMNS = 3

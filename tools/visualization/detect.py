@@ -20,15 +20,10 @@ from mmdet.models import BaseDetector
 from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 
+from finola_mm.apis import CfgOptions, in_own_module, load_config
 from finola_mm.datasets import find_images
 from finola_mm.datasets.load_random_resized_crop import decode
-from finola_mm.engine import (
-    CfgOptions,
-    find_checkpoint,
-    in_own_module,
-    load_config,
-    load_weights,
-)
+from finola_mm.engine import find_checkpoint, load_weights
 
 
 class CheckedInferencer(DetInferencer):

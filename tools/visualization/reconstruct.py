@@ -11,10 +11,10 @@ from pathlib import Path
 
 from PIL import Image
 
+from finola_mm.apis import CfgOptions, in_own_module, load_config
+from finola_mm.apis.inference import load_batch, load_model
 from finola_mm.datasets import find_images
-from finola_mm.engine import CfgOptions, in_own_module, load_config
 from finola_mm.evaluation import draw_reconstructions
-from finola_mm.selfsup.inference import load_batch, load_model
 
 
 def parse_args() -> argparse.Namespace:

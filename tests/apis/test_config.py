@@ -5,7 +5,7 @@ import re
 import pytest
 from mmengine.registry import LOOPS, MODELS
 
-from finola_mm.engine import (
+from finola_mm.apis import (
     CfgOptions,
     in_own_module,
     load_config,

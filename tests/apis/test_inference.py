@@ -5,10 +5,10 @@ import shutil
 import pytest
 import torch
 
+from finola_mm.apis import load_config
+from finola_mm.apis.inference import load_batch, load_inputs, load_model
 from finola_mm.datasets import find_images
-from finola_mm.engine import load_config
 from finola_mm.registry import MODELS
-from finola_mm.selfsup.inference import load_batch, load_inputs, load_model
 from tests.messages import shows
 
 CONFIG = 'configs/demo/masked_finola_b.py'
