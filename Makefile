@@ -19,10 +19,10 @@ help:
 setup:
 	@test -n '$(PYTHON)' || { echo 'No Python found. On Debian or Ubuntu, as root:' >&2; \
 		echo '    apt-get install python3.11 python3.11-venv python3.11-dev g++' >&2; exit 1; }
-	@$(PYTHON) tools/misc/setup_env.py
+	@$(PYTHON) scripts/setup_env.py
 
 demo: setup
-	$(RUN) tools/misc/demo.py
+	$(RUN) tools/demo.py
 
 # Two processes (ARGS='-n 0 --pdb': one, which can be debugged), each with whole files, whose tests
 # share what a fixture trained. xdist would begin with the files of most tests and end with the

@@ -94,7 +94,7 @@ def measure(args) -> dict[str, float]:
 def run(processes: int) -> dict[str, float]:
     """The line of JSON that process 0 prints."""
     script = os.path.relpath(__file__, ROOT / 'tools')
-    command = [str(ROOT / 'tools/misc/launch.sh'), str(processes), script, *sys.argv[1:]]
+    command = [str(ROOT / 'tools/launch/launch.sh'), str(processes), script, *sys.argv[1:]]
     env = {**os.environ, 'PYTHON': sys.executable, 'OMP_NUM_THREADS': '1'}
     out = subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE, text=True).stdout
     return json.loads(out.splitlines()[-1])

@@ -1,7 +1,7 @@
 """The host stack: which versions are supported, and what to say where others are found.
 
 The one table behind ``setup.py``'s requirements, the ImportError of ``import finola_mm`` and
-``tools/misc/check_env.py``. It reads the metadata of installed distributions and imports nothing
+``tools/check/env.py``. It reads the metadata of installed distributions and imports nothing
 but the standard library, so it costs milliseconds and also works where the stack is broken.
 """
 
@@ -105,7 +105,7 @@ def require_supported() -> None:
     problems = find_problems()
     if problems:
         lines = ['finola_mm does not support this environment:', *map(str, problems)]
-        raise ImportError('\n'.join([*lines, 'More: python tools/misc/check_env.py']))
+        raise ImportError('\n'.join([*lines, 'More: python tools/check/env.py']))
 
 
 def _retired_names():

@@ -215,7 +215,7 @@ def test_wheel_carries_configs_tools_and_typing_and_leaves_the_tree_alone(tmp_pa
     assert {
         'finola_mm/py.typed',
         'finola_mm/.mim/model-index.yml',
-        'finola_mm/.mim/tools/misc/check_env.py',
+        'finola_mm/.mim/tools/check/env.py',
     } < names
     assert not [name for name in names if name.startswith('tests')]
     assert {path: path.is_symlink() for path in tree.glob('finola_mm/.mim/*')} == before

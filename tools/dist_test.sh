@@ -4,4 +4,4 @@
 # Several machines: as with dist_train.sh.
 set -euo pipefail
 [ $# -ge 3 ] || { echo "usage: $0 CONFIG CHECKPOINT GPUS [options of tools/test.py]" >&2; exit 2; }
-exec "$(dirname "${BASH_SOURCE[0]}")/misc/launch.sh" "$3" test.py "$1" "$2" "${@:4}"
+exec "$(dirname "${BASH_SOURCE[0]}")/launch/launch.sh" "$3" test.py "$1" "$2" "${@:4}"

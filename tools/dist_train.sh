@@ -5,4 +5,4 @@
 # NODE_RANK (0, 1, ...), MASTER_ADDR (the first machine) and PORT.
 set -euo pipefail
 [ $# -ge 2 ] || { echo "usage: $0 CONFIG GPUS [options of tools/train.py]" >&2; exit 2; }
-exec "$(dirname "${BASH_SOURCE[0]}")/misc/launch.sh" "$2" train.py "$1" "${@:3}"
+exec "$(dirname "${BASH_SOURCE[0]}")/launch/launch.sh" "$2" train.py "$1" "${@:3}"

@@ -6,7 +6,7 @@ set -euo pipefail
 [ $# -ge 4 ] || {
     echo "usage: $0 PARTITION JOB CONFIG CHECKPOINT [options of tools/test.py]" >&2; exit 2; }
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-. "$root/tools/misc/python.sh"
-. "$root/tools/misc/slurm.sh"
+. "$root/tools/launch/python.sh"
+. "$root/tools/launch/slurm.sh"
 exec srun "${resources[@]}" --kill-on-bad-exit=1 ${SRUN_ARGS:-} \
     "$PYTHON" -u "$root/tools/test.py" "$3" "$4" "${@:5}" --launcher slurm

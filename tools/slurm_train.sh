@@ -8,8 +8,8 @@ set -euo pipefail
 [ $# -ge 4 ] || {
     echo "usage: $0 PARTITION JOB CONFIG WORK_DIR [options of tools/train.py]" >&2; exit 2; }
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-. "$root/tools/misc/python.sh"
-. "$root/tools/misc/slurm.sh"
+. "$root/tools/launch/python.sh"
+. "$root/tools/launch/slurm.sh"
 command=("$PYTHON" -u "$root/tools/train.py" "$3" --work-dir "$4" "${@:5}" --launcher slurm)
 if [ -z "${SBATCH:-}" ]; then
     exec srun "${resources[@]}" --kill-on-bad-exit=1 ${SRUN_ARGS:-} "${command[@]}"
@@ -17,4 +17,4 @@ fi
 mkdir -p "$4"
 # USR1 goes to the batch script 2 minutes before the time limit; finishing a step and saving fits.
 exec sbatch "${resources[@]}" --requeue --open-mode=append --output="$4/slurm-%j.log" \
-    --signal=B:USR1@120 ${SBATCH_ARGS:-} "$root/tools/misc/slurm_batch.sh" "$4" "${command[@]}"
+    --signal=B:USR1@120 ${SBATCH_ARGS:-} "$root/tools/launch/slurm_batch.sh" "$4" "${command[@]}"

@@ -3,7 +3,7 @@
 # crop of 384 to 600 pixels from a smaller size.
 #
 # data/coco/{annotations,train2017,val2017}, or the folder that FINOLA_COCO names. Before a run the
-# annotation files are looked through; tools/misc/check_coco.py also looks at every image.
+# annotation files are looked through; tools/check/coco.py also looks at every image.
 # Other classes: `metainfo=dict(classes=(...))` in both data sets, `num_classes` in the model.
 data_root = '{{$FINOLA_COCO:data/coco}}'
 

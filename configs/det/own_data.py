@@ -2,7 +2,7 @@
 # 640 pixels. docs/own_data.md goes through it. As it stands it reads the scenes of make_shapes.py.
 #
 # Copy it, beside it, and write your folder, files and classes into the copy; the classes as
-#   python tools/misc/check_coco.py FILE.json FOLDER
+#   python tools/check/coco.py FILE.json FOLDER
 # prints them, in that order. A decoder begins at random: a few hundred images want many epochs.
 # Train      python tools/train.py configs/det/own_data.py --pretrained ENCODER --amp: batches of 8.
 #            Other batches: --auto-scale-lr. ENCODER is a pre-training's work directory or

@@ -113,7 +113,7 @@ def test_a_job_of_higher_priority(cluster, tmp_path):
         '--requeue',
         '--open-mode=append',
         f'--output={tmp_path}/log',
-        ROOT / 'tools/misc/slurm_batch.sh',
+        ROOT / 'tools/launch/slurm_batch.sh',
         tmp_path,
         'bash',
         tmp_path / 'trainer.sh',

@@ -1,4 +1,4 @@
-"""tools/misc/slurm_batch.sh with stand-ins for SLURM's programs: what it runs, and what it asks."""
+"""tools/launch/slurm_batch.sh with stand-ins for SLURM's programs: what it runs, and what it asks."""
 
 import os
 import re
@@ -27,7 +27,7 @@ def batch(tmp_path):
     def batch(**env):
         env = {**os.environ, 'PATH': f'{tmp_path}:{os.environ["PATH"]}', **env}
         result = subprocess.run(
-            [ROOT / 'tools/misc/slurm_batch.sh', tmp_path, 'train', 'c.py'],
+            [ROOT / 'tools/launch/slurm_batch.sh', tmp_path, 'train', 'c.py'],
             env=env,
             text=True,
             stdout=subprocess.PIPE,

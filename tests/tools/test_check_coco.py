@@ -1,4 +1,4 @@
-"""tools/misc/check_coco.py on a small folder that is right, then wrong in several ways."""
+"""tools/check/coco.py on a small folder that is right, then wrong in several ways."""
 
 import importlib.util
 import json
@@ -13,7 +13,7 @@ from tests.messages import shows
 @pytest.fixture
 def check(project_root, capsys):
     """Run the tool; -> (exit status, what it printed)."""
-    spec = importlib.util.spec_from_file_location('check_coco', 'tools/misc/check_coco.py')
+    spec = importlib.util.spec_from_file_location('check_coco', 'tools/check/coco.py')
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.messages import shows
 
-SCRIPT = Path(__file__).resolve().parents[2] / 'tools' / 'misc' / 'check_env.py'
+SCRIPT = Path(__file__).resolve().parents[2] / 'tools' / 'check' / 'env.py'
 
 STACK = {  # module: distribution, version
     'torch': ('torch', '2.11.0'),

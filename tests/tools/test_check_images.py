@@ -1,4 +1,4 @@
-"""tools/misc/check_images.py on folders of which some files are bad."""
+"""tools/check/images.py on folders of which some files are bad."""
 
 import csv
 import importlib.util
@@ -16,7 +16,7 @@ from tests.messages import shows
 @pytest.fixture
 def check(project_root, capsys):
     """Run the tool; -> (exit status, what it printed)."""
-    spec = importlib.util.spec_from_file_location('check_images', 'tools/misc/check_images.py')
+    spec = importlib.util.spec_from_file_location('check_images', 'tools/check/images.py')
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
     # The work of the processes, in this one: a module that was loaded so cannot be sent to them.
@@ -89,7 +89,7 @@ def test_several_processes(project_root, folder, tmp_path):
     """The whole script, and the images in their order."""
     out = tmp_path / 'bad.csv'
     # Started as users do: a fork has another __main__, from which no process gets its work.
-    command = [sys.executable, 'tools/misc/check_images.py', folder, '--processes=2', '--out', out]
+    command = [sys.executable, 'tools/check/images.py', folder, '--processes=2', '--out', out]
     ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 1 and {'3', '10'} <= {*total(ended.stdout)}, ended.stderr
     names = [row['path'] for row in csv.DictReader(out.read_text().splitlines())]

@@ -116,7 +116,7 @@ def test_an_exception_on_one_process_ends_all(tmp_path):
     """The other waits in a reduction, which then fails too; but that says nothing."""
     (tmp_path / 'waits.py').write_text(WAITS_FOR_THE_OTHER)
     tool = os.path.relpath(tmp_path / 'waits.py', ROOT / 'tools')
-    _, err = script('misc/launch', 2, tool, cwd=tmp_path, expect=1)
+    _, err = script('launch/launch', 2, tool, cwd=tmp_path, expect=1)
     assert err.rstrip().endswith('RuntimeError: this process has had enough')
     assert err.count('Traceback') == 1
 
@@ -181,7 +181,7 @@ def test_a_closed_terminal(tmp_path, ignored):
     """It asks the run to save and end, unless nohup was to prevent that."""
     (tmp_path / 'waits.py').write_text(WAITS)
     tool = os.path.relpath(tmp_path / 'waits.py', ROOT / 'tools')
-    command = ['nohup'] * ignored + [str(ROOT / 'tools/misc/launch.sh'), '1', tool]
+    command = ['nohup'] * ignored + [str(ROOT / 'tools/launch/launch.sh'), '1', tool]
     launched = subprocess.Popen(
         command,
         cwd=tmp_path,
@@ -223,7 +223,7 @@ def test_ctrl_c_twice_ends_what_hangs_in_a_reduction(tmp_path):
     """No handler of Python's runs there: it is killed, here after a part of the ten seconds."""
     (tmp_path / 'hangs.py').write_text(HANGS)
     launch = (
-        f'import sys; sys.path.insert(0, {str(ROOT / "tools/misc")!r}); import launch; '
+        f'import sys; sys.path.insert(0, {str(ROOT / "tools/launch")!r}); import launch; '
         'launch.PATIENCE /= 10; launch.main()'
     )
     command = [
@@ -259,5 +259,5 @@ def test_a_killed_process_is_named(tmp_path):
     """As when the machine's memory is used up."""
     (tmp_path / 'killed.py').write_text('import os; os.kill(os.getpid(), 9)')
     tool = os.path.relpath(tmp_path / 'killed.py', ROOT / 'tools')
-    _, err = script('misc/launch', 1, tool, cwd=tmp_path, expect=128 + signal.SIGKILL)
+    _, err = script('launch/launch', 1, tool, cwd=tmp_path, expect=128 + signal.SIGKILL)
     assert re.fullmatch(r'launch: (?=.*\b0\b).*SIGKILL.*\n', err)

@@ -12,13 +12,13 @@ import pytest
 
 from tests.messages import shows
 
-MISC = Path(__file__).resolve().parents[2] / 'tools' / 'misc'
+SCRIPTS = Path(__file__).resolve().parents[2] / 'scripts'
 
 
 @pytest.fixture
 def setup_env(tmp_path, monkeypatch):
     """The script as a module, for a checkout in ``tmp_path``."""
-    monkeypatch.syspath_prepend(MISC)
+    monkeypatch.syspath_prepend(SCRIPTS)
     monkeypatch.delitem(sys.modules, 'setup_env', raising=False)
     module = importlib.import_module('setup_env')
     for name, path in {
@@ -135,7 +135,7 @@ def test_only_one_at_a_time(setup_env, done, capsys):
 
 
 def test_bare_machine(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(MISC)
+    monkeypatch.syspath_prepend(SCRIPTS)
     monkeypatch.delitem(sys.modules, 'setup_env', raising=False)
     module = importlib.import_module('setup_env')
     monkeypatch.setattr(module, 'VENV', tmp_path / '.venv')

@@ -43,5 +43,5 @@ def sample_images(
             len(wrong) / len(chosen) > tolerated,
             f'{len(wrong)} of {len(chosen)} images that were looked at are not as annotated: '
             f'{"; ".join(wrong[:2])}. Put the images there, name their folder by data_prefix, or '
-            'remove the records; tools/misc/check_coco.py looks at every image',
+            'remove the records; tools/check/coco.py looks at every image',
         )

@@ -157,5 +157,5 @@ class NamedErrors:
             raise EvaluationDataError(
                 f'{name} cannot be read ({reason}). An evaluation replaces no image, since that '
                 'would be another metric: mend the file or remove its record; '
-                'tools/misc/check_images.py names all such files'
+                'tools/check/images.py names all such files'
             ) from error

@@ -1,6 +1,6 @@
 """Make ``.venv`` in the checkout, or continue making it: what ``make setup`` runs.
 
-    python3.11 tools/misc/setup_env.py
+    python3.11 scripts/setup_env.py
 
 Five steps, each stamped in ``.venv/.setup`` when it is done, so that an interrupted set-up goes on
 where it stopped and a finished one costs milliseconds. Other pins (``requirements.txt``), another
@@ -31,7 +31,7 @@ from pathlib import Path
 
 from setup_log import SetupError, SetupLog, clock
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / '.venv'
 STATE = VENV / '.setup'
 LOG = VENV / 'setup.log'

@@ -1,10 +1,10 @@
 """Decode every image of a data set in full and name those that cannot be trained on.
 
-    python tools/misc/check_images.py data/imagenet --out bad.csv
-    python tools/misc/check_images.py data/coco/annotations/instances_val2017.json data/coco/val2017
+    python tools/check/images.py data/imagenet --out bad.csv
+    python tools/check/images.py data/coco/annotations/instances_val2017.json data/coco/val2017
 
 The first form takes all images below a folder, in class folders or not; the second those that a
-COCO file names, which also have to be there and as large as annotated (tools/misc/check_coco.py
+COCO file names, which also have to be there and as large as annotated (tools/check/coco.py
 looks at the annotations too). The decoder is that of training. The exit status is 1 if any image
 is bad. Training replaces bad images up to a share of them, an evaluation ends at the first.
 """

@@ -1,6 +1,6 @@
 """Say in plain words what this environment lacks, and the command that mends it.
 
-    python tools/misc/check_env.py
+    python tools/check/env.py
 
 First the metadata of the installed distributions (versions, retired names, the torch/torchvision
 pair; see finola_mm/environment.py), then every import that matters, for a package that is there may
@@ -21,7 +21,7 @@ HERE = Path(__file__).resolve()
 
 def load_environment():
     """finola_mm.environment, without importing finola_mm: that raises where we want to report."""
-    # from a checkout, else from a wheel, where this file lies in finola_mm/.mim/tools/misc
+    # from a checkout, else from a wheel, where this file lies in finola_mm/.mim/tools/check
     places = (HERE.parents[2] / 'finola_mm', HERE.parents[3])
     path = next(place / 'environment.py' for place in places if (place / 'environment.py').exists())
     spec = spec_from_file_location('environment', path)

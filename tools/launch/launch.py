@@ -1,6 +1,6 @@
 """torchrun for our scripts: the same arguments, and three things that it does otherwise.
 
-    tools/misc/launch.py --standalone --nproc-per-node 2 tools/train.py CONFIG --launcher pytorch
+    tools/launch/launch.py --standalone --nproc-per-node 2 tools/train.py CONFIG --launcher pytorch
 
 Signals that ask a run to end are handed on, and the processes leave by themselves when they have
 saved, however long that takes (torchrun kills them after 30 s); after a second Ctrl-C they have ten

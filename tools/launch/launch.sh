@@ -2,7 +2,7 @@
 # What dist_train.sh and dist_test.sh share: launch.sh PROCESSES TOOL ARGUMENTS...
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-. "$root/tools/misc/python.sh"
+. "$root/tools/launch/python.sh"
 [[ $1 =~ ^[1-9][0-9]*$ ]] || {
     echo "GPUS is '$1': expected the number of GPUs of this machine, or of processes" >&2; exit 2; }
 if [ "${NNODES:-1}" = 1 ]; then
@@ -12,5 +12,5 @@ else
     meet=(--nnodes "$NNODES" --node-rank "${NODE_RANK:-0}"
           --master-addr "${MASTER_ADDR:-127.0.0.1}" --master-port "${PORT:-29500}")
 fi
-exec "$PYTHON" "$root/tools/misc/launch.py" "${meet[@]}" --nproc-per-node "$1" \
+exec "$PYTHON" "$root/tools/launch/launch.py" "${meet[@]}" --nproc-per-node "$1" \
     "$root/tools/$2" "${@:3}" --launcher pytorch

@@ -1,7 +1,7 @@
 """Look through annotation files in COCO's format and every one of their images.
 
-    python tools/misc/check_coco.py configs/det/detr_mf_dec522.py
-    python tools/misc/check_coco.py FILE.json FOLDER_OF_THE_IMAGES
+    python tools/check/coco.py configs/det/detr_mf_dec522.py
+    python tools/check/coco.py FILE.json FOLDER_OF_THE_IMAGES
 
 The first form takes files, folders and class names from the config; the second takes all classes of
 the file, and prints the line that names them in a config. tools/train.py makes the same checks
