@@ -28,7 +28,7 @@ from mmengine.registry import init_default_scope
 
 from finola_mm.apis import load_config
 from finola_mm.engine import find_checkpoint, load_weights
-from finola_mm.functional import coarser
+from finola_mm.functional import downsample_mask
 
 CONFIG = 'configs/demo/det_mf_dec211.py'
 CHECKPOINT = 'demo/det_mf_dec211_shapes-a148973c.safetensors'
@@ -67,7 +67,7 @@ def look(model, images: torch.Tensor, samples: list, masked: bool = True):
     """Maps (strides 8, 16) of the image's own extent, class scores (Q, classes), boxes (Q, 4)."""
     mask = model.padding(images, samples)
     feats = model.extract_feat(images, mask if masked else None)
-    queries = model.decoder(feats, coarser(mask, 8))
+    queries = model.decoder(feats, downsample_mask(mask, 8))
     scores, boxes = model.bbox_head(queries[-1:])
     height, width = samples[0].img_shape[:2]
     own = [

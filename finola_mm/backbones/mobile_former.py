@@ -17,7 +17,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..functional import clear, coarser
+from ..functional import downsample_mask, zero_padding
 from ..layers import BneckLite, MobileFormerBlock, pointwise, predicts_on_cpu, recompute
 from ..registry import MODELS
 
@@ -214,15 +214,15 @@ class MobileFormer(BaseModule):
         if predicts_on_cpu(x):  # depthwise convolutions take half of the time, or less
             x = x.contiguous(memory_format=torch.channels_last)
         tokens = self.tokens.expand(x.shape[0], -1, -1)  # (N, T, d)
-        x = self.stem(clear(x, padding))  # (N, C0, H/2, W/2)
-        padding = coarser(padding)
+        x = self.stem(zero_padding(x, padding))  # (N, C0, H/2, W/2)
+        padding = downsample_mask(padding)
         for block in lite:
             x = self._run(block, x, padding)
         maps = [x]  # (N, C1, H/2, W/2)
         for stage in stages:
             for block in stage:
                 x, tokens = self._run(block, x, tokens, padding)
-                padding = coarser(padding, block.mobile.stride)
+                padding = downsample_mask(padding, block.mobile.stride)
             maps.append(x)  # (N, Ci, H/2^i, W/2^i), i = 2, 3, 4
         if self.out is not None:
             maps.append(self.out(x))  # (N, C, H/16, W/16)

@@ -11,7 +11,7 @@ from mmdet.models import BaseDetector
 from mmdet.structures import OptSampleList, SampleList
 from torch import Tensor
 
-from ..functional import coarser, padding_mask
+from ..functional import downsample_mask, make_padding_mask
 from ..layers import MobileFormerDecoder
 from ..registry import MODELS
 
@@ -83,7 +83,7 @@ class MobileFormerDETR(BaseDetector):
         """Images (N, 3, H, W) to the queries after every block, (B, N, Q, D)."""
         padding = self.padding(batch_inputs, batch_data_samples)  # (N, H, W) or None
         feats = self.extract_feat(batch_inputs, padding)  # strides 8 and 16
-        return self.decoder(feats, coarser(padding, 8))
+        return self.decoder(feats, downsample_mask(padding, 8))
 
     def extract_feat(
         self, batch_inputs: Tensor, padding: Tensor | None = None
@@ -97,5 +97,5 @@ class MobileFormerDETR(BaseDetector):
         if not batch_data_samples:
             return None
         sizes = [sample.img_shape[:2] for sample in batch_data_samples]
-        mask = padding_mask(sizes, batch_inputs.shape[2:])
+        mask = make_padding_mask(sizes, batch_inputs.shape[2:])
         return None if mask is None else mask.to(batch_inputs.device, non_blocking=True)

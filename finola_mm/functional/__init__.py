@@ -1,25 +1,25 @@
 """Pure functions of tensors: no state, no dependency but torch."""
 
-from .blockwise import finola_blockwise
 from .curvature import gaussian_curvature
-from .norm_linear import at_least_float32, channel_norm, norm_linear_step
-from .padding import average_pool, clear, coarser, double_size, padding_mask
-from .patches import image_to_patches, patches_to_image, take
+from .fused import finola
+from .fused_blockwise import finola_blockwise
+from .padding import downsample_mask, make_padding_mask, masked_avg_pool, upsample_2x, zero_padding
+from .patches import gather_tokens, image_to_patches, patches_to_image
+from .recurrence import at_least_float32, channel_norm, norm_linear_step
 from .sine_positions import sine_positions
-from .unroll import finola
 from .visible_block import as_offsets, block_mask, crop_block, masked_positions
 from .wave_speeds import mean_free_condition, wave_speeds
 
 __all__ = [
-    'average_pool',
+    'masked_avg_pool',
     'as_offsets',
     'at_least_float32',
     'block_mask',
     'channel_norm',
-    'clear',
-    'coarser',
+    'zero_padding',
+    'downsample_mask',
     'crop_block',
-    'double_size',
+    'upsample_2x',
     'finola',
     'finola_blockwise',
     'gaussian_curvature',
@@ -27,9 +27,9 @@ __all__ = [
     'masked_positions',
     'mean_free_condition',
     'norm_linear_step',
-    'padding_mask',
+    'make_padding_mask',
     'patches_to_image',
     'sine_positions',
-    'take',
+    'gather_tokens',
     'wave_speeds',
 ]

@@ -8,7 +8,7 @@ border of second order for the slopes and of first order for what bends.
 import torch
 from torch import Tensor
 
-from .norm_linear import at_least_float32
+from .recurrence import at_least_float32
 
 
 def gaussian_curvature(z: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def padding_mask(sizes: Sequence[Sequence[int]], shape: Sequence[int]) -> Tensor | None:
+def make_padding_mask(sizes: Sequence[Sequence[int]], shape: Sequence[int]) -> Tensor | None:
     """Image sizes, N x (h, w), in a batch of ``shape`` (H, W) -> (N, H, W), True = padding, on the
     CPU; None where every image fills the batch.
 
@@ -33,35 +33,35 @@ def padding_mask(sizes: Sequence[Sequence[int]], shape: Sequence[int]) -> Tensor
     return below[:, :, None] | beside[:, None]
 
 
-def coarser(padding: Tensor | None, stride: int = 2) -> Tensor | None:
+def downsample_mask(padding: Tensor | None, stride: int = 2) -> Tensor | None:
     """The mask (N, H, W) at a ``stride``, (N, ceil(H/stride), ceil(W/stride)); None stays None."""
     return padding if padding is None or stride == 1 else padding[:, ::stride, ::stride]
 
 
-def clear(x: Tensor, padding: Tensor | None) -> Tensor:
+def zero_padding(x: Tensor, padding: Tensor | None) -> Tensor:
     """x (N, C, H, W) with 0 at its padding (N, H, W), as a convolution sees beyond a border."""
     # Unlike masked_fill this keeps the memory format.
     return x if padding is None else torch.where(padding[:, None], 0, x)
 
 
-def average_pool(x: Tensor, stride: int, padding: Tensor | None = None) -> Tensor:
+def masked_avg_pool(x: Tensor, stride: int, padding: Tensor | None = None) -> Tensor:
     """x (N, C, H, W) averaged over blocks of ``stride`` x ``stride``, each over those of its
     positions that lie in the image: (N, C, ceil(H/stride), ceil(W/stride))."""
-    x = F.avg_pool2d(clear(x, padding), stride, ceil_mode=True)
+    x = F.avg_pool2d(zero_padding(x, padding), stride, ceil_mode=True)
     if padding is None:
         return x
     share = F.avg_pool2d((~padding)[:, None].to(x.dtype), stride, ceil_mode=True)
     return x / share.clamp(min=stride**-2)  # 0 where all is padding
 
 
-def double_size(x: Tensor, size: tuple[int, int], padding: Tensor | None = None) -> Tensor:
+def upsample_2x(x: Tensor, size: tuple[int, int], padding: Tensor | None = None) -> Tensor:
     """Bilinear upsampling, (N, C, h, w) -> (N, C, *size), by a factor of 2 and cut to ``size``.
 
     A factor instead of a stretch to ``size``: where a position lies then does not depend on how far
     the batch is padded. ``padding`` (N, h, w): weights of padded neighbours go to the others, which
     at the border of the image is what the border of a batch does.
     """
-    x = _doubled(clear(x, padding), size)
+    x = _doubled(zero_padding(x, padding), size)
     if padding is None:
         return x
     share = _doubled((~padding)[:, None].to(x.dtype), size)  # 0 far in the padding

@@ -18,6 +18,6 @@ def patches_to_image(patches: Tensor, patch_size: int, grid: tuple[int, int]) ->
     return F.pixel_shuffle(patches.transpose(1, 2).unflatten(2, grid), patch_size)
 
 
-def take(x: Tensor, index: Tensor) -> Tensor:
+def gather_tokens(x: Tensor, index: Tensor) -> Tensor:
     """The vectors of x (N, L, D) at the positions ``index`` (N, K) -> (N, K, D)."""
     return x.gather(1, index[:, :, None].expand(-1, -1, x.shape[2]))

@@ -13,7 +13,7 @@ for Q = (AP) (BP)^+, seen in the C-1 dimensions that BP reaches. C-1 equations a
 import torch
 from torch import Tensor
 
-from .norm_linear import at_least_float32
+from .recurrence import at_least_float32
 
 
 def wave_speeds(A: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from ..functional import image_to_patches, patches_to_image, take
+from ..functional import gather_tokens, image_to_patches, patches_to_image
 from ..registry import MODELS
 
 
@@ -40,7 +40,7 @@ class MaskedReconstructionHead(BaseModule):
         pred (N, K, 3*p*p), the patches at the positions ``masked`` (N, K); images (N, 3, H, W).
         """
         target = image_to_patches(images, self.patch_size)  # (N, L, 3*p*p)
-        target = take(target, masked)  # (N, K, 3*p*p)
+        target = gather_tokens(target, masked)  # (N, K, 3*p*p)
         if self.norm_pix:
             mean, std = mean_std(target)
             target = (target - mean) / std

@@ -5,7 +5,7 @@ Legend: N images, C channels, H x W positions; mask: True = padding.
 
 from torch import Tensor, nn
 
-from ..functional import clear
+from ..functional import zero_padding
 from .conv_bn import depthwise, pointwise
 
 
@@ -27,6 +27,6 @@ class BneckLite(nn.Module):
 
     def forward(self, x: Tensor, padding: Tensor | None = None) -> Tensor:
         """(N, inp, H, W), whose ``padding`` (N, H, W) is not read, to (N, out, H, W)."""
-        y = self.filter(clear(x, padding))  # (N, exp, H, W)
+        y = self.filter(zero_padding(x, padding))  # (N, exp, H, W)
         y = self.project(self.act(y))  # (N, out, H, W)
         return x + y if self.residual else y

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from ..functional import clear
+from ..functional import zero_padding
 from .decoder_attention import Bridge, SelfAttention
 from .decoder_mobile import MaskedBneck
 
@@ -70,7 +70,7 @@ class DecoderBlock(nn.Module):
         else:
             rows = as_rows(self.mobile(x, padding))
         rows = self.to_mobile(rows, sine, z, p)
-        x = clear(rows.transpose(1, 2).unflatten(2, size), padding)  # (N, D, H, W)
+        x = zero_padding(rows.transpose(1, 2).unflatten(2, size), padding)  # (N, D, H, W)
         return State(z, p + self.adapt(z), x)
 
 

@@ -11,7 +11,7 @@ Legend: N images, C channels, D width, H x W positions of the batch; mask: True 
 import torch
 from torch import Tensor, nn
 
-from ..functional import clear, double_size
+from ..functional import upsample_2x, zero_padding
 from .bneck_lite import BneckLite
 from .conv_bn import DepthwiseConv2d, depthwise, pointwise
 
@@ -64,5 +64,5 @@ class Up(nn.Module):
         self, x: Tensor, feat: Tensor, padding: Tensor | None, finer: Tensor | None
     ) -> Tensor:
         """x (N, D, h, w) and feat (N, C, H, W) to (N, D, H, W); masks at h x w and at H x W."""
-        x = clear(double_size(x, feat.shape[2:], padding), finer)
+        x = zero_padding(upsample_2x(x, feat.shape[2:], padding), finer)
         return self.up(x) + self.lateral(feat)

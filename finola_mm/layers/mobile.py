@@ -10,7 +10,7 @@ before each filter, as what lies beyond the border of an image alone.
 
 from torch import Tensor, nn
 
-from ..functional import clear, coarser
+from ..functional import downsample_mask, zero_padding
 from .conv_bn import depthwise, pointwise
 from .dynamic_relu import DynamicReLU
 
@@ -42,7 +42,7 @@ class Mobile(nn.Module):
         """(N, inp, H, W) and its mask (N, H, W) to (N, out, H, W); ``mix`` as in
         :class:`DynamicReLU`."""
         y = self.act1(self.expand(x), tokens, mix)  # (N, exp, H, W)
-        y = self.act2(self.filter(clear(y, padding)), tokens, mix)
+        y = self.act2(self.filter(zero_padding(y, padding)), tokens, mix)
         y = self.project(y)  # (N, out, H, W)
         return x + y if self.residual else y
 
@@ -74,8 +74,8 @@ class MobileDown(nn.Module):
     ) -> Tensor:
         """(N, inp, H, W) and its mask (N, H, W) to (N, out, ceil(H/2), ceil(W/2)); ``mix`` at the
         new resolution."""
-        x = self.filter1(clear(x, padding))  # (N, exp, H/2, W/2)
+        x = self.filter1(zero_padding(x, padding))  # (N, exp, H/2, W/2)
         x = self.project1(self.act1(x, tokens, mix))  # (N, out, H/2, W/2)
-        y = self.filter2(clear(x, coarser(padding)))  # (N, 4 out, H/2, W/2)
+        y = self.filter2(zero_padding(x, downsample_mask(padding)))  # (N, 4 out, H/2, W/2)
         y = self.project2(self.act2(y, tokens, mix))  # (N, out, H/2, W/2)
         return x + y

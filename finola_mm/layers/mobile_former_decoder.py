@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..functional import clear, coarser, sine_positions
+from ..functional import downsample_mask, sine_positions, zero_padding
 from .decoder_block import DecoderBlock, State
 from .decoder_mobile import Down, Up
 
@@ -93,9 +93,13 @@ class MobileFormerDecoder(nn.Module):
 
     def refine(self, feats: Sequence[Tensor], padding: Tensor | None = None) -> list[State]:
         """The same, with the positions and the map that each block leaves behind."""
-        masks = (coarser(padding, 4), coarser(padding), padding)  # strides 32, 16, 8
+        masks = (
+            downsample_mask(padding, 4),
+            downsample_mask(padding),
+            padding,
+        )  # strides 32, 16, 8
         f8, f16 = check_maps(feats, self.in_channels)
-        f8, f16 = clear(f8, masks[2]), clear(f16, masks[1])
+        f8, f16 = zero_padding(f8, masks[2]), zero_padding(f16, masks[1])
         p = self.positions.expand(f8.shape[0], -1, -1)  # (N, Q, D)
         state = State(torch.zeros_like(p), p, self.down(f16, masks[0]))
         states = self.refine_at(0, state, masks)
@@ -109,7 +113,7 @@ class MobileFormerDecoder(nn.Module):
         padding, x = masks[scale], state.map
         extent = x.new_zeros(1, *x.shape[2:], dtype=torch.bool) if padding is None else padding
         sine = sine_positions(extent, self.dim).to(x.dtype)  # (N or 1, H, W, D)
-        state = state._replace(map=clear(x, padding))
+        state = state._replace(map=zero_padding(x, padding))
         states = []
         for block in self.scales[scale]:
             state = block(state, sine, padding)

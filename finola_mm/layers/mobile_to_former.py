@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..functional import average_pool
+from ..functional import masked_avg_pool
 
 
 class MobileToFormer(nn.Module):
@@ -72,5 +72,5 @@ class MobileToFormer(nn.Module):
         logits = torch.bmm(query, x.flatten(2).to(query.dtype))  # (N, T, HW)
         logits = logits.unflatten(2, x.shape[2:])  # (N, T, H, W)
         if stride > 1:
-            logits = average_pool(logits, stride, padding)
+            logits = masked_avg_pool(logits, stride, padding)
         return logits.softmax(dim=1)

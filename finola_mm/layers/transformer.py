@@ -6,7 +6,7 @@ Legend: N images, L tokens, K of them kept, D width.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..functional import take
+from ..functional import gather_tokens
 
 
 class TransformerBlock(nn.Module):
@@ -31,7 +31,7 @@ class TransformerBlock(nn.Module):
         """
         q, k, v = self.qkv(self.norm1(x)).chunk(3, -1)  # (N, L, D) each
         if keep is not None:
-            x, q = take(x, keep), take(q, keep)  # (N, K, D)
+            x, q = gather_tokens(x, keep), gather_tokens(q, keep)  # (N, K, D)
         x = x + self.proj(self.attention(q, k, v))
         x = x + self.mlp(self.norm2(x))
         return x

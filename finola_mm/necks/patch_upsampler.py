@@ -7,7 +7,7 @@ cheap, for the longer training; FINOLA has already let the positions speak to ea
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from ..functional import patches_to_image, take
+from ..functional import gather_tokens, patches_to_image
 from ..registry import MODELS
 
 
@@ -34,5 +34,5 @@ class PatchUpsampler(BaseModule):
         keep (N, K): positions in 0..H*W-1; then -> only their patches, (N, K, 3*p*p).
         """
         x = z.flatten(2).transpose(1, 2)  # (N, H*W, C)
-        x = self.to_patch(x if keep is None else take(x, keep))  # (N, H*W or K, 3*p*p)
+        x = self.to_patch(x if keep is None else gather_tokens(x, keep))  # (N, H*W or K, 3*p*p)
         return patches_to_image(x, self.patch_size, z.shape[2:]) if keep is None else x

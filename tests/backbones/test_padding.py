@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from finola_mm.backbones import MobileFormer
-from finola_mm.functional import coarser, padding_mask
+from finola_mm.functional import downsample_mask, make_padding_mask
 from finola_mm.layers import MobileToFormer
 
 SIZES, SHAPE = [(64, 96), (50, 33)], (64, 96)
@@ -42,7 +42,7 @@ def test_masked_positions_are_not_read():
         torch.nn.init.normal_(parameter, std=0.7)
     x, tokens = torch.randn(1, 6, 4, 5).double(), torch.randn(1, 3, 8).double()
     padded = F.pad(x, (0, 3, 0, 2), value=1e3)
-    mask = padding_mask([(4, 5)], (6, 8))
+    mask = make_padding_mask([(4, 5)], (6, 8))
     torch.testing.assert_close(layer(padded, tokens, mask), layer(x, tokens))
     assert (layer(padded, tokens) - layer(x, tokens)).abs().max() > 0.1
 
@@ -67,8 +67,8 @@ def test_every_block_gets_the_mask_of_its_map(images, monkeypatch, stride):
         return forward(self, x, tokens, padding)
 
     monkeypatch.setattr(MobileToFormer, 'forward', spy)
-    mask = padding_mask(SIZES, SHAPE)
-    encoder()(images[:, :, ::stride, ::stride], coarser(mask, stride))
+    mask = make_padding_mask(SIZES, SHAPE)
+    encoder()(images[:, :, ::stride, ::stride], downsample_mask(mask, stride))
     alone = encoder()(images[1:, :, : SIZES[1][0] : stride, : SIZES[1][1] : stride])
     assert len(alone[0]) == 2
     half = len(seen) // 2
@@ -82,7 +82,7 @@ def test_every_block_gets_the_mask_of_its_map(images, monkeypatch, stride):
 @pytest.mark.parametrize('number', [0, 1])
 def test_an_image_in_a_padded_batch_is_the_image_alone(images, form, number):
     """To rounding, at every stride and in the tokens, whatever stands in the padding."""
-    mask = padding_mask(SIZES, SHAPE)
+    mask = make_padding_mask(SIZES, SHAPE)
     model = encoder(dynamic_relu=form, out_indices=(0, 1, 2, 3, 4))
     h, w = SIZES[number]
     maps, tokens = model(images.masked_fill(mask[:, None], 50.0), mask)
@@ -98,7 +98,7 @@ def test_an_image_in_a_padded_batch_is_the_image_alone(images, form, number):
 
 
 def test_recomputed_blocks_take_the_mask_too(images):
-    mask = padding_mask(SIZES, SHAPE)
+    mask = make_padding_mask(SIZES, SHAPE)
     grads = []
     for with_cp in (False, True):
         model = encoder(with_cp=with_cp).train()

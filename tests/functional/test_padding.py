@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 
 from finola_mm.functional import (
-    clear,
-    coarser,
-    double_size,
-    padding_mask,
+    downsample_mask,
+    make_padding_mask,
+    upsample_2x,
+    zero_padding,
 )
 from tests.messages import shows
 
@@ -19,7 +19,7 @@ SHAPE = (7, 9)
 
 
 def test_mask_marks_what_no_image_covers():
-    mask = padding_mask(SIZES, SHAPE)
+    mask = make_padding_mask(SIZES, SHAPE)
     for n, (h, w) in enumerate(SIZES):
         for row in range(SHAPE[0]):
             for column in range(SHAPE[1]):
@@ -27,38 +27,38 @@ def test_mask_marks_what_no_image_covers():
 
 
 def test_no_mask_without_padding():
-    assert padding_mask([(7, 9), (7, 9)], (7, 9)) is None
-    assert coarser(None) is None
+    assert make_padding_mask([(7, 9), (7, 9)], (7, 9)) is None
+    assert downsample_mask(None) is None
     x = torch.randn(1, 2, 3, 4)
-    assert clear(x, None) is x
+    assert zero_padding(x, None) is x
 
 
 @pytest.mark.parametrize('size', [(8, 9), (0, 3)])
 def test_impossible_images_are_refused(size):
     with pytest.raises(ValueError, match=shows(f'{size[0]} x {size[1]}', '7 x 9')):
-        padding_mask([size], SHAPE)
+        make_padding_mask([size], SHAPE)
 
 
 @pytest.mark.parametrize('stride', [2, 4, 8])
 def test_a_padded_image_keeps_the_map_that_it_has_alone(stride):
     """A convolution of that stride makes ceil(h / stride) rows of h: as many are not padding."""
-    mask = coarser(padding_mask(SIZES, SHAPE), stride)
+    mask = downsample_mask(make_padding_mask(SIZES, SHAPE), stride)
     for n, (h, w) in enumerate(SIZES):
         expected = (math.ceil(h / stride), math.ceil(w / stride))
         valid = ~mask[n]
         assert (valid.any(1).sum(), valid.any(0).sum()) == expected
         assert valid.sum() == expected[0] * expected[1]
-    twice = padding_mask(SIZES, SHAPE)
+    twice = make_padding_mask(SIZES, SHAPE)
     for _ in range(int(math.log2(stride))):
-        twice = coarser(twice)
+        twice = downsample_mask(twice)
     assert torch.equal(twice, mask)
 
 
 def test_cleared_whatever_stood_there():
     x = torch.ones(3, 2, *SHAPE)
-    mask = padding_mask(SIZES, SHAPE)
+    mask = make_padding_mask(SIZES, SHAPE)
     x[mask[:, None].expand_as(x)] = float('nan')
-    assert torch.equal(clear(x, mask), (~mask)[:, None].expand_as(x).float())
+    assert torch.equal(zero_padding(x, mask), (~mask)[:, None].expand_as(x).float())
 
 
 def doubled_by_hand(x, size):
@@ -80,7 +80,7 @@ def doubled_by_hand(x, size):
 @pytest.mark.parametrize('size', [(6, 8), (5, 8), (5, 7)])
 def test_doubling_by_hand(size):
     x = torch.randn(1, 1, 3, 4, dtype=torch.double)
-    torch.testing.assert_close(double_size(x, size)[0, 0], doubled_by_hand(x[0, 0], size))
+    torch.testing.assert_close(upsample_2x(x, size)[0, 0], doubled_by_hand(x[0, 0], size))
 
 
 def test_doubling_a_padded_image_is_doubling_it_alone():
@@ -88,9 +88,9 @@ def test_doubling_a_padded_image_is_doubling_it_alone():
     padded = torch.cat(
         [F.pad(x, (0, SHAPE[1] - x.shape[3], 0, SHAPE[0] - x.shape[2]), value=1e9) for x in alone]
     )
-    y = double_size(padded, (14, 17), padding_mask(SIZES, SHAPE))
+    y = upsample_2x(padded, (14, 17), make_padding_mask(SIZES, SHAPE))
     assert y.isfinite().all()
     for n, (h, w) in enumerate(SIZES):
         size = (2 * h, min(2 * w, 17))
-        expected = double_size(alone[n], size)
+        expected = upsample_2x(alone[n], size)
         torch.testing.assert_close(y[n : n + 1, :, : size[0], : size[1]], expected)

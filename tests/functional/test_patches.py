@@ -5,9 +5,9 @@ import torch
 
 from finola_mm.functional import (
     crop_block,
+    gather_tokens,
     image_to_patches,
     patches_to_image,
-    take,
 )
 
 P = 4
@@ -40,4 +40,4 @@ def test_patches_against_plain_indexing(images):
 
 def test_take():
     x, index = torch.randn(2, 5, 3), torch.tensor([[4, 0], [2, 2]])
-    assert torch.equal(take(x, index), torch.stack([x[0, [4, 0]], x[1, [2, 2]]]))
+    assert torch.equal(gather_tokens(x, index), torch.stack([x[0, [4, 0]], x[1, [2, 2]]]))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmdet.models.layers import SinePositionalEncoding
 
-from finola_mm.functional import padding_mask, sine_positions
+from finola_mm.functional import make_padding_mask, sine_positions
 from tests.messages import shows
 
 SIZES = [(5, 7), (3, 4), (5, 2)]
@@ -26,7 +26,7 @@ def test_by_the_formula():
 
 
 def test_as_in_mmdet_under_padding():
-    mask = padding_mask(SIZES, (5, 7))
+    mask = make_padding_mask(SIZES, (5, 7))
     ours = sine_positions(mask, 32)
     theirs = SinePositionalEncoding(16, normalize=True)(mask).permute(0, 2, 3, 1)
     torch.testing.assert_close(ours[~mask], theirs[~mask], atol=2e-5, rtol=0)
@@ -34,7 +34,7 @@ def test_as_in_mmdet_under_padding():
 
 
 def test_a_padded_image_has_the_positions_that_it_has_alone():
-    padded = sine_positions(padding_mask(SIZES, (5, 7)), 16)
+    padded = sine_positions(make_padding_mask(SIZES, (5, 7)), 16)
     for n, (h, w) in enumerate(SIZES):
         alone = sine_positions(torch.zeros(1, h, w, dtype=torch.bool), 16)[0]
         assert torch.equal(padded[n, :h, :w], alone)

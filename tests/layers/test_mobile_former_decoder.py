@@ -10,7 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from finola_mm.functional import coarser, padding_mask, sine_positions
+from finola_mm.functional import downsample_mask, make_padding_mask, sine_positions
 from finola_mm.layers import MobileFormerDecoder
 from finola_mm.layers.decoder_block import DecoderBlock, State
 from finola_mm.layers.decoder_mobile import Down
@@ -160,7 +160,7 @@ def padded():
             pad = (0, shape[1] - x.shape[3], 0, shape[0] - x.shape[2])
             rows.append(F.pad(x, pad, value=1e3))
         batch.append(torch.cat(rows))
-    return alone, batch, padding_mask(SIZES, SHAPE)
+    return alone, batch, make_padding_mask(SIZES, SHAPE)
 
 
 @pytest.mark.parametrize('arch', ['211', '522'])
@@ -180,7 +180,7 @@ def test_padded_positions_change_nothing(padded, training):
     for junk in (0.0, -7.0, float('nan'), float('inf')):
         model = decoder().train(training)
         feats = [x.clone() for x in batch]
-        for x, m in zip(feats, (mask, coarser(mask)), strict=True):
+        for x, m in zip(feats, (mask, downsample_mask(mask)), strict=True):
             x.masked_fill_(m[:, None], junk)
         queries = model(feats, mask)
         queries.square().sum().backward()
@@ -201,7 +201,7 @@ def test_without_the_mask_they_would(padded):
 def test_batch_norm_counts_positions_of_images_only(padded):
     _, (_, f16), mask = padded
     down = Down(CHANNELS[1], D).double().train()
-    mask16, mask32 = coarser(mask), coarser(mask, 4)
+    mask16, mask32 = downsample_mask(mask), downsample_mask(mask, 4)
     f16 = f16.masked_fill(mask16[:, None], 0)
     down(f16, mask32)
     filtered = down.filter[0](f16)

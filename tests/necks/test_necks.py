@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from finola_mm.functional import image_to_patches, take
+from finola_mm.functional import gather_tokens, image_to_patches
 from finola_mm.necks import BlockFINOLANeck, TransformerUpsampler
 from tests.messages import shows
 
@@ -44,7 +44,7 @@ def test_upsampler_computes_only_what_is_asked_for():
     upsampler = TransformerUpsampler(8, 16, depth=2, num_heads=4, patch_size=4).double()
     z = torch.randn(2, 8, 3, 5, dtype=torch.float64, requires_grad=True)
     keep = torch.tensor([[0, 3, 14], [7, 8, 2]])
-    whole = take(image_to_patches(upsampler(z), 4), keep)
+    whole = gather_tokens(image_to_patches(upsampler(z), 4), keep)
     kept = upsampler(z, keep)
     torch.testing.assert_close(kept, whole, rtol=0, atol=1e-12)
     weight = torch.randn_like(kept)

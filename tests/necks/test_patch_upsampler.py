@@ -1,6 +1,6 @@
 import torch
 
-from finola_mm.functional import image_to_patches, take
+from finola_mm.functional import gather_tokens, image_to_patches
 from finola_mm.necks import PatchUpsampler
 
 
@@ -22,7 +22,7 @@ def test_it_computes_only_what_is_asked_for():
     upsampler = PatchUpsampler(8, patch_size=4).double()
     z = torch.randn(2, 8, 3, 5, dtype=torch.float64)
     keep = torch.tensor([[0, 3, 14], [7, 8, 2]])
-    whole = take(image_to_patches(upsampler(z), 4), keep)
+    whole = gather_tokens(image_to_patches(upsampler(z), 4), keep)
     torch.testing.assert_close(upsampler(z, keep), whole, rtol=0, atol=1e-12)
 
 

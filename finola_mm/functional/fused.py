@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .norm_linear import at_least_float32
+from .recurrence import at_least_float32
 
 
 def finola(

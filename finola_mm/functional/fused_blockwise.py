@@ -31,7 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .norm_linear import at_least_float32, channel_norm
+from .recurrence import at_least_float32, channel_norm
 from .visible_block import as_offsets
 
 
