@@ -108,7 +108,7 @@ def now():
 def build_pair(name, args):
     config, peer, arch, width = PAIRS[name]
     ours = Config.fromfile(CONFIGS / config).model
-    parts = {'encoder': 'backbone', 'FINOLA': 'neck', 'upsampler': 'upsampler'}
+    parts = {'encoder': 'backbone', 'FINOLALayer': 'neck', 'upsampler': 'upsampler'}
     return {
         f'masked FINOLA-B {name}': Trainee(ours, parts, args),
         f'MAE {peer}': Trainee(

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..functional import downsample_mask, zero_padding
-from ..layers import BneckLite, MobileFormerBlock, pointwise, predicts_on_cpu, recompute
+from ..layers import BneckLite, MobileFormerBlock, checkpoint_module, pointwise, predicts_on_cpu
 from ..registry import MODELS
 
 # Table 9. tokens: number T, width d. stages: (expanded, output) channels of every block; stage 1
@@ -174,23 +174,25 @@ class MobileFormer(BaseModule):
         )
         widths = [arch['stem'], *(stage[-1][1] for stage in arch['stages'])]
         self.stages = nn.ModuleList(
-            self._stage(index, inp, arch['stages'][index])
-            for index, inp in enumerate(widths[: min(max(out_indices), 3) + 1])
+            self._stage(index, in_channels, arch['stages'][index])
+            for index, in_channels in enumerate(widths[: min(max(out_indices), 3) + 1])
         )
         self.out = pointwise(widths[-1], arch['out']) if 4 in out_indices else None
         self.reset_parameters()
         self._freeze()
 
-    def _stage(self, index: int, inp: int, blocks: Sequence[tuple[int, int]]) -> nn.ModuleList:
-        """Stage ``index`` + 1 on a map of ``inp`` channels."""
+    def _stage(
+        self, index: int, in_channels: int, blocks: Sequence[tuple[int, int]]
+    ) -> nn.ModuleList:
+        """Stage ``index`` + 1 on a map of ``in_channels`` channels."""
         stage = nn.ModuleList()
         for exp, out in blocks:
             if index == 0:
-                block = BneckLite(inp, exp, out)
+                block = BneckLite(in_channels, exp, out)
             else:
                 stride = 1 if stage else 2
                 block = MobileFormerBlock(
-                    inp,
+                    in_channels,
                     exp,
                     out,
                     self.tokens.shape[1],
@@ -198,7 +200,7 @@ class MobileFormer(BaseModule):
                     dynamic_relu=self.dynamic_relu,
                 )
             stage.append(block)
-            inp = out
+            in_channels = out
         return stage
 
     def forward(
@@ -230,7 +232,7 @@ class MobileFormer(BaseModule):
         return (chosen, tokens) if self.with_tokens else chosen
 
     def _run(self, block: nn.Module, *args: Tensor | None) -> Any:
-        return recompute(block, *args) if self.with_cp and self.training else block(*args)
+        return checkpoint_module(block, *args) if self.with_cp and self.training else block(*args)
 
     def reset_parameters(self) -> None:
         """Mobile-Former's initialisation; BatchNorm and LayerNorm keep torch's 1 and 0."""

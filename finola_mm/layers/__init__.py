@@ -2,9 +2,10 @@
 
 from .attentional_pooling import AttentionalPooling
 from .bneck_lite import BneckLite
+from .checkpointing import checkpoint_module
 from .conv_bn import depthwise, pointwise
 from .dynamic_relu import DynamicReLU
-from .finola import FINOLA
+from .finola import FINOLALayer
 from .former import Former
 from .former_to_mobile import FormerToMobile
 from .mobile import Mobile, MobileDown
@@ -12,13 +13,12 @@ from .mobile_former import MobileFormerBlock
 from .mobile_former_decoder import MobileFormerDecoder
 from .mobile_to_former import MobileToFormer
 from .prediction import predicts_on_cpu
-from .recompute import recompute
-from .res_conv import ResConv, UpConv, norm_silu_conv
 from .transformer import TransformerBlock
+from .upsampler import ResConv, UpConv, norm_silu_conv
 
 __all__ = [
     'AttentionalPooling',
-    'FINOLA',
+    'FINOLALayer',
     'BneckLite',
     'DynamicReLU',
     'Former',
@@ -35,5 +35,5 @@ __all__ = [
     'norm_silu_conv',
     'pointwise',
     'predicts_on_cpu',
-    'recompute',
+    'checkpoint_module',
 ]

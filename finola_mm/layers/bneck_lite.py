@@ -13,20 +13,20 @@ class BneckLite(nn.Module):
     """Expanding 3x3 depthwise convolution, ReLU6, 1x1 projection; residual where channels match.
 
     Args:
-        inp (int): Channels of the map, a divisor of ``exp``.
+        in_channels (int): Channels of the map, a divisor of ``exp``.
         exp (int): Channels after the depthwise convolution.
         out (int): Channels of the new map.
     """
 
-    def __init__(self, inp: int, exp: int, out: int) -> None:
+    def __init__(self, in_channels: int, exp: int, out: int) -> None:
         super().__init__()
-        self.filter = depthwise(inp, exp)
+        self.filter = depthwise(in_channels, exp)
         self.act = nn.ReLU6()
         self.project = pointwise(exp, out)
-        self.residual = inp == out
+        self.residual = in_channels == out
 
     def forward(self, x: Tensor, padding: Tensor | None = None) -> Tensor:
-        """(N, inp, H, W), whose ``padding`` (N, H, W) is not read, to (N, out, H, W)."""
+        """(N, in_channels, H, W), whose ``padding`` (N, H, W) is not read, to (N, out, H, W)."""
         y = self.filter(zero_padding(x, padding))  # (N, exp, H, W)
         y = self.project(self.act(y))  # (N, out, H, W)
         return x + y if self.residual else y

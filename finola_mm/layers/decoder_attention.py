@@ -11,7 +11,7 @@ Legend: N images, L positions or queries on one side, K on the other, D width; m
 from torch import Tensor, nn
 
 
-class Bridge(nn.Module):
+class CrossAttentionLayer(nn.Module):
     """One side reads the other: queries the map (Mobile->Former) or the map the queries."""
 
     def __init__(self, dim: int, heads: int, dropout: float) -> None:
@@ -35,7 +35,7 @@ class Bridge(nn.Module):
         return self.norm(x + self.drop(read))  # (N, L, D)
 
 
-class SelfAttention(nn.Module):
+class EncoderLayer(nn.Module):
     """Attention among equals and a feed-forward network: queries (Former), or a map (in M-F+)."""
 
     def __init__(self, dim: int, heads: int, hidden: int, dropout: float) -> None:

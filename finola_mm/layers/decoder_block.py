@@ -13,11 +13,11 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from ..functional import zero_padding
-from .decoder_attention import Bridge, SelfAttention
-from .decoder_mobile import MaskedBneck
+from .decoder_attention import CrossAttentionLayer, EncoderLayer
+from .decoder_mobile import MaskedBottleneck
 
 
-class State(NamedTuple):
+class DecoderState(NamedTuple):
     """What a block refines."""
 
     queries: Tensor  # z (N, Q, D), what each query knows
@@ -41,40 +41,42 @@ class DecoderBlock(nn.Module):
         self, dim: int, *, plus: bool, heads: int, hidden: int, dropout: float, last: bool = False
     ) -> None:
         super().__init__()
-        self.last = last
-        self.to_former = Bridge(dim, heads, dropout)
-        self.former = SelfAttention(dim, heads, hidden, dropout)
+        self.skip_map_update = last
+        self.to_former = CrossAttentionLayer(dim, heads, dropout)
+        self.former = EncoderLayer(dim, heads, hidden, dropout)
         if last:
             return
-        self.plus = plus
+        self.map_attention = plus
         if plus:
-            self.mobile = SelfAttention(dim, heads, hidden, dropout)
+            self.mobile = EncoderLayer(dim, heads, hidden, dropout)
         else:
-            self.mobile = MaskedBneck(dim, hidden, dim)
-        self.to_mobile = Bridge(dim, heads, dropout)
-        self.adapt = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
+            self.mobile = MaskedBottleneck(dim, hidden, dim)
+        self.to_mobile = CrossAttentionLayer(dim, heads, dropout)
+        self.pos_update = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
 
-    def forward(self, state: State, sine: Tensor, padding: Tensor | None = None) -> State:
+    def forward(
+        self, state: DecoderState, sine: Tensor, padding: Tensor | None = None
+    ) -> DecoderState:
         """Refine ``state``; sine (N or 1, H, W, D) are the map's positions, padding (N, H, W)."""
         z, p, x = state
         size = x.shape[2:]
-        rows = as_rows(x)  # (N, HW, D)
+        rows = flatten_hw(x)  # (N, HW, D)
         sine = sine.flatten(1, 2)  # (N, HW, D)
         hidden = None if padding is None else padding.flatten(1)  # (N, HW)
         z = self.to_former(z, p, rows, sine, hidden)
         z = self.former(z, p)
-        if self.last:
-            return State(z, p, x)
-        if self.plus:
+        if self.skip_map_update:
+            return DecoderState(z, p, x)
+        if self.map_attention:
             rows = self.mobile(rows, sine, hidden)
         else:
-            rows = as_rows(self.mobile(x, padding))
+            rows = flatten_hw(self.mobile(x, padding))
         rows = self.to_mobile(rows, sine, z, p)
         x = zero_padding(rows.transpose(1, 2).unflatten(2, size), padding)  # (N, D, H, W)
-        return State(z, p + self.adapt(z), x)
+        return DecoderState(z, p + self.pos_update(z), x)
 
 
-def as_rows(x: Tensor) -> Tensor:
+def flatten_hw(x: Tensor) -> Tensor:
     """A map (N, D, H, W) as positions (N, HW, D), each in one piece of memory.
 
     torch multiplies rows that are scattered one by one where the weights want no gradient, as in a

@@ -16,7 +16,7 @@ from .bneck_lite import BneckLite
 from .conv_bn import DepthwiseConv2d, depthwise, pointwise
 
 
-def conv_norm(layer: nn.Sequential, x: Tensor, padding: Tensor | None) -> Tensor:
+def masked_conv_bn(layer: nn.Sequential, x: Tensor, padding: Tensor | None) -> Tensor:
     """A convolution and its BatchNorm; x is 0 at ``padding``, a mask of the result (N, H, W)."""
     conv, norm = layer
     x = conv(x)  # (N, C, H, W)
@@ -30,16 +30,16 @@ def conv_norm(layer: nn.Sequential, x: Tensor, padding: Tensor | None) -> Tensor
     return y.permute(0, 3, 1, 2)
 
 
-class MaskedBneck(BneckLite):
+class MaskedBottleneck(BneckLite):
     """The convolutional half of M-F-: the encoder's bneck-lite with its residual, given padding."""
 
     def forward(self, x: Tensor, padding: Tensor | None = None) -> Tensor:
         """(N, D, H, W), 0 at ``padding`` (N, H, W), to (N, D, H, W)."""
-        y = self.act(conv_norm(self.filter, x, padding))  # (N, 4 D, H, W)
-        return x + conv_norm(self.project, y, padding)
+        y = self.act(masked_conv_bn(self.filter, x, padding))  # (N, 4 D, H, W)
+        return x + masked_conv_bn(self.project, y, padding)
 
 
-class Down(nn.Module):
+class Downsample(nn.Module):
     """The step to stride 32: a strided depthwise filter of the encoder's last map, projected."""
 
     def __init__(self, channels: int, dim: int) -> None:
@@ -49,10 +49,10 @@ class Down(nn.Module):
 
     def forward(self, feat: Tensor, padding: Tensor | None) -> Tensor:
         """(N, C, H, W), 0 where padded, to (N, D, ceil(H/2), ceil(W/2)); the new map's mask."""
-        return conv_norm(self.project, conv_norm(self.filter, feat, padding), padding)
+        return masked_conv_bn(self.project, masked_conv_bn(self.filter, feat, padding), padding)
 
 
-class Up(nn.Module):
+class UpsampleLateral(nn.Module):
     """A step to a finer map: upsampled and filtered, plus the encoder's map of that stride."""
 
     def __init__(self, channels: int, dim: int) -> None:

@@ -19,7 +19,7 @@ from .finola_ablations import nonlinear_step, repeat, unroll
 STEPS = ('norm_linear', 'norm_moving', 'linear', 'nonlinear', 'repeat', 'repeat_matched')
 
 
-class FINOLA(nn.Module):
+class FINOLALayer(nn.Module):
     """First-order norm+linear autoregression with learned steps in four directions.
 
     ``A`` steps to x+1 (right), ``A_neg`` to x-1, ``B`` to y+1 (down), ``B_neg`` to y-1; each is

@@ -19,7 +19,7 @@ class Mobile(nn.Module):
     """Stride 1: expand, filter, project; residual where the channels match.
 
     Args:
-        inp (int): Channels of the map.
+        in_channels (int): Channels of the map.
         exp (int): Channels between the two 1x1 convolutions.
         out (int): Channels of the new map.
         token_dim (int): Width d of a token.
@@ -27,19 +27,19 @@ class Mobile(nn.Module):
 
     stride = 1
 
-    def __init__(self, inp: int, exp: int, out: int, token_dim: int) -> None:
+    def __init__(self, in_channels: int, exp: int, out: int, token_dim: int) -> None:
         super().__init__()
-        self.expand = pointwise(inp, exp)
+        self.expand = pointwise(in_channels, exp)
         self.act1 = DynamicReLU(exp, token_dim)
         self.filter = depthwise(exp, exp)
         self.act2 = DynamicReLU(exp, token_dim)
         self.project = pointwise(exp, out)
-        self.residual = inp == out
+        self.residual = in_channels == out
 
     def forward(
         self, x: Tensor, tokens: Tensor, mix: Tensor | None = None, padding: Tensor | None = None
     ) -> Tensor:
-        """(N, inp, H, W) and its mask (N, H, W) to (N, out, H, W); ``mix`` as in
+        """(N, in_channels, H, W) and its mask (N, H, W) to (N, out, H, W); ``mix`` as in
         :class:`DynamicReLU`."""
         y = self.act1(self.expand(x), tokens, mix)  # (N, exp, H, W)
         y = self.act2(self.filter(zero_padding(y, padding)), tokens, mix)
@@ -51,7 +51,7 @@ class MobileDown(nn.Module):
     """Stride 2: an expanding strided filter and a projection, then the same at stride 1.
 
     Args:
-        inp (int): Channels of the map, a divisor of ``exp``.
+        in_channels (int): Channels of the map, a divisor of ``exp``.
         exp (int): Channels after the strided filter.
         out (int): Channels of the new map.
         token_dim (int): Width d of a token.
@@ -60,9 +60,11 @@ class MobileDown(nn.Module):
 
     stride = 2
 
-    def __init__(self, inp: int, exp: int, out: int, token_dim: int, *, expansion: int = 4) -> None:
+    def __init__(
+        self, in_channels: int, exp: int, out: int, token_dim: int, *, expansion: int = 4
+    ) -> None:
         super().__init__()
-        self.filter1 = depthwise(inp, exp, stride=2)
+        self.filter1 = depthwise(in_channels, exp, stride=2)
         self.act1 = DynamicReLU(exp, token_dim)
         self.project1 = pointwise(exp, out)
         self.filter2 = depthwise(out, expansion * out)
@@ -72,7 +74,7 @@ class MobileDown(nn.Module):
     def forward(
         self, x: Tensor, tokens: Tensor, mix: Tensor | None = None, padding: Tensor | None = None
     ) -> Tensor:
-        """(N, inp, H, W) and its mask (N, H, W) to (N, out, ceil(H/2), ceil(W/2)); ``mix`` at the
+        """(N, in_channels, H, W) and its mask (N, H, W) to (N, out, ceil(H/2), ceil(W/2)); ``mix`` at the
         new resolution."""
         x = self.filter1(zero_padding(x, padding))  # (N, exp, H/2, W/2)
         x = self.project1(self.act1(x, tokens, mix))  # (N, out, H/2, W/2)

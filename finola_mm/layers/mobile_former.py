@@ -15,7 +15,7 @@ class MobileFormerBlock(nn.Module):
     """The tokens read the map, think, steer the convolutions, and are read back.
 
     Args:
-        inp (int): Channels of the map.
+        in_channels (int): Channels of the map.
         exp (int): Expanded channels inside Mobile.
         out (int): Channels of the new map.
         token_dim (int): Width d of a token.
@@ -25,7 +25,7 @@ class MobileFormerBlock(nn.Module):
 
     def __init__(
         self,
-        inp: int,
+        in_channels: int,
         exp: int,
         out: int,
         token_dim: int,
@@ -39,15 +39,15 @@ class MobileFormerBlock(nn.Module):
         if dynamic_relu not in ('plain', 'spatial'):
             raise ValueError(f"dynamic_relu must be 'plain' or 'spatial', got {dynamic_relu!r}")
         self.spatial = dynamic_relu == 'spatial'
-        self.to_former = MobileToFormer(inp, token_dim)
+        self.to_former = MobileToFormer(in_channels, token_dim)
         self.former = Former(token_dim)
-        self.mobile = (Mobile if stride == 1 else MobileDown)(inp, exp, out, token_dim)
+        self.mobile = (Mobile if stride == 1 else MobileDown)(in_channels, exp, out, token_dim)
         self.to_mobile = FormerToMobile(out, token_dim)
 
     def forward(
         self, x: Tensor, tokens: Tensor, padding: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """(N, inp, H, W), (N, T, d) to (N, out, ceil(H/stride), ceil(W/stride)), (N, T, d).
+        """(N, in_channels, H, W), (N, T, d) to (N, out, ceil(H/stride), ceil(W/stride)), (N, T, d).
 
         Nothing reads the positions where the mask ``padding`` (N, H, W) is True.
         """

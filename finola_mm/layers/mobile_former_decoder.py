@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from ..functional import downsample_mask, sine_positions, zero_padding
-from .decoder_block import DecoderBlock, State
-from .decoder_mobile import Down, Up
+from .decoder_block import DecoderBlock, DecoderState
+from .decoder_mobile import Downsample, UpsampleLateral
 
 # Blocks at stride 32 (M-F+), at 16 and at 8 (M-F-).
 ARCHS: dict[str, tuple[int, int, int]] = {'522': (5, 2, 2), '211': (2, 1, 1)}
@@ -51,17 +51,17 @@ class MobileFormerDecoder(nn.Module):
         self.in_channels = fine, coarse = tuple(in_channels)
         self.num_queries, self.dim = num_queries, dim
         self.positions = nn.Parameter(torch.empty(num_queries, dim))
-        self.down = Down(coarse, dim)
-        self.ups = nn.ModuleList([Up(coarse, dim), Up(fine, dim)])
+        self.down = Downsample(coarse, dim)
+        self.ups = nn.ModuleList([UpsampleLateral(coarse, dim), UpsampleLateral(fine, dim)])
         self.scales = nn.ModuleList(
             nn.ModuleList(
                 DecoderBlock(
                     dim,
-                    plus=scale == 0,
+                    map_attention=scale == 0,
                     heads=heads,
                     hidden=hidden,
                     dropout=dropout,
-                    last=scale == 2 and block == depth - 1,
+                    skip_map_update=scale == 2 and block == depth - 1,
                 )
                 for block in range(depth)
             )
@@ -91,7 +91,7 @@ class MobileFormerDecoder(nn.Module):
         """
         return torch.stack([state.queries for state in self.refine(feats, padding)])
 
-    def refine(self, feats: Sequence[Tensor], padding: Tensor | None = None) -> list[State]:
+    def refine(self, feats: Sequence[Tensor], padding: Tensor | None = None) -> list[DecoderState]:
         """The same, with the positions and the map that each block leaves behind."""
         masks = (
             downsample_mask(padding, 4),
@@ -101,14 +101,16 @@ class MobileFormerDecoder(nn.Module):
         f8, f16 = check_maps(feats, self.in_channels)
         f8, f16 = zero_padding(f8, masks[2]), zero_padding(f16, masks[1])
         p = self.positions.expand(f8.shape[0], -1, -1)  # (N, Q, D)
-        state = State(torch.zeros_like(p), p, self.down(f16, masks[0]))
+        state = DecoderState(torch.zeros_like(p), p, self.down(f16, masks[0]))
         states = self.refine_at(0, state, masks)
         for scale, feat in enumerate((f16, f8), 1):
             x = self.ups[scale - 1](states[-1].map, feat, masks[scale - 1], masks[scale])
             states += self.refine_at(scale, states[-1]._replace(map=x), masks)
         return states
 
-    def refine_at(self, scale: int, state: State, masks: Sequence[Tensor | None]) -> list[State]:
+    def refine_at(
+        self, scale: int, state: DecoderState, masks: Sequence[Tensor | None]
+    ) -> list[DecoderState]:
         """What each block of a scale (0 the coarsest) makes of ``state``."""
         padding, x = masks[scale], state.map
         extent = x.new_zeros(1, *x.shape[2:], dtype=torch.bool) if padding is None else padding

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from ..layers import FINOLA
+from ..layers import FINOLALayer
 from ..registry import MODELS
 
 
@@ -37,7 +37,7 @@ class BlockFINOLANeck(BaseModule):
         if steps not in ('block', 'element'):
             raise ValueError(f"steps is {steps!r}; expected 'block' or 'element'")
         self.steps = steps
-        self.finola = FINOLA(channels, eps=eps)
+        self.finola = FINOLALayer(channels, eps=eps)
 
     def forward(self, feats: Sequence[Tensor], offset) -> Tensor:
         """The last of ``feats``, (N, C, h, w), at ``offset`` (N, 2) -> map (N, C, 2h, 2w)."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from ..layers import ResConv, UpConv, norm_silu_conv, recompute
+from ..layers import ResConv, UpConv, checkpoint_module, norm_silu_conv
 from ..registry import MODELS
 
 # Table 10: the width of the res-conv at 16, 32, 64, 128 and 256 positions a side for an image of
@@ -61,5 +61,5 @@ class ConvUpsampler(BaseModule):
     def forward(self, z: Tensor) -> Tensor:
         """(N, C, H, W) -> the image (N, 3, scale*H, scale*W)."""
         for block in self.blocks:
-            z = recompute(block, z) if self.with_cp and self.training else block(z)
+            z = checkpoint_module(block, z) if self.with_cp and self.training else block(z)
         return self.to_image(z)

@@ -15,7 +15,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from ..functional import crop_block
-from ..layers import FINOLA, AttentionalPooling
+from ..layers import AttentionalPooling, FINOLALayer
 from ..registry import MODELS
 
 
@@ -59,7 +59,7 @@ class FINOLANeck(BaseModule):
         self.pooling = AttentionalPooling(
             in_channels, channels, num_queries=num_paths, num_heads=num_heads
         )
-        self.finola = FINOLA(channels, step=step, eps=eps)
+        self.finola = FINOLALayer(channels, step=step, eps=eps)
 
     def forward(self, feats: Sequence[Tensor], offset: Tensor | None = None) -> Tensor:
         """The last of ``feats``, (N, C', h, w) -> z (N, C, H, W).

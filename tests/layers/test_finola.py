@@ -2,13 +2,13 @@ import pytest
 import torch
 
 from finola_mm import functional
-from finola_mm.layers import FINOLA
+from finola_mm.layers import FINOLALayer
 
 
 def test_the_four_matrices_stand_where_the_names_say():
     """A steps right, A_neg left, B down, B_neg up: seen from a block in the middle."""
     torch.manual_seed(0)
-    finola = FINOLA(6).double()
+    finola = FINOLALayer(6).double()
     feat = torch.randn(1, 6, 2, 2, dtype=torch.float64)
     z = finola.blockwise(feat, (1, 1))  # rows and columns 1 and 2 of 4 are visible
     norm = (feat - feat.mean(1, keepdim=True)) / (feat.var(1, False, keepdim=True) + 1e-6).sqrt()
@@ -25,7 +25,7 @@ def test_the_four_matrices_stand_where_the_names_say():
 
 def test_parameters_and_initialisation():
     torch.manual_seed(0)
-    finola = FINOLA(256)
+    finola = FINOLALayer(256)
     assert {name: tuple(p.shape) for name, p in finola.named_parameters()} == {
         name: (256, 256) for name in ('A', 'A_neg', 'B', 'B_neg')
     }
@@ -36,7 +36,7 @@ def test_parameters_and_initialisation():
 
 
 def test_blockwise_passes_steps_and_eps_on():
-    finola = FINOLA(4, eps=0.5)
+    finola = FINOLALayer(4, eps=0.5)
     feat = torch.randn(2, 4, 2, 3)
     matrices = finola.A, finola.A_neg, finola.B, finola.B_neg
     for steps in ('block', 'element'):
@@ -46,7 +46,7 @@ def test_blockwise_passes_steps_and_eps_on():
 
 @pytest.mark.parametrize('origin', [None, (0, 1)])
 def test_forward_passes_the_matrices_and_eps_on(origin):
-    finola = FINOLA(4, eps=0.5)
+    finola = FINOLALayer(4, eps=0.5)
     q = torch.randn(2, 3, 4)
     matrices = finola.A, finola.A_neg, finola.B, finola.B_neg
     z = finola(q, (3, 3), origin)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from finola_mm import functional
-from finola_mm.layers import FINOLA
+from finola_mm.layers import FINOLALayer
 from finola_mm.layers.finola_ablations import unroll
 from tests.messages import shows
 
@@ -18,7 +18,7 @@ NAMES = ('A', 'A_neg', 'B', 'B_neg')
 
 def module(step):
     torch.manual_seed(0)
-    return FINOLA(C, step=step).double()
+    return FINOLALayer(C, step=step).double()
 
 
 def vectors():
@@ -155,9 +155,9 @@ def test_under_autocast_the_sums_stay_in_float32(step):
 
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match=shows('step', 'cubic', 'norm_linear', 'norm_moving')):
-        FINOLA(4, step='cubic')
+        FINOLALayer(4, step='cubic')
     with pytest.raises(ValueError, match=shows('step', 'nonlinear', 5)):
-        FINOLA(5, step='nonlinear')
+        FINOLALayer(5, step='nonlinear')
     with pytest.raises(ValueError, match=shows('origin', (3, 0), '3 x 4')):
         module('linear')(vectors(), SIZE, (3, 0))
     with pytest.raises(ValueError, match=shows('step', "'linear'", "'norm_linear'")):

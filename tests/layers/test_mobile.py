@@ -11,7 +11,7 @@ from tests.messages import shows
 
 
 def depthwise_oracle(x, weight, stride):
-    """Output o filters input o mod inp, tap by tap."""
+    """Output o filters input o mod in_channels, tap by tap."""
     padded = F.pad(x, (1, 1, 1, 1))
     rows, cols = range(0, x.shape[2], stride), range(0, x.shape[3], stride)
     y = torch.empty(len(x), len(weight), len(rows), len(cols), dtype=x.dtype)
@@ -50,7 +50,7 @@ def test_strided_depthwise_in_bfloat16():
 
 
 def test_fractional_expansion_is_refused():
-    with pytest.raises(ValueError, match=shows('inp', 4, 'out', 6)):
+    with pytest.raises(ValueError, match=shows('in_channels', 4, 'out', 6)):
         DepthwiseConv2d(4, 6)
 
 

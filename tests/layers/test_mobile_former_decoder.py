@@ -12,8 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from finola_mm.functional import downsample_mask, make_padding_mask, sine_positions
 from finola_mm.layers import MobileFormerDecoder
-from finola_mm.layers.decoder_block import DecoderBlock, State
-from finola_mm.layers.decoder_mobile import Down
+from finola_mm.layers.decoder_block import DecoderBlock, DecoderState
+from finola_mm.layers.decoder_mobile import Downsample
 from tests.messages import shows
 
 CHANNELS = (6, 10)  # of the maps at stride 8 and 16
@@ -93,9 +93,9 @@ def block_oracle(m, z, p, x, s):
     f = m.former
     z = norm(f.norm1, z + mha(f.attention, z + p, z + p, z))
     z = norm(f.norm2, z + ffn(f.ffn, z))
-    if m.last:
+    if m.skip_map_update:
         return z, p, x
-    if m.plus:
+    if m.map_attention:
         f = m.mobile
         rows = norm(f.norm1, rows + mha(f.attention, rows + s, rows + s, rows))
         rows = norm(f.norm2, rows + ffn(f.ffn, rows))
@@ -103,7 +103,7 @@ def block_oracle(m, z, p, x, s):
         y = conv_bn(m.mobile.filter, x).clamp(0, 6)
         rows = (x + conv_bn(m.mobile.project, y)).flatten(1).T
     rows = norm(m.to_mobile.norm, rows + mha(m.to_mobile.attention, rows + s, z + p, z))
-    p = p + linear(m.adapt[2], linear(m.adapt[0], z).clamp(min=0))
+    p = p + linear(m.pos_update[2], linear(m.pos_update[0], z).clamp(min=0))
     return z, p, rows.T.reshape(x.shape)
 
 
@@ -111,10 +111,15 @@ def block_oracle(m, z, p, x, s):
 def test_block_by_its_equations(kind):
     torch.manual_seed(0)
     block = DecoderBlock(
-        D, plus=kind == 'plus', heads=HEADS, hidden=HIDDEN, dropout=0.1, last=kind == 'last'
+        D,
+        map_attention=kind == 'plus',
+        heads=HEADS,
+        hidden=HIDDEN,
+        dropout=0.1,
+        skip_map_update=kind == 'last',
     )
     block = block.double().eval()
-    state = State(*(torch.randn(2, *s).double() for s in ((Q, D), (Q, D), (D, 3, 4))))
+    state = DecoderState(*(torch.randn(2, *s).double() for s in ((Q, D), (Q, D), (D, 3, 4))))
     sine = sine_positions(torch.zeros(1, 3, 4, dtype=torch.bool), D).double()
     new = block(state, sine)
     for n in range(2):
@@ -200,7 +205,7 @@ def test_without_the_mask_they_would(padded):
 
 def test_batch_norm_counts_positions_of_images_only(padded):
     _, (_, f16), mask = padded
-    down = Down(CHANNELS[1], D).double().train()
+    down = Downsample(CHANNELS[1], D).double().train()
     mask16, mask32 = downsample_mask(mask), downsample_mask(mask, 4)
     f16 = f16.masked_fill(mask16[:, None], 0)
     down(f16, mask32)

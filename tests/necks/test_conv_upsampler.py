@@ -61,12 +61,12 @@ def test_three_convolutions_are_left_at_full_resolution():
 def test_parameter_count():
     """By hand: 3x3 convolutions with bias, GroupNorm's two, 1x1 shortcuts where widths differ."""
 
-    def conv(inp, out, k=3):
-        return k * k * inp * out + out
+    def conv(in_channels, out, k=3):
+        return k * k * in_channels * out + out
 
-    def res(inp, out):
-        shortcut = conv(inp, out, 1) if inp != out else 0
-        return 2 * inp + conv(inp, out) + 2 * out + conv(out, out) + shortcut
+    def res(in_channels, out):
+        shortcut = conv(in_channels, out, 1) if in_channels != out else 0
+        return 2 * in_channels + conv(in_channels, out) + 2 * out + conv(out, out) + shortcut
 
     expected = res(3072, 512) + conv(512, 512) + res(512, 256) + conv(256, 256) + res(256, 256)
     expected += conv(256, 256) + res(256, 128) + conv(128, 128) + res(128, 128)

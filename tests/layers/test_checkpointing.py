@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from finola_mm.layers import recompute
+from finola_mm.layers import checkpoint_module
 
 
 def block():
@@ -21,14 +21,14 @@ def run(call, module):
 
 
 def test_equal_to_the_bit():
-    plain, again = run(lambda m, x: m(x), block()), run(recompute, block())
+    plain, again = run(lambda m, x: m(x), block()), run(checkpoint_module, block())
     assert all(torch.equal(a, b) for a, b in zip(plain, again, strict=True))
 
 
 def test_backward_recomputes_and_restores_batch_norm():
     momenta, module = [], block()
     module[0].register_forward_hook(lambda *_: momenta.append(module[1].momentum))
-    run(recompute, module)
+    run(checkpoint_module, module)
     assert momenta == [0.1, 0.0]  # the second time the statistics rest
     assert module[1].momentum == 0.1
     assert module[1].num_batches_tracked == 1
@@ -36,7 +36,7 @@ def test_backward_recomputes_and_restores_batch_norm():
 
 def test_batch_norm_comes_back_after_an_error():
     module = block()
-    y = recompute(module, torch.randn(2, 3, 8, 8, requires_grad=True))
+    y = checkpoint_module(module, torch.randn(2, 3, 8, 8, requires_grad=True))
     module[2].forward = None
     with pytest.raises(TypeError):
         y.sum().backward()
@@ -48,4 +48,4 @@ def test_without_gradients_it_is_a_plain_call():
     module = block().eval()
     x = torch.randn(2, 3, 8, 8)
     with torch.no_grad():
-        assert torch.equal(recompute(module, x), module(x))
+        assert torch.equal(checkpoint_module(module, x), module(x))

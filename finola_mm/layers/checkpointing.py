@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 
 @contextmanager
-def resting_statistics(module: nn.Module) -> Iterator[None]:
+def frozen_bn_stats(module: nn.Module) -> Iterator[None]:
     """Inside, the BatchNorm layers of ``module`` keep the values of their buffers.
 
     Momentum 0 writes the old statistics back. Not tracking them would be simpler, but the two
@@ -33,7 +33,7 @@ def resting_statistics(module: nn.Module) -> Iterator[None]:
             norm.momentum, norm.num_batches_tracked = momentum, count
 
 
-def recompute(module: nn.Module, *args: Any) -> Any:
+def checkpoint_module(module: nn.Module, *args: Any) -> Any:
     """``module(*args)``, its activations dropped and computed again in the backward pass.
 
     The forward pass must not draw random numbers: their state is not restored.
@@ -45,5 +45,5 @@ def recompute(module: nn.Module, *args: Any) -> Any:
         *args,
         use_reentrant=False,
         preserve_rng_state=False,
-        context_fn=lambda: (nullcontext(), resting_statistics(module)),
+        context_fn=lambda: (nullcontext(), frozen_bn_stats(module)),
     )

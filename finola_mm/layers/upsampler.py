@@ -10,23 +10,27 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def norm_silu_conv(inp: int, out: int, *, num_groups: int = 32) -> nn.Sequential:
-    """GroupNorm, SiLU, 3x3 convolution: (N, inp, H, W) to (N, out, H, W)."""
-    if inp % num_groups:
-        raise ValueError(f'{inp} channels do not divide into {num_groups} groups; set num_groups')
+def norm_silu_conv(in_channels: int, out: int, *, num_groups: int = 32) -> nn.Sequential:
+    """GroupNorm, SiLU, 3x3 convolution: (N, in_channels, H, W) to (N, out, H, W)."""
+    if in_channels % num_groups:
+        raise ValueError(
+            f'{in_channels} channels do not divide into {num_groups} groups; set num_groups'
+        )
     return nn.Sequential(
-        nn.GroupNorm(num_groups, inp, eps=1e-6), nn.SiLU(), nn.Conv2d(inp, out, 3, padding=1)
+        nn.GroupNorm(num_groups, in_channels, eps=1e-6),
+        nn.SiLU(),
+        nn.Conv2d(in_channels, out, 3, padding=1),
     )
 
 
 class ResConv(nn.Module):
-    """Residual block of two 3x3 convolutions, (N, inp, H, W) to (N, out, H, W)."""
+    """Residual block of two 3x3 convolutions, (N, in_channels, H, W) to (N, out, H, W)."""
 
-    def __init__(self, inp: int, out: int, *, num_groups: int = 32):
+    def __init__(self, in_channels: int, out: int, *, num_groups: int = 32):
         super().__init__()
-        self.conv1 = norm_silu_conv(inp, out, num_groups=num_groups)
+        self.conv1 = norm_silu_conv(in_channels, out, num_groups=num_groups)
         self.conv2 = norm_silu_conv(out, out, num_groups=num_groups)
-        self.shortcut = nn.Conv2d(inp, out, 1) if inp != out else nn.Identity()
+        self.shortcut = nn.Conv2d(in_channels, out, 1) if in_channels != out else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.shortcut(x) + self.conv2(self.conv1(x))
