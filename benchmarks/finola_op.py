@@ -168,7 +168,7 @@ class Peer:
 
     def run(self, backward):
         with torch.set_grad_enabled(backward):
-            z = self.unroll(*self.inputs, self.size)
+            z = self.latent_to_map(*self.inputs, self.size)
         return torch.autograd.grad(z, self.inputs, self.grad) if backward else z
 
 

@@ -73,7 +73,7 @@ ARCHS: dict[str, dict[str, Any]] = {
 }
 
 
-def widened(arch: dict[str, Any], factor: float) -> dict[str, Any]:
+def scale_width(arch: dict[str, Any], factor: float) -> dict[str, Any]:
     """An arch with stem and stages ``factor`` times as wide, tokens and output as they are."""
     stages = tuple(
         tuple((int(factor * exp), int(factor * out)) for exp, out in stage)
@@ -83,11 +83,11 @@ def widened(arch: dict[str, Any], factor: float) -> dict[str, Any]:
 
 
 # The published 43.5 M and 67.6 M fit only with the output kept at 2880 channels.
-ARCHS['w4320'] = widened(ARCHS['w2880'], 1.5)
-ARCHS['w5760'] = widened(ARCHS['w2880'], 2)
+ARCHS['w4320'] = scale_width(ARCHS['w2880'], 1.5)
+ARCHS['w5760'] = scale_width(ARCHS['w2880'], 2)
 
 
-def resolve(arch: str | dict) -> dict[str, Any]:
+def get_arch(arch: str | dict) -> dict[str, Any]:
     """The table entry of a name, or a dict of the same form as it is.
 
     Raises:
@@ -150,7 +150,7 @@ class MobileFormer(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        arch = resolve(arch)
+        arch = get_arch(arch)
         if not out_indices or not set(out_indices) <= set(range(5)):
             raise ValueError(f'out_indices must be some of 0, 1, 2, 3, 4, got {out_indices!r}')
         if frozen_stages not in range(-1, 6):

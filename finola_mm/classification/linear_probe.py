@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from ..registry import MODELS
-from .decoder import Decoder
+from .mobile_former_cls_head import MobileFormerClsHead
 
 
 @MODELS.register_module()
-class LinearProbeHead(Decoder):
+class LinearProbeHead(MobileFormerClsHead):
     """BatchNorm without affine, then a linear layer, on the map's average and the first token.
 
     Args:
@@ -40,5 +40,5 @@ class LinearProbeHead(Decoder):
 
     def pre_logits(self, feats: Sequence) -> Tensor:
         """(maps, tokens) -> what the linear layer reads, (N, C + d)."""
-        x, token = self.read(feats)  # (N, C, h, w), (N, d)
+        x, token = self.unpack_features(feats)  # (N, C, h, w), (N, d)
         return self.norm(torch.cat((x.mean((2, 3)), token), 1))

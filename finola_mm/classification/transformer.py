@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from ..layers import TransformerBlock
 from ..registry import MODELS
-from .decoder import Decoder
+from .mobile_former_cls_head import MobileFormerClsHead
 
 
 @MODELS.register_module()
-class TransformerHead(Decoder):
+class TransformerHead(MobileFormerClsHead):
     """Transformer blocks over the positions, then a classifier on their average and first token.
 
     Args:
@@ -66,7 +66,7 @@ class TransformerHead(Decoder):
 
     def pre_logits(self, feats: Sequence) -> Tensor:
         """(maps, tokens) -> what the classifier reads, (N, D + d)."""
-        x, token = self.read(feats)  # (N, C, h, w), (N, d)
+        x, token = self.unpack_features(feats)  # (N, C, h, w), (N, d)
         x = self.embed(x.flatten(2).transpose(1, 2))  # (N, L, D)
         for block in self.blocks:
             x = block(x)

@@ -81,7 +81,7 @@ class MobileFormerDETR(BaseDetector):
 
     def refine(self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None) -> Tensor:
         """Images (N, 3, H, W) to the queries after every block, (B, N, Q, D)."""
-        padding = self.padding(batch_inputs, batch_data_samples)  # (N, H, W) or None
+        padding = self.padding_mask(batch_inputs, batch_data_samples)  # (N, H, W) or None
         feats = self.extract_feat(batch_inputs, padding)  # strides 8 and 16
         return self.decoder(feats, downsample_mask(padding, 8))
 
@@ -92,7 +92,7 @@ class MobileFormerDETR(BaseDetector):
         return self.backbone(batch_inputs, padding)
 
     @staticmethod
-    def padding(batch_inputs: Tensor, batch_data_samples: OptSampleList) -> Tensor | None:
+    def padding_mask(batch_inputs: Tensor, batch_data_samples: OptSampleList) -> Tensor | None:
         """Which pixels of the batch belong to no image, (N, H, W); None where all do."""
         if not batch_data_samples:
             return None

@@ -46,7 +46,7 @@ class MaskedReconstructionHead(BaseModule):
             target = (target - mean) / std
         return F.mse_loss(pred.float(), target)
 
-    def reconstruct(self, pred: Tensor, images: Tensor) -> Tensor:
+    def denormalize(self, pred: Tensor, images: Tensor) -> Tensor:
         """Prediction (N, 3, H, W) in the target's units -> image (N, 3, H, W).
 
         With ``norm_pix`` each patch gets its mean and deviation back from the *original*: the

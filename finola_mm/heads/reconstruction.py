@@ -28,6 +28,6 @@ class ReconstructionHead(BaseModule):
             )
         return F.mse_loss(pred.float(), images)
 
-    def reconstruct(self, pred: Tensor, images: Tensor) -> Tensor:
+    def denormalize(self, pred: Tensor, images: Tensor) -> Tensor:
         """Prediction (N, 3, H, W) in the target's units -> image (N, 3, H, W), the same here."""
         return pred.float()

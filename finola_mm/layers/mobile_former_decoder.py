@@ -47,7 +47,7 @@ class MobileFormerDecoder(nn.Module):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        depths = resolve(arch)
+        depths = get_arch(arch)
         self.in_channels = fine, coarse = tuple(in_channels)
         self.num_queries, self.dim = num_queries, dim
         self.positions = nn.Parameter(torch.empty(num_queries, dim))
@@ -123,7 +123,7 @@ class MobileFormerDecoder(nn.Module):
         return states
 
 
-def resolve(arch: str | Sequence[int]) -> tuple[int, ...]:
+def get_arch(arch: str | Sequence[int]) -> tuple[int, ...]:
     """The blocks at strides 32, 16 and 8.
 
     Raises:

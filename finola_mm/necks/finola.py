@@ -68,18 +68,18 @@ class FINOLANeck(BaseModule):
         """
         q = self.pool(feats)  # (N, M, C)
         if offset is None or self.origin is not None:
-            return self.unroll(q)
-        return self.unroll_from(q, offset, feats[-1].shape[2:])
+            return self.latent_to_map(q)
+        return self.latent_to_map_at(q, offset, feats[-1].shape[2:])
 
     def pool(self, feats: Sequence[Tensor]) -> Tensor:
         """The last of ``feats``, (N, C', h, w) -> q (N, M, C)."""
         return self.pooling(feats[-1])
 
-    def unroll(self, q: Tensor) -> Tensor:
+    def latent_to_map(self, q: Tensor) -> Tensor:
         """q (N, M, C), or (N, C) for one path -> z (N, C, H, W)."""
         return self.finola(q, self.size, self.origin)
 
-    def unroll_from(self, q: Tensor, offset: Tensor, block: tuple[int, int]) -> Tensor:
+    def latent_to_map_at(self, q: Tensor, offset: Tensor, block: tuple[int, int]) -> Tensor:
         """q at the centre of its visible block h x w, which lies at ``offset`` -> z (N, C, H, W).
 
         All images unroll over one map that reaches as far as any offset needs, and each cuts out

@@ -27,9 +27,9 @@ class FINOLA(Reconstructor):
 
     def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
         """Images (N, 3, H, W) -> ``{'loss': scalar}``; the data samples are not read."""
-        return {'loss': self.head.loss(self.restore(inputs), inputs)}
+        return {'loss': self.head.loss(self.reconstruct(inputs), inputs)}
 
-    def restore(self, images: Tensor) -> Tensor:
+    def reconstruct(self, images: Tensor) -> Tensor:
         """The network of Fig. 1, normalised pixels -> prediction, both (N, 3, H, W)."""
         feats = self.backbone(images)
         z = self.neck(feats)  # (N, C, H', W')
@@ -41,10 +41,10 @@ class FINOLA(Reconstructor):
 
     def decode(self, q: Tensor) -> Tensor:
         """The second half: q (N, M, C), or (N, C) for one path -> images as in ``restore``."""
-        return self.upsampler(self.neck.unroll(q))
+        return self.upsampler(self.neck.latent_to_map(q))
 
     @torch.no_grad()
     def predict(self, inputs: Tensor, data_samples: list[DataSample]) -> list[DataSample]:
-        """Restore every image: see ``set_pictures``; the whole image counts as predicted."""
+        """Restore every image: see ``add_reconstructions``; the whole image counts as predicted."""
         masks = inputs.new_ones(len(inputs), 1, *inputs.shape[2:], dtype=torch.bool)
-        return self.set_pictures(data_samples, inputs, self.restore(inputs), masks)
+        return self.add_reconstructions(data_samples, inputs, self.reconstruct(inputs), masks)

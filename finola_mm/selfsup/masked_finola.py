@@ -49,14 +49,14 @@ class MaskedFINOLA(Reconstructor):
 
     def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
         """Images (N, 3, Y, X) and their block offsets -> ``{'loss': scalar}``."""
-        offset, mask = self.draw_block(inputs, data_samples)
+        offset, mask = self.get_blocks(inputs, data_samples)
         masked = masked_positions(mask)  # (N, K)
         if inputs.is_cuda:  # from pageable memory the copy would wait for the device
             masked = masked.pin_memory().to(inputs.device, non_blocking=True)
-        pred = self.complete(inputs, offset, masked)  # (N, K, 3*p*p)
+        pred = self.reconstruct(inputs, offset, masked)  # (N, K, 3*p*p)
         return {'loss': self.head.loss(pred, inputs, masked)}
 
-    def complete(self, images: Tensor, offset: Tensor, keep: Tensor | None = None) -> Tensor:
+    def reconstruct(self, images: Tensor, offset: Tensor, keep: Tensor | None = None) -> Tensor:
         """The network of Fig. 2: images (N, 3, Y, X) at ``offset`` (N, 2) -> prediction, same.
 
         keep (N, K): positions of the map; then -> the prediction's patches there, (N, K, 3*p*p).
@@ -74,10 +74,12 @@ class MaskedFINOLA(Reconstructor):
 
     @torch.no_grad()
     def predict(self, inputs: Tensor, data_samples: list[DataSample]) -> list[DataSample]:
-        """Complete every image: see ``set_pictures``; what is masked counts as predicted."""
-        offset, mask = self.draw_block(inputs, data_samples)
+        """Complete every image: see ``add_reconstructions``; what is masked counts as predicted."""
+        offset, mask = self.get_blocks(inputs, data_samples)
         masks = self.head.pixel_mask(mask.to(inputs.device))
-        return self.set_pictures(data_samples, inputs, self.complete(inputs, offset), masks)
+        return self.add_reconstructions(
+            data_samples, inputs, self.reconstruct(inputs, offset), masks
+        )
 
     def map_sizes(self, images: Tensor) -> tuple[tuple[int, int], tuple[int, int]]:
         """(H, W) of the map and (h, w) of the visible block.
@@ -96,7 +98,7 @@ class MaskedFINOLA(Reconstructor):
         grid = (height // p, width // p)
         return grid, tuple(self.block_size or (grid[0] // 2, grid[1] // 2))
 
-    def draw_block(self, images: Tensor, data_samples) -> tuple[Tensor, Tensor]:
+    def get_blocks(self, images: Tensor, data_samples) -> tuple[Tensor, Tensor]:
         """What is visible: offset (N, 2), mask (N, H, W) with True = masked, both on the CPU."""
         grid, block = self.map_sizes(images)
         offset = torch.tensor([sample.block_offset for sample in data_samples])

@@ -31,7 +31,7 @@ class Reconstructor(BaseSelfSupervisor):
             return self.predict(inputs, data_samples)
         return super().forward(inputs, data_samples, mode)
 
-    def set_pictures(
+    def add_reconstructions(
         self, data_samples: list[DataSample], images: Tensor, pred: Tensor, masks: Tensor
     ) -> list[DataSample]:
         """Give every data sample, as RGB in [0, 1] and in this order,
@@ -40,7 +40,7 @@ class Reconstructor(BaseSelfSupervisor):
         predicted. images and pred (N, 3, H, W) are normalised, masks (N, 1, H, W).
         """
         originals = self.to_pixels(images)
-        preds = self.to_pixels(self.head.reconstruct(pred, images))
+        preds = self.to_pixels(self.head.denormalize(pred, images))
         for sample, *fields in zip(data_samples, originals, preds, masks, strict=True):
             for name, field in zip(('original', 'reconstruction', 'mask'), fields, strict=True):
                 sample.set_field(field, name)

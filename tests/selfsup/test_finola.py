@@ -48,14 +48,14 @@ def test_all_goes_through_q(images, paths):
     assert q.shape == (4, paths, 32)
     restored = model.decode(q)
     assert restored.shape == images.shape
-    assert torch.equal(restored, model.restore(images))
+    assert torch.equal(restored, model.reconstruct(images))
     if paths == 1:
         assert torch.equal(model.decode(q[:, 0]), restored)
 
 
 def test_loss_is_the_mean_squared_error_of_the_whole_image(images):
     model = build().eval()
-    error = (model.restore(images) - images).square()
+    error = (model.reconstruct(images) - images).square()
     torch.testing.assert_close(model.loss(images, [])['loss'], error.mean())
 
 
@@ -102,9 +102,9 @@ def test_predict_returns_pixels():
 
 def test_autocast_is_close_to_float32(images):
     model = build().eval()
-    exact = model.restore(images)
+    exact = model.reconstruct(images)
     with torch.autocast('cpu', torch.bfloat16):
-        out = model.restore(images)
+        out = model.reconstruct(images)
     # 8 bits a product through some 30 layers: the error grows like sqrt(30) * 2^-8 = 2.1 %.
     assert (out - exact).norm() < 0.03 * exact.norm()
 

@@ -76,7 +76,7 @@ def test_prediction_ignores_masked_pixels(model, images):
     model.backbone.register_forward_hook(lambda module, inputs, outputs: seen.append(outputs[-1]))
     offset = torch.tensor(OFFSETS)
     changed = torch.where(visible_pixels(images), images, torch.randn_like(images))
-    predictions = [model.complete(batch, offset) for batch in (images, changed)]
+    predictions = [model.reconstruct(batch, offset) for batch in (images, changed)]
     assert torch.equal(*seen)
     assert torch.equal(*predictions)
 
@@ -84,19 +84,19 @@ def test_prediction_ignores_masked_pixels(model, images):
 def test_prediction_reads_the_visible_pixels(model, images):
     changed = torch.where(visible_pixels(images), torch.randn_like(images), images)
     offset = torch.tensor(OFFSETS)
-    assert not torch.allclose(model.complete(images, offset), model.complete(changed, offset))
+    assert not torch.allclose(model.reconstruct(images, offset), model.reconstruct(changed, offset))
 
 
 def test_loss_compares_masked_pixels_only(model, images):
     """The definition: mean squared error of the whole prediction over the masked pixels. With the
     prediction held, the target's visible pixels neither count nor get a gradient.
     """
-    offset, mask = model.draw_block(images, samples())
+    offset, mask = model.get_blocks(images, samples())
     masked = masked_positions(mask)
     visible = visible_pixels(images)
-    error = (model.complete(images, offset) - images)[~visible] ** 2
+    error = (model.reconstruct(images, offset) - images)[~visible] ** 2
     torch.testing.assert_close(model.loss(images, samples())['loss'], error.mean())
-    pred = model.complete(images, offset, masked).detach()
+    pred = model.reconstruct(images, offset, masked).detach()
     target = images.clone().requires_grad_()
     loss = model.head.loss(pred, target, masked)
     loss.backward()
@@ -112,9 +112,9 @@ def test_gradient_reaches_every_part(model, images):
 
 
 def test_batched_equals_single(model, images):
-    batched = model.complete(images, torch.tensor(OFFSETS))
+    batched = model.reconstruct(images, torch.tensor(OFFSETS))
     for i, offset in enumerate(OFFSETS):
-        single = model.complete(images[i : i + 1], torch.tensor([offset]))
+        single = model.reconstruct(images[i : i + 1], torch.tensor([offset]))
         torch.testing.assert_close(batched[i : i + 1], single, rtol=1e-4, atol=1e-5)
 
 
@@ -132,9 +132,9 @@ def test_checkpointing_changes_nothing(model, images):
 
 
 def test_autocast_is_close_to_float32(model, images):
-    exact = model.complete(images, torch.tensor(OFFSETS))
+    exact = model.reconstruct(images, torch.tensor(OFFSETS))
     with torch.autocast('cpu', torch.bfloat16):
-        out = model.complete(images, torch.tensor(OFFSETS))
+        out = model.reconstruct(images, torch.tensor(OFFSETS))
     # 8 bits a product through some 20 layers: the error grows like sqrt(20) * 2^-8 = 1.7 %.
     assert (out - exact).norm() < 0.02 * exact.norm()
 
@@ -159,7 +159,7 @@ def test_an_image_that_does_not_divide_is_refused(model):
 
 def test_non_square_images(model):
     images = torch.randn(2, 3, 64, 96)
-    assert model.complete(images, torch.tensor([[2, 3], [0, 1]])).shape == images.shape
+    assert model.reconstruct(images, torch.tensor([[2, 3], [0, 1]])).shape == images.shape
 
 
 def test_it_learns_one_batch(model):

@@ -59,7 +59,7 @@ def test_the_encoder_sees_the_block_and_nothing_else(images):
     visible = visible_pixels(images)
     changed = torch.where(visible, images, torch.randn_like(images))
     offset = torch.tensor(OFFSETS)
-    assert torch.equal(*[model.complete(batch, offset) for batch in (images, changed)])
+    assert torch.equal(*[model.reconstruct(batch, offset) for batch in (images, changed)])
     assert seen[0].shape == (4, 3, P * BLOCK[0], P * BLOCK[1])
     for block, image, here in zip(seen[0], images, visible, strict=True):
         assert torch.equal(block.flatten(), image[here])
@@ -70,12 +70,12 @@ def test_loss_compares_masked_pixels_only(images):
     prediction held, visible pixels get no gradient.
     """
     model, visible = build().eval(), visible_pixels(images)
-    offset, mask = model.draw_block(images, samples())
-    error = (model.complete(images, offset) - images)[~visible] ** 2
+    offset, mask = model.get_blocks(images, samples())
+    error = (model.reconstruct(images, offset) - images)[~visible] ** 2
     torch.testing.assert_close(model.loss(images, samples())['loss'], error.mean())
     masked = masked_positions(mask)
     assert masked.shape == (4, 4 * 5 - 3 * 2)
-    pred = model.complete(images, offset, masked).detach()
+    pred = model.reconstruct(images, offset, masked).detach()
     target = images.clone().requires_grad_()
     model.head.loss(pred, target, masked).backward()
     assert (target.grad[visible] == 0).all() and (target.grad[~visible] != 0).all()
@@ -83,7 +83,7 @@ def test_loss_compares_masked_pixels_only(images):
 
 def test_all_goes_through_one_vector_at_the_centre_of_the_block(images):
     model = build().eval()
-    out = model.complete(images, torch.tensor(OFFSETS))
+    out = model.reconstruct(images, torch.tensor(OFFSETS))
     for i, (row, col) in enumerate(OFFSETS):
         top, left = P * row, P * col
         block = images[i : i + 1, :, top : top + P * BLOCK[0], left : left + P * BLOCK[1]]

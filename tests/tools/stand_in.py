@@ -25,7 +25,7 @@ class Neck(nn.Module):
         super().__init__()
         self.finola = FINOLA(channels)
 
-    def unroll(self, q):
+    def latent_to_map(self, q):
         return self.finola(q, (6, 6))
 
 

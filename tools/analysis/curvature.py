@@ -60,7 +60,7 @@ def parse_args() -> argparse.Namespace:
 def feature_map(model: nn.Module, images: Tensor, samples: list) -> Tensor:
     """The map z (N, C, H, W) of normalised images (N, 3, H', W'), whole or seen by a block."""
     if hasattr(model, 'encode'):
-        return model.neck.unroll(model.encode(images))
+        return model.neck.latent_to_map(model.encode(images))
     maps = []
     handle = model.neck.register_forward_hook(lambda module, inputs, z: maps.append(z))
     try:

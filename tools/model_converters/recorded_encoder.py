@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from finola_mm import MobileFormer
-from finola_mm.backbones.mobile_former import DYNAMIC_RELU, resolve
+from finola_mm.backbones.mobile_former import DYNAMIC_RELU, get_arch
 from finola_mm.engine import CheckpointError
 from finola_mm.engine.checkpoints import compare
 
@@ -35,7 +35,7 @@ def recorded_encoder(
     try:
         with torch.device('meta'):
             encoder = MobileFormer(**arguments)
-        widths = resolve(recorded['arch'])
+        widths = get_arch(recorded['arch'])
     except (LookupError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f'{path}: the recorded encoder {recorded}: {error}') from None
     fit = compare(encoder, tensors)

@@ -15,7 +15,7 @@ from mmpretrain.models import ClsHead
 from torch import Tensor
 
 
-class Decoder(ClsHead):
+class MobileFormerClsHead(ClsHead):
     """A head on ``MobileFormer(with_tokens=True)``, whose (maps, tokens) mmpretrain hands on as is.
 
     Loss, accuracy and predictions are mmpretrain's.
@@ -34,7 +34,7 @@ class Decoder(ClsHead):
         """(maps, tokens) -> the logits (N, K)."""
         return self.fc(self.pre_logits(feats))
 
-    def read(self, feats: Sequence) -> tuple[Tensor, Tensor]:
+    def unpack_features(self, feats: Sequence) -> tuple[Tensor, Tensor]:
         """(maps, tokens) -> the last map (N, C, h, w) and the first token (N, d).
 
         Raises:
