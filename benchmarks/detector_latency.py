@@ -36,6 +36,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import finola_mm.det  # noqa: F401
+from finola_mm.apis import optimize_for_cpu
 from finola_mm.engine import keep_freed_memory
 
 CONFIGS = Path(__file__).parents[1] / 'configs' / 'det'
@@ -126,7 +127,10 @@ def compare(name, args):
     warnings.simplefilter('ignore')
     init_default_scope('mmdet')
     torch.manual_seed(0)
-    models = {n: MODELS.build(model_config(n)).to(get_device()).eval() for n in (name, PEER)}
+    models = {
+        n: optimize_for_cpu(MODELS.build(model_config(n)).to(get_device()).eval())
+        for n in (name, PEER)
+    }
     counts = [count(model, tuple(args.size)) for model in models.values()]
     models = {n: fuse_conv_bn(model) for n, model in models.items()}
     times = {number: take_turns(models, number, args) for number in args.batches}

@@ -22,7 +22,7 @@ from machine import machine
 ROOT = Path(__file__).parents[1]
 CONFIGS = {
     'masked FINOLA-B': 'configs/demo/masked_finola_b.py',
-    'FINOLALayer': 'configs/demo/finola.py',
+    'FINOLA': 'configs/demo/finola.py',
     'supervised': 'configs/demo/cls_supervised.py',
 }
 WARM_UP = 4  # steps

@@ -26,6 +26,7 @@ from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 
 import finola_mm.selfsup  # noqa: F401
+from finola_mm.apis import optimize_for_cpu
 
 CONFIGS = Path(__file__).parents[1] / 'configs' / 'selfsup'
 # our config; the peer, its arch and width in mmpretrain
@@ -83,7 +84,7 @@ class Trainee:
             optim.type = 'finola_mm.BFloat16OptimWrapper'
         torch.manual_seed(0)
         model = {**model, 'data_preprocessor': recipe.data_preprocessor}
-        self.model = MODELS.build(model).to(get_device()).train()
+        self.model = optimize_for_cpu(MODELS.build(model).to(get_device())).train()
         self.optim = build_optim_wrapper(self.model, optim)
         self.parts = {name: getattr(self.model, attr) for name, attr in parts.items()}
         if args.compile:
@@ -108,7 +109,7 @@ def now():
 def build_pair(name, args):
     config, peer, arch, width = PAIRS[name]
     ours = Config.fromfile(CONFIGS / config).model
-    parts = {'encoder': 'backbone', 'FINOLALayer': 'neck', 'upsampler': 'upsampler'}
+    parts = {'encoder': 'backbone', 'FINOLA': 'neck', 'upsampler': 'upsampler'}
     return {
         f'masked FINOLA-B {name}': Trainee(ours, parts, args),
         f'MAE {peer}': Trainee(

@@ -10,24 +10,19 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / 'finola_mm'
 
 # folder -> the siblings that it may import, and the packages from outside (docs/architecture.md)
-SIDEWAYS = {'registry'}
-FLOOR_2 = ('backbones', 'necks', 'heads', 'engine', 'datasets', 'evaluation')
+OUTSIDE = {'registry', 'errors'}
+BELOW = {'functional', 'layers'} | OUTSIDE
+PACKAGES = {'torch', 'mmengine', 'mmcv', 'numpy', 'PIL', 'cv2', 'skimage', 'safetensors'}
+PARTS = ('backbones', 'necks', 'heads', 'engine', 'datasets', 'evaluation')
+SIDEWAYS = {'evaluation': {'datasets', 'engine'}}
 FLOORS = {
     'functional': (set(), {'torch'}),
     'layers': ({'functional'}, {'torch'}),
-    **{
-        name: (
-            {'functional', 'layers'} | SIDEWAYS,
-            {'torch', 'mmengine', 'mmcv', 'numpy', 'PIL', 'cv2', 'skimage', 'safetensors'},
-        )
-        for name in FLOOR_2
-    },
-    'selfsup': (
-        {'functional', 'layers', *FLOOR_2} | SIDEWAYS,
-        {'torch', 'mmengine', 'mmcv', 'mmpretrain'},
-    ),
-    'det': ({'functional', 'layers', 'engine'} | SIDEWAYS, {'torch', 'mmdet'}),
-    'classification': ({'functional', 'layers'} | SIDEWAYS, {'torch', 'mmpretrain'}),
+    **{name: (BELOW | SIDEWAYS.get(name, set()), PACKAGES) for name in PARTS},
+    'selfsup': (BELOW, {'torch', 'mmpretrain'}),
+    'classification': (BELOW, {'torch', 'mmpretrain'}),
+    'det': (BELOW, {'torch', 'mmdet'}),
+    'apis': (BELOW | {*PARTS}, PACKAGES),
 }
 LIBRARY = set(sys.stdlib_module_names)
 
@@ -109,11 +104,11 @@ def test_torch_alone_is_enough():
     )
 
 
-def test_floor_2_needs_no_host_package():
+def test_parts_need_neither_mmpretrain_nor_mmdet():
     """Each package by itself, none after another one."""
     blocked = ('mmpretrain', 'mmdet', 'mmcv._ext')
     run_each_blocked(
-        'import mmengine.runner', *((f'import finola_mm.{name}', blocked) for name in FLOOR_2)
+        'import mmengine.runner', *((f'import finola_mm.{name}', blocked) for name in PARTS)
     )
 
 

@@ -22,7 +22,7 @@ ENCODERS = {
     'masked FINOLA-B': 'demo/masked_finola_b_shapes-fc5a4b1a.safetensors',
     'MoCo v2': 'demo/mocov2_shapes-36145a8d.safetensors',
 }
-DETECTOR = 'configs/demo/det_mf_dec211.py', 'demo/det_mf_dec211_shapes-a148973c.safetensors'
+DETECTOR = 'configs/demo/det_mf_dec211.py', 'demo/det_mf_dec211_shapes-6d81c10d.safetensors'
 QUIET = 'tools/train.py', 'tools/test.py', 'tools/analysis/knn.py'  # only their progress is shown
 PROGRESS = re.compile(r'Iter\(train\) \[ *(\d+)/(\d+)\].*?eta: (\S+).*?loss: (\S+)')
 

@@ -17,6 +17,7 @@ from finola_mm.apis import (
     CfgOptions,
     in_own_module,
     load_config,
+    optimize_for_cpu,
     unknown_setting,
 )
 from finola_mm.datasets import BadDataError
@@ -100,6 +101,7 @@ def test(args: argparse.Namespace, processes: Processes) -> None:
         if in_own_module(error):
             raise
         raise SystemExit(f'test: {args.config}: {error}') from None
+    optimize_for_cpu(runner.model)
     try:  # by itself the runner would test random weights where a checkpoint does not fit
         load_weights(runner.model, checkpoint, allow_unused=False)
     except ValueError as error:

@@ -15,6 +15,7 @@ from finola_mm.apis import (
     CfgOptions,
     in_own_module,
     load_config,
+    optimize_for_cpu,
     unknown_setting,
 )
 from finola_mm.datasets import BadDataError
@@ -259,6 +260,7 @@ def train(args: argparse.Namespace, processes: Processes) -> None:
         runner = build(args, cfg)
         if args.resume == 'auto' and not cfg.resume:
             runner.logger.info(f'nothing to resume in {cfg.work_dir}: starting anew')
+        optimize_for_cpu(runner.model)
         check_batch(runner)
         runner.train()
     except InterruptedRun:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..datasets import SampleKey, seeded
 from ..engine import find_checkpoint, load_weights
 from ..registry import MODELS
+from .cpu import optimize_for_cpu
 
 
 def load_model(cfg: Config, checkpoint: str) -> nn.Module:
@@ -25,7 +26,7 @@ def load_model(cfg: Config, checkpoint: str) -> nn.Module:
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     model = MODELS.build(cfg.model)
     load_weights(model, find_checkpoint(checkpoint), allow_unused=False)
-    return model.to(get_device()).eval()
+    return optimize_for_cpu(model.to(get_device()).eval())
 
 
 def load_batch(

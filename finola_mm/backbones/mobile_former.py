@@ -2,9 +2,10 @@
 
 Paper: "Image is First-order Norm+Linear Autoregressive", Appendix, Table 9; the architecture is
 that of Mobile-Former (arXiv 2108.05895), here ending at stride 16. Stage 4 of W1440 is printed
-with a first block 288 -> 96, a misprint for 576 -> 176. What the text leaves open is decided by the
-published sizes (tools/analysis/get_flops.py prints them beside ours). No activation follows the
-last BatchNorm: Table 9 prints none, and FINOLA continues the map with values of either sign.
+with a first block 288 -> 96, a misprint for 576 -> 176. Details that the text leaves open follow
+from the published sizes (tools/analysis/get_flops.py prints them beside ours). No activation
+follows the last BatchNorm: Table 9 prints none, and FINOLA continues the map with values of either
+sign.
 
 Legend: N images of H x W, C channels, T tokens of width d; mask: True = padding.
 """
@@ -17,8 +18,9 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..errors import CheckpointError, UserError, as_user_error
 from ..functional import downsample_mask, zero_padding
-from ..layers import BneckLite, MobileFormerBlock, checkpoint_module, pointwise, predicts_on_cpu
+from ..layers import BneckLite, MobileFormerBlock, checkpoint_module, pointwise
 from ..registry import MODELS
 
 # Table 9. tokens: number T, width d. stages: (expanded, output) channels of every block; stage 1
@@ -57,8 +59,8 @@ ARCHS: dict[str, dict[str, Any]] = {
         ),
         out=720,
     ),
-    # Not the paper's: a tenth of W720 for demonstrations and tests on a CPU. Shallow and wide: in a
-    # hundred steps of masked FINOLA on small images it learns far more than 8 narrow blocks.
+    # Not the paper's: a tenth of W720 for demonstrations and tests on a CPU. Shallow and wide: in
+    # short runs of masked FINOLA on small images it learns more than 8 narrow blocks.
     'small': dict(
         tokens=(6, 64),
         stem=32,
@@ -74,9 +76,9 @@ ARCHS: dict[str, dict[str, Any]] = {
 
 
 def scale_width(arch: dict[str, Any], factor: float) -> dict[str, Any]:
-    """An arch with stem and stages ``factor`` times as wide, tokens and output as they are."""
+    """Multiply the widths of stem and stages by ``factor``; tokens and output stay unchanged."""
     stages = tuple(
-        tuple((int(factor * exp), int(factor * out)) for exp, out in stage)
+        tuple((int(factor * hidden), int(factor * out)) for hidden, out in stage)
         for stage in arch['stages']
     )
     return {**arch, 'stem': int(factor * arch['stem']), 'stages': stages}
@@ -88,25 +90,25 @@ ARCHS['w5760'] = scale_width(ARCHS['w2880'], 2)
 
 
 def get_arch(arch: str | dict) -> dict[str, Any]:
-    """The table entry of a name, or a dict of the same form as it is.
+    """Look up the table entry of a name; a dict of the same form is returned unchanged.
 
     Raises:
-        ValueError: unknown name, or a dict with other entries or without four stages.
+        UserError: the name is unknown, or the dict has other entries or not four stages.
     """
     if isinstance(arch, str):
         if arch not in ARCHS:
-            raise ValueError(f'arch must be one of {", ".join(ARCHS)} or a dict, got {arch!r}')
+            raise UserError(f'arch must be one of {", ".join(ARCHS)} or a dict, got {arch!r}')
         return ARCHS[arch]
     expected = {'tokens', 'stem', 'stages', 'out'}
     if set(arch) != expected or len(arch['stages']) != 4:
-        raise ValueError(
+        raise UserError(
             f'an arch must have exactly the entries {sorted(expected)} and four stages, '
             f'got {dict(arch)!r}'
         )
     return arch
 
 
-# A state dict carries the index of its form.
+# A state dict records the index of its form.
 DYNAMIC_RELU = ('plain', 'spatial')
 
 
@@ -120,21 +122,24 @@ class MobileFormer(BaseModule):
     Args:
         arch (str | dict): A name of ``ARCHS``, or a dict of the same form.
         out_indices (Sequence[int]): The maps to return, in this order: 0-3 are stages 1-4, 4 is
-            the final 1x1 convolution with BatchNorm. What none of them needs is not built.
+            the final 1x1 convolution with BatchNorm. Stages behind the last of them are not built.
             Defaults to (4,).
         with_tokens (bool): Return (maps, tokens) instead of maps. Defaults to False.
         frozen_stages (int): -1 freezes nothing, 0 the stem and the token embedding, 1-4 these and
-            the stages up to that one, 5 everything. What is frozen gets no gradient, stays in eval
-            mode, so that its BatchNorm layers use and keep their running statistics, and keeps no
-            activations for the backward pass. Defaults to -1.
-        norm_eval (bool): Let all BatchNorm layers use and keep theirs. Defaults to False.
-        with_cp (bool): Compute the activations of the blocks again in the backward pass instead
-            of keeping them: less memory, more time, the same result. Defaults to False.
-        dynamic_relu (str): 'plain' or 'spatial' (aware). The two share all weights; a state dict
-            records its form, and loading it into a model of the other form raises ValueError.
-            Defaults to 'plain'.
-        init_cfg (dict, optional): mmengine's initialisation, such as
+            the stages up to that one, 5 everything. Frozen parts get no gradient, stay in eval
+            mode (BatchNorm uses and keeps its running statistics), and store no activations for
+            the backward pass. Defaults to -1.
+        norm_eval (bool): Keep all BatchNorm layers in eval mode. Defaults to False.
+        with_cp (bool): Recompute the activations of the blocks in the backward pass (activation
+            checkpointing): less memory, more time, the same result. Defaults to False.
+        dynamic_relu (str): 'plain' or 'spatial' (aware). The two forms share all weights; a state
+            dict records its form, and loading it into a model of the other form raises
+            CheckpointError. Defaults to 'plain'.
+        init_cfg (dict, optional): MMEngine's initialisation, such as
             ``dict(type='finola_mm.Pretrained', checkpoint=...)``. Defaults to None.
+
+    Raises:
+        UserError: an argument is out of range, or the widths of ``arch`` do not divide.
     """
 
     def __init__(
@@ -152,11 +157,11 @@ class MobileFormer(BaseModule):
         super().__init__(init_cfg)
         arch = get_arch(arch)
         if not out_indices or not set(out_indices) <= set(range(5)):
-            raise ValueError(f'out_indices must be some of 0, 1, 2, 3, 4, got {out_indices!r}')
+            raise UserError(f'out_indices must be some of 0, 1, 2, 3, 4, got {out_indices!r}')
         if frozen_stages not in range(-1, 6):
-            raise ValueError(f'frozen_stages must be from -1 to 5, got {frozen_stages!r}')
+            raise UserError(f'frozen_stages must be from -1 to 5, got {frozen_stages!r}')
         if dynamic_relu not in DYNAMIC_RELU:
-            raise ValueError(f'dynamic_relu must be one of {DYNAMIC_RELU}, got {dynamic_relu!r}')
+            raise UserError(f'dynamic_relu must be one of {DYNAMIC_RELU}, got {dynamic_relu!r}')
         self.out_indices = tuple(out_indices)
         self.with_tokens = with_tokens
         self.frozen_stages = frozen_stages
@@ -173,30 +178,30 @@ class MobileFormer(BaseModule):
             nn.ReLU6(),
         )
         widths = [arch['stem'], *(stage[-1][1] for stage in arch['stages'])]
-        self.stages = nn.ModuleList(
-            self._stage(index, in_channels, arch['stages'][index])
-            for index, in_channels in enumerate(widths[: min(max(out_indices), 3) + 1])
-        )
+        with as_user_error():
+            self.stages = nn.ModuleList(
+                self._build_stage(index, channels, arch['stages'][index])
+                for index, channels in enumerate(widths[: min(max(out_indices), 3) + 1])
+            )
         self.out = pointwise(widths[-1], arch['out']) if 4 in out_indices else None
         self.reset_parameters()
         self._freeze()
 
-    def _stage(
+    def _build_stage(
         self, index: int, in_channels: int, blocks: Sequence[tuple[int, int]]
     ) -> nn.ModuleList:
-        """Stage ``index`` + 1 on a map of ``in_channels`` channels."""
+        """Build stage ``index`` + 1 on a map of ``in_channels``."""
         stage = nn.ModuleList()
-        for exp, out in blocks:
+        for hidden, out in blocks:
             if index == 0:
-                block = BneckLite(in_channels, exp, out)
+                block: nn.Module = BneckLite(in_channels, hidden, out)
             else:
-                stride = 1 if stage else 2
                 block = MobileFormerBlock(
                     in_channels,
-                    exp,
+                    hidden,
                     out,
                     self.tokens.shape[1],
-                    stride=stride,
+                    stride=1 if stage else 2,
                     dynamic_relu=self.dynamic_relu,
                 )
             stage.append(block)
@@ -204,27 +209,25 @@ class MobileFormer(BaseModule):
         return stage
 
     def forward(
-        self, x: Tensor, padding: Tensor | None = None
+        self, x: Tensor, padding_mask: Tensor | None = None
     ) -> tuple[Tensor, ...] | tuple[tuple[Tensor, ...], Tensor]:
-        """Images (N, 3, H, W) to the maps of ``out_indices``; with tokens, (maps, (N, T, d)).
+        """Images (N, 3, H, W) -> the maps of ``out_indices``; with tokens, (maps, (N, T, d)).
 
-        padding (N, H, W): pixels that are not of an image. Nothing reads them: in eval mode, and
-        with ``norm_eval`` or frozen, an image gives the same whatever it shares a batch with. In
-        training BatchNorm's statistics are of all positions.
+        padding_mask (N, H, W) marks pixels outside the images, which are not read. In eval mode,
+        and with ``norm_eval`` or frozen, the result for an image is the same in every batch. In
+        training BatchNorm's statistics include padded positions.
         """
         lite, *stages = self.stages
-        if predicts_on_cpu(x):  # depthwise convolutions take half of the time, or less
-            x = x.contiguous(memory_format=torch.channels_last)
         tokens = self.tokens.expand(x.shape[0], -1, -1)  # (N, T, d)
-        x = self.stem(zero_padding(x, padding))  # (N, C0, H/2, W/2)
-        padding = downsample_mask(padding)
+        x = self.stem(zero_padding(x, padding_mask))  # (N, C0, H/2, W/2)
+        padding_mask = downsample_mask(padding_mask)
         for block in lite:
-            x = self._run(block, x, padding)
+            x = self._run(block, x, padding_mask)
         maps = [x]  # (N, C1, H/2, W/2)
         for stage in stages:
             for block in stage:
-                x, tokens = self._run(block, x, tokens, padding)
-                padding = downsample_mask(padding, block.mobile.stride)
+                x, tokens = self._run(block, x, tokens, padding_mask)
+                padding_mask = downsample_mask(padding_mask, block.mobile.stride)
             maps.append(x)  # (N, Ci, H/2^i, W/2^i), i = 2, 3, 4
         if self.out is not None:
             maps.append(self.out(x))  # (N, C, H/16, W/16)
@@ -235,7 +238,7 @@ class MobileFormer(BaseModule):
         return checkpoint_module(block, *args) if self.with_cp and self.training else block(*args)
 
     def reset_parameters(self) -> None:
-        """Mobile-Former's initialisation; BatchNorm and LayerNorm keep torch's 1 and 0."""
+        """Initialise as Mobile-Former; BatchNorm and LayerNorm keep torch's 1 and 0."""
         nn.init.normal_(self.tokens)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -246,7 +249,7 @@ class MobileFormer(BaseModule):
                 nn.init.zeros_(module.bias)
 
     def _frozen(self) -> list[nn.Module]:
-        """The modules that ``frozen_stages`` covers; the token embedding is a parameter."""
+        """The modules covered by ``frozen_stages``; the token embedding is a parameter."""
         if self.frozen_stages == 5:
             return [self]
         return [self.stem, *self.stages[: self.frozen_stages]] if self.frozen_stages >= 0 else []
@@ -257,7 +260,7 @@ class MobileFormer(BaseModule):
         self.tokens.requires_grad_(self.frozen_stages < 0)
 
     def train(self, mode: bool = True) -> 'MobileFormer':
-        """Training mode for all that is not frozen; returns self, as torch's does."""
+        """Set training mode except for frozen parts; return self, as ``nn.Module.train``."""
         super().train(mode)
         rest = [module for part in self._frozen() for module in part.modules()]
         if self.norm_eval:
@@ -267,11 +270,11 @@ class MobileFormer(BaseModule):
         return self
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """Where a parameter stands for layer-wise learning-rate decay, and how many places are.
+        """Return the depth of a parameter for layer-wise learning-rate decay, and the total depth.
 
-        mmpretrain's ``LearningRateDecayOptimWrapperConstructor`` asks by way of its classifier. 0
-        is the stem with the token embedding, then come the blocks, then the final 1x1 convolution;
-        what does not begin with ``prefix``, such as a head, is last.
+        Called by mmpretrain's ``LearningRateDecayOptimWrapperConstructor``. Depth 0 is the stem
+        with the token embedding, then follow the blocks and the final 1x1 convolution. Parameters
+        that do not begin with ``prefix``, such as a head, are last.
         """
         parts = [
             f'{prefix}stages.{i}.{j}.'
@@ -285,13 +288,13 @@ class MobileFormer(BaseModule):
         return (places[0] if places else 0), len(parts) + 2
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
-        """Refuse weights of the other dynamic ReLU: they would fit, and compute something else."""
+        """Refuse weights of the other dynamic ReLU: they would fit and compute different values."""
         key = prefix + 'dynamic_relu_form'
         form = DYNAMIC_RELU[int(state_dict[key])] if key in state_dict else self.dynamic_relu
         if form != self.dynamic_relu:
-            raise ValueError(
-                f'these weights were trained with dynamic_relu={form!r}, and this model has '
-                f'{self.dynamic_relu!r}: build it with dynamic_relu={form!r}. To use them in the '
-                f'other form on purpose, delete {key!r} from the state dict.'
+            raise CheckpointError(
+                f'the weights were trained with dynamic_relu={form!r}, the model has '
+                f'dynamic_relu={self.dynamic_relu!r}. Build the model with dynamic_relu={form!r}; '
+                f'to use the other form on purpose, delete {key!r} from the state dict'
             )
         super()._load_from_state_dict(state_dict, prefix, *args)

@@ -1,4 +1,4 @@
-"""Classification decoders on mmpretrain's ``ClsHead``, for its ``ImageClassifier``."""
+"""Classification heads on mmpretrain's ``ClsHead``, for its ``ImageClassifier``."""
 
 from .linear_probe import LinearProbeHead
 from .transformer import TransformerHead

@@ -1,4 +1,4 @@
-"""The lin decoder: one linear layer on what a frozen encoder says of an image.
+"""The lin decoder: one linear layer on the features of a frozen encoder.
 
 Paper: "Image is First-order Norm+Linear Autoregressive", Appendix C, linear probing with "an
 additional BatchNorm layer without affine transformation", as in MAE (arXiv 2111.06377), whose eps
@@ -39,6 +39,6 @@ class LinearProbeHead(MobileFormerClsHead):
         nn.init.zeros_(self.fc.bias)
 
     def pre_logits(self, feats: Sequence) -> Tensor:
-        """(maps, tokens) -> what the linear layer reads, (N, C + d)."""
+        """(maps, tokens) -> the input of the linear layer, (N, C + d)."""
         x, token = self.unpack_features(feats)  # (N, C, h, w), (N, d)
         return self.norm(torch.cat((x.mean((2, 3)), token), 1))

@@ -1,9 +1,9 @@
-"""What the classification decoders share: they read the encoder's last map and its first token.
+"""Base class of the classification heads, which read the encoder's last map and its first token.
 
 Paper: "Image is First-order Norm+Linear Autoregressive", Appendix B, "Decoders for ImageNet
-classification". What the classifier reads is not printed; the average of the map beside the first
-token is what Mobile-Former's own classifier reads (arXiv 2108.05895), and it meets the published
-sizes.
+classification". The paper does not print the classifier's input. The average of the map beside the
+first token is the input of Mobile-Former's own classifier (arXiv 2108.05895), and it meets the
+published sizes.
 
 Legend: N images, the encoder's last map of C x h x w, T tokens of width d, K classes.
 """
@@ -14,9 +14,11 @@ from typing import Any
 from mmpretrain.models import ClsHead
 from torch import Tensor
 
+from ..errors import UserError
+
 
 class MobileFormerClsHead(ClsHead):
-    """A head on ``MobileFormer(with_tokens=True)``, whose (maps, tokens) mmpretrain hands on as is.
+    """A head on the (maps, tokens) of ``MobileFormer(with_tokens=True)``.
 
     Loss, accuracy and predictions are mmpretrain's.
 
@@ -38,18 +40,19 @@ class MobileFormerClsHead(ClsHead):
         """(maps, tokens) -> the last map (N, C, h, w) and the first token (N, d).
 
         Raises:
-            ValueError: maps alone, or other widths.
+            UserError: the backbone returns maps without tokens, or other widths.
         """
         if len(feats) != 2 or isinstance(feats[0], Tensor):
-            raise ValueError(
-                f'{type(self).__name__} reads maps and tokens, and the backbone gives '
-                f'{len(feats)} map(s) alone; set backbone.with_tokens=True'
+            raise UserError(
+                f'{type(self).__name__} needs maps and tokens, the backbone returned {len(feats)} '
+                'map(s) without tokens. Set backbone.with_tokens=True'
             )
         maps, tokens = feats
         found = maps[-1].shape[1], tokens.shape[2]
         if found != (self.in_channels, self.token_channels):
-            raise ValueError(
-                f'the backbone gives {found[0]} channels and tokens of {found[1]}; the head has '
-                f'in_channels={self.in_channels} and token_channels={self.token_channels}'
+            raise UserError(
+                f'the head expects in_channels={self.in_channels} and token_channels='
+                f'{self.token_channels}, the backbone returned {found[0]} channels and tokens of '
+                f'{found[1]}. Set head.in_channels={found[0]} head.token_channels={found[1]}'
             )
         return maps[-1], tokens[:, 0]

@@ -4,7 +4,7 @@ Paper: "Image is First-order Norm+Linear Autoregressive", Appendix B; widths 192
 dropout, Table 13. Forced by the published sizes: the MLP ratio of 4, a projection of the final map
 rather than of an earlier one, the first token beside the average. Not printed and chosen: 64
 channels a head and a final norm, as in ViT (arXiv 2010.11929); no positional embedding, as in the
-paper's upsampler; dropout before the classifier, where Mobile-Former has it.
+paper's upsampler; dropout before the classifier, as in Mobile-Former.
 
 Legend: N images, the encoder's last map of C x h x w (L = h * w positions), tokens of width d,
 D the decoder's width, K classes.
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..errors import as_user_error
 from ..layers import TransformerBlock
 from ..registry import MODELS
 from .mobile_former_cls_head import MobileFormerClsHead
@@ -32,7 +33,7 @@ class TransformerHead(MobileFormerClsHead):
         embed_dim (int): D, a multiple of ``num_heads``.
         num_heads (int): Heads of each block.
         depth (int): k, the number of blocks. Defaults to 1.
-        dropout (float): Share of the classifier's inputs that training leaves out. Defaults to 0.
+        dropout (float): Dropout on the classifier's input. Defaults to 0.
         **kwargs: ``loss``, ``topk``, ``cal_acc`` and ``init_cfg`` of mmpretrain's ``ClsHead``.
     """
 
@@ -50,14 +51,17 @@ class TransformerHead(MobileFormerClsHead):
     ):
         super().__init__(in_channels, token_channels, **kwargs)
         self.embed = nn.Linear(in_channels, embed_dim)
-        self.blocks = nn.ModuleList(TransformerBlock(embed_dim, num_heads) for _ in range(depth))
+        with as_user_error():
+            self.blocks = nn.ModuleList(
+                TransformerBlock(embed_dim, num_heads) for _ in range(depth)
+            )
         self.norm = nn.LayerNorm(embed_dim)
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(embed_dim + token_channels, num_classes)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Xavier-uniform as in the upsampler's blocks; the classifier N(0, 0.01)."""
+        """Initialise Xavier-uniform as the upsampler's blocks; the classifier from N(0, 0.01)."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -65,7 +69,7 @@ class TransformerHead(MobileFormerClsHead):
         nn.init.normal_(self.fc.weight, std=0.01)
 
     def pre_logits(self, feats: Sequence) -> Tensor:
-        """(maps, tokens) -> what the classifier reads, (N, D + d)."""
+        """(maps, tokens) -> the input of the classifier, (N, D + d)."""
         x, token = self.unpack_features(feats)  # (N, C, h, w), (N, d)
         x = self.embed(x.flatten(2).transpose(1, 2))  # (N, L, D)
         for block in self.blocks:

@@ -11,6 +11,7 @@ from mmdet.models import BaseDetector
 from mmdet.structures import OptSampleList, SampleList
 from torch import Tensor
 
+from ..errors import UserError, as_user_error
 from ..functional import downsample_mask, make_padding_mask
 from ..layers import MobileFormerDecoder
 from ..registry import MODELS
@@ -18,7 +19,7 @@ from ..registry import MODELS
 
 @MODELS.register_module()
 class MobileFormerDETR(BaseDetector):
-    """Detect objects with queries that a Mobile-Former decoder refines from coarse to fine.
+    """Detect objects by queries that a Mobile-Former decoder refines from coarse to fine.
 
     Args:
         backbone (dict): ``MobileFormer`` with ``out_indices=(2, 4)``, its maps at stride 8 and 16.
@@ -28,10 +29,10 @@ class MobileFormerDETR(BaseDetector):
         train_cfg (dict, optional): The head's, with the ``assigner``; by default DETR's matcher.
         test_cfg (dict, optional): The head's; by default ``max_per_img`` is the number of queries.
         data_preprocessor (dict, optional): mmdet's ``DetDataPreprocessor``.
-        init_cfg (dict, optional): mmengine's initialisation.
+        init_cfg (dict, optional): MMEngine's initialisation.
 
     Raises:
-        ValueError: more detections an image wanted than there are queries.
+        UserError: ``test_cfg.max_per_img`` exceeds the number of queries.
     """
 
     def __init__(
@@ -46,28 +47,29 @@ class MobileFormerDETR(BaseDetector):
     ):
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         self.backbone = MODELS.build(backbone)
-        self.decoder = MobileFormerDecoder(**decoder)
+        with as_user_error():
+            self.decoder = MobileFormerDecoder(**decoder)
         queries = self.decoder.num_queries
         test_cfg = test_cfg or dict(max_per_img=queries)
         if test_cfg.get('max_per_img', queries) > queries:
-            raise ValueError(
-                f'test_cfg.max_per_img={test_cfg["max_per_img"]} is more than the {queries} queries'
-                ' of the decoder (decoder.num_queries)'
+            raise UserError(
+                f'test_cfg.max_per_img must be at most decoder.num_queries={queries}, got '
+                f'{test_cfg["max_per_img"]}'
             )
         head = dict(bbox_head, test_cfg=test_cfg, embed_dims=self.decoder.dim)
         self.bbox_head = MODELS.build(head | dict(train_cfg=train_cfg) if train_cfg else head)
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
-        """Images (N, 3, H, W) and their objects to the losses of every block."""
+        """Images (N, 3, H, W) and their objects -> the losses of every block."""
         queries = self.refine(batch_inputs, batch_data_samples)  # (B, N, Q, D)
         return self.bbox_head.loss(queries, batch_data_samples)
 
     def predict(
         self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
     ) -> SampleList:
-        """Images (N, 3, H, W) to data samples with ``pred_instances``, by falling score.
+        """Images (N, 3, H, W) -> data samples with ``pred_instances``, sorted by score.
 
-        ``rescale``: boxes in the pixels of the image file, not of the resized image.
+        ``rescale``: return boxes in pixels of the image file, not of the resized image.
         """
         queries = self.refine(batch_inputs, batch_data_samples)  # (B, N, Q, D)
         results = self.bbox_head.predict(queries, batch_data_samples, rescale=rescale)
@@ -76,24 +78,24 @@ class MobileFormerDETR(BaseDetector):
     def _forward(
         self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None
     ) -> tuple[Tensor, Tensor]:
-        """mmdet's mode 'tensor': class scores and boxes of every block, see the head's forward."""
+        """mmdet's mode 'tensor': class scores and boxes of every block, as the head's forward."""
         return self.bbox_head(self.refine(batch_inputs, batch_data_samples))
 
     def refine(self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None) -> Tensor:
-        """Images (N, 3, H, W) to the queries after every block, (B, N, Q, D)."""
-        padding = self.padding_mask(batch_inputs, batch_data_samples)  # (N, H, W) or None
-        feats = self.extract_feat(batch_inputs, padding)  # strides 8 and 16
-        return self.decoder(feats, downsample_mask(padding, 8))
+        """Images (N, 3, H, W) -> the queries after every block, (B, N, Q, D)."""
+        padding_mask = self.padding_mask(batch_inputs, batch_data_samples)  # (N, H, W) or None
+        feats = self.extract_feat(batch_inputs, padding_mask)  # strides 8 and 16
+        return self.decoder(feats, downsample_mask(padding_mask, 8))
 
     def extract_feat(
-        self, batch_inputs: Tensor, padding: Tensor | None = None
+        self, batch_inputs: Tensor, padding_mask: Tensor | None = None
     ) -> tuple[Tensor, ...]:
-        """Images (N, 3, H, W) and their mask to the encoder's maps."""
-        return self.backbone(batch_inputs, padding)
+        """Images (N, 3, H, W) and their padding mask -> the encoder's maps."""
+        return self.backbone(batch_inputs, padding_mask)
 
     @staticmethod
     def padding_mask(batch_inputs: Tensor, batch_data_samples: OptSampleList) -> Tensor | None:
-        """Which pixels of the batch belong to no image, (N, H, W); None where all do."""
+        """Mark the padding of the batch, (N, H, W) with True = padding; None without any."""
         if not batch_data_samples:
             return None
         sizes = [sample.img_shape[:2] for sample in batch_data_samples]

@@ -1,14 +1,14 @@
-"""Classes and boxes of the queries: mmdet's DETR head, made safe for runs of weeks.
+"""The detection head: mmdet's DETR head with checks for long runs.
 
-Paper: arXiv 2305.16319, Section 5: losses, matching and post-processing are DETR's, so they are
-mmdet's. The layers too: a linear classifier and a box MLP 256-256-256-4, shared by all blocks.
-Changed is what a long run on any data stumbles over:
+Paper: arXiv 2305.16319, Section 5: losses, matching and post-processing are DETR's, and so is the
+code of mmdet. Its layers are a linear classifier and a box MLP 256-256-256-4, shared by all blocks.
+Three things differ:
 
-* a NaN in a prediction makes scipy's matcher raise, without a word on where it came from. Here the
-  matcher is given a number in its place; the loss is NaN then, and ``FiniteLossHook`` ends the run
-  with the iteration, the learning rates and the images;
-* a NaN in a box of the data, or a label beyond the classes, is named with its image;
-* under autocast the head stays in float32: a box coordinate of 8 bits is off by 5 pixels in 1333.
+* NaN in a prediction makes scipy's matcher raise without naming the cause. Here the matcher gets a
+  finite number instead; the loss is then NaN, and ``FiniteLossHook`` ends the run and reports the
+  iteration, the learning rates and the images.
+* NaN in an annotated box, or a label beyond the classes, is reported with its image.
+* Under autocast the head stays in float32: a box coordinate of 8 bits is off by 5 pixels in 1333.
 """
 
 import torch
@@ -16,13 +16,13 @@ from mmdet.models import DETRHead
 from mmdet.structures import SampleList
 from torch import Tensor
 
-from ..datasets.validation import AnnotationError
+from ..errors import UserError
 from ..registry import MODELS
 
 
 @MODELS.register_module()
 class MobileFormerDETRHead(DETRHead):
-    """mmdet's ``DETRHead``; its other arguments (the width, ``train_cfg``, losses) hold here too.
+    """mmdet's ``DETRHead``, whose other arguments (width, ``train_cfg``, losses) are passed on.
 
     Args:
         num_classes (int): Classes of objects.
@@ -48,20 +48,20 @@ class MobileFormerDETRHead(DETRHead):
         self.bg_cls_weight = bg_cls_weight
 
     def forward(self, hidden_states: Tensor) -> tuple[Tensor, Tensor]:
-        """Queries (B, N, Q, D) to class scores (B, N, Q, classes + 1), boxes (B, N, Q, 4).
+        """Queries (B, N, Q, D) -> class scores (B, N, Q, classes + 1) and boxes (B, N, Q, 4).
 
-        Boxes are centre x, centre y, width, height as shares of the image. Always float32.
+        Boxes are centre x, centre y, width, height, relative to the image. Always float32.
         """
-        if hidden_states.device.type == 'meta':  # it has no autocast; sizes are counted there
+        if hidden_states.device.type == 'meta':  # no autocast there; used to count sizes
             return super().forward(hidden_states)
         with torch.autocast(hidden_states.device.type, enabled=False):
             return super().forward(hidden_states.float())
 
     def loss(self, hidden_states: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
-        """Queries (B, N, Q, D) to the three losses of every block, ``d{block}.`` but for the last.
+        """Queries (B, N, Q, D) -> three losses per block; all but the last have a prefix ``d{i}.``.
 
         Raises:
-            AnnotationError: annotations that are no numbers, or of a class that the head has not.
+            UserError: an annotated box is not finite, or a label exceeds the head's classes.
         """
         for sample in batch_data_samples:
             self._check_annotations(sample)
@@ -70,18 +70,18 @@ class MobileFormerDETRHead(DETRHead):
     def _check_annotations(self, sample) -> None:
         boxes, labels = sample.gt_instances.bboxes, sample.gt_instances.labels
         if not boxes.isfinite().all():
-            raise AnnotationError(
-                f'{_name(sample)}: a box of the annotations is not finite: {boxes}'
+            raise UserError(
+                f'{_name(sample)}: boxes must be finite, got {boxes.tolist()}. Fix the annotations'
             )
         if len(labels) and not (0 <= labels.min() and labels.max() < self.num_classes):
-            raise AnnotationError(
-                f'{_name(sample)}: labels {sorted(set(labels.tolist()))} for a head of num_classes='
-                f'{self.num_classes}; set bbox_head.num_classes to the number of classes of the '
-                'data set (its metainfo.classes)'
+            raise UserError(
+                f'{_name(sample)}: labels must be below num_classes={self.num_classes} of the '
+                f'head, got {sorted(set(labels.tolist()))}. Set bbox_head.num_classes to the '
+                'number of classes of the data set (its metainfo.classes)'
             )
 
     def _get_targets_single(self, cls_score: Tensor, bbox_pred: Tensor, *args) -> tuple:
-        """Match one image. What is predicted is used for the costs only, the loss has its own."""
+        """Match one image by finite costs; the loss still sees the prediction itself."""
         return super()._get_targets_single(cls_score.nan_to_num(), bbox_pred.nan_to_num(), *args)
 
 

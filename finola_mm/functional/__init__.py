@@ -3,33 +3,41 @@
 from .curvature import gaussian_curvature
 from .fused import finola
 from .fused_blockwise import finola_blockwise
-from .padding import downsample_mask, make_padding_mask, masked_avg_pool, upsample_2x, zero_padding
+from .padding import (
+    downsample_mask,
+    make_padding_mask,
+    masked_avg_pool,
+    upsample_2x,
+    zero_padding,
+)
 from .patches import gather_tokens, image_to_patches, patches_to_image
-from .recurrence import at_least_float32, channel_norm, norm_linear_step
+from .recurrence import at_least_float32, channel_norm, norm_linear_step, unroll, unroll_block
 from .sine_positions import sine_positions
 from .visible_block import as_offsets, block_mask, crop_block, masked_positions
 from .wave_speeds import mean_free_condition, wave_speeds
 
 __all__ = [
-    'masked_avg_pool',
     'as_offsets',
     'at_least_float32',
     'block_mask',
     'channel_norm',
-    'zero_padding',
-    'downsample_mask',
     'crop_block',
-    'upsample_2x',
+    'downsample_mask',
     'finola',
     'finola_blockwise',
+    'gather_tokens',
     'gaussian_curvature',
     'image_to_patches',
+    'make_padding_mask',
+    'masked_avg_pool',
     'masked_positions',
     'mean_free_condition',
     'norm_linear_step',
-    'make_padding_mask',
     'patches_to_image',
     'sine_positions',
-    'gather_tokens',
+    'unroll',
+    'unroll_block',
+    'upsample_2x',
     'wave_speeds',
+    'zero_padding',
 ]

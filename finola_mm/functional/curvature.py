@@ -1,8 +1,8 @@
-"""Gaussian curvature of feature maps: how much each channel bends over the image.
+"""Gaussian curvature of feature maps.
 
-Paper: "Image is First-order Norm+Linear Autoregressive", Appendix A, Eq. 9 (arXiv 2305.16319).
-How it takes the derivatives is not said; here by differences of second order inside, and at the
-border of second order for the slopes and of first order for what bends.
+Paper: "Image is First-order Norm+Linear Autoregressive", Appendix A, Eq. 9 (arXiv 2305.16319). The
+paper does not say how it takes derivatives. Here they are central differences inside; at the border
+first derivatives are one-sided of second order, second derivatives those of the neighbour.
 """
 
 import torch
@@ -12,16 +12,23 @@ from .recurrence import at_least_float32
 
 
 def gaussian_curvature(z: Tensor) -> Tensor:
-    """Curvature of the surface (x, y, z_k(x, y)) of every channel k, in units of 1/position^2.
+    """Compute the curvature of the surface (x, y, z_k(x, y)) of every channel k.
 
-    Central differences, one-sided ones at the border. Exact for quadratic surfaces everywhere.
+    Exact for quadratic surfaces, at the border too.
 
-    z (N, C, H, W), H and W at least 3 -> (N, C, H, W) in float32 at least. ValueError for others.
+    Args:
+        z: (N, C, H, W), H and W at least 3.
+
+    Returns:
+        (N, C, H, W), at least float32, in units of 1/position^2.
+
+    Raises:
+        ValueError: z has another shape.
     """
     if z.ndim != 4 or min(z.shape[2:]) < 3:
         raise ValueError(
-            f'z has shape {tuple(z.shape)}; expected (N, C, H, W) with H and W at least 3, which '
-            'a second derivative needs'
+            f'z must be (N, C, H, W) with H and W at least 3 (for second derivatives), got '
+            f'{tuple(z.shape)}'
         )
     z = at_least_float32(z)
     z_y, z_x = torch.gradient(z, dim=(2, 3), edge_order=2)
@@ -31,7 +38,7 @@ def gaussian_curvature(z: Tensor) -> Tensor:
 
 
 def _second_derivative(z, dim):
-    """z(x+1) - 2 z(x) + z(x-1); at the border that of the neighbour."""
+    """Return z(x+1) - 2 z(x) + z(x-1); at the border the neighbour's value."""
     inside = torch.diff(z, n=2, dim=dim)
     length = inside.shape[dim]
     first, last = inside.narrow(dim, 0, 1), inside.narrow(dim, length - 1, 1)

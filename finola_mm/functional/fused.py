@@ -1,22 +1,23 @@
-"""FINOLA: one vector unrolls over a whole map, in its parallel form.
+"""FINOLA over a whole map, fused for training: the parallel form of ``recurrence.unroll``.
 
 Paper: "Image is First-order Norm+Linear Autoregressive", Section 2, Eq. 1 and 3, Fig. 3.
 
-From q at its origin a line of vectors goes along one axis; then every vector of the line starts a
-chain along the other axis, all of them at once. Both orders are taken and averaged. Up and down,
-left and right, and on a square map the two orders as well, do not depend on each other and go in
-the same step. So an L x L map around its centre takes L steps, the line included, and not L*L.
+From q at its origin, a line of vectors extends along one axis. Every vector of the line then starts
+a chain along the other axis, all chains in parallel. Both orders are computed and averaged. Up and
+down, left and right, and on a square map the two orders as well, are independent and share each
+step. An L x L map around its centre therefore takes L steps, the line included, instead of L*L.
 
-The backward pass is written out:
+The backward pass is explicit:
 
     z' = z + M n(z):    dz = dz' + (dn/dz)^T M^T dz',    dM = dz' n(z)^T
 
-It needs n(z) and 1/sigma alone; z goes straight into the mean of the two orders. So two maps of
-n(z) are kept for each path, in the type of the products, and none where no gradient is wanted.
+It needs only n(z) and 1/sigma, since z is added directly to the mean of the two orders. Two maps of
+n(z) are saved per path, in the dtype of the products, and none without gradients.
 
-Legend: N images, M paths, C channels, H x W positions. A bundle is S chains of L positions side by
-side: the columns of a map have L = H, S = W. Its slabs (N, M, S, C) are what one step makes, on one
-axis and side; K axes go together. A front (K, 2, N, M, S, C) has the newest slab of each side.
+Legend: N images, M paths, C channels, H x W positions. A bundle is S parallel chains of L
+positions: the columns of a map have L = H, S = W. A slab (N, M, S, C) is the result of one step on
+one axis and side; K axes share a step. A front (K, 2, N, M, S, C) holds the newest slab of each
+side.
 """
 
 import math
@@ -38,23 +39,23 @@ def finola(
     origin: tuple[int, int] | None = None,
     eps: float = 1e-6,
 ) -> Tensor:
-    """Unroll a vector, or the sum of several, over a map.
+    """Unroll a latent vector, or several paths, over a map.
 
     Args:
-        q: (N, C), or (N, M, C) for M paths: each unrolls and is normalised by itself, then their
-            maps are summed.
+        q: (N, C), or (N, M, C) for M paths. Each path is normalised and unrolled separately; the
+            maps are then summed.
         A, A_neg, B, B_neg: (C, C), the steps right, left, down and up: z + A @ n(z).
         size: (H, W) of the map.
-        origin: (row, col) where q lies, by default (H//2, W//2).
-        eps: added to the variance.
+        origin: (row, col) of q, by default (H//2, W//2).
+        eps: Added to the variance.
 
     Returns:
-        (N, C, H, W) in float32 at least, in memory channels last. Positions off both axes through
-        q are the mean of the two orders (the line below Eq. 3). Under autocast the products run in
-        the autocast type; the statistics and the sums do not.
+        (N, C, H, W), at least float32, channels last in memory. Positions off both axes through q
+        are the mean of the two orders (the line below Eq. 3). Under autocast the products run in
+        the autocast dtype, statistics and sums in float32.
 
     Raises:
-        ValueError: for shapes, a size or an origin other than these.
+        ValueError: a shape, the size or the origin is invalid.
     """
     size, origin = _check(q, size, origin, A=A, A_neg=A_neg, B=B, B_neg=B_neg)
     q = at_least_float32(q if q.ndim == 3 else q[:, None])[:, :, None]  # (N, M, 1, C)
@@ -66,7 +67,7 @@ def finola(
 class _Unroll(torch.autograd.Function):
     """q (N, M, 1, C) and matrices (axis, side, C, C) -> (N, H, W, C).
 
-    The axes are y and x, as in ``size`` and ``origin``; the sides are back and forth.
+    The axes are y and x, as in ``size`` and ``origin``; the sides are backward and forward.
     """
 
     @staticmethod
@@ -102,11 +103,11 @@ class _Unroll(torch.autograd.Function):
 
 
 def _chains(starts, matrices, size, origin, eps, tape):
-    """Step a bundle along y from starts[0] and one along x from starts[1], (N, M, S, C) each.
+    """Step one bundle along y from starts[0] and one along x from starts[1], (N, M, S, C) each.
 
-    Yields (axis, slabs, z): which slabs of which bundle are done, and their values (one or two,
-    N, M, S, C), to be used at once: the next step overwrites them. The tape, unless it is None,
-    takes n(z) and 1/sigma of each step.
+    Yields (axis, slabs, z): the finished slabs of a bundle and their values, (1 or 2, N, M, S, C).
+    The caller must use them at once: the next step overwrites them. Appends n(z) and 1/sigma of
+    each step to the tape, unless it is None.
     """
     for axes, length, place in _together(size, origin):
         start = torch.stack(starts[axes]).unsqueeze(1)  # (K, 1, N, M, S, C)
@@ -125,10 +126,10 @@ def _chains(starts, matrices, size, origin, eps, tape):
 
 
 def _chains_backward(grads, weight, matrices, size, origin, tape, dm):
-    """The gradients of both starts, (N, M, S, C); those of the matrices are added to ``dm``.
+    """Return the gradients of both starts, (N, M, S, C); add those of the matrices to ``dm``.
 
-    grads: of the two bundles, (L, N, M, S, C), to be multiplied by ``weight``. The tape is used up
-    from its end.
+    grads: those of the two bundles, (L, N, M, S, C), scaled by ``weight``. Consumes the tape from
+    its end.
     """
     starts = []
     for axes, length, place in reversed(_together(size, origin)):
@@ -158,23 +159,23 @@ def _chains_backward(grads, weight, matrices, size, origin, tape, dm):
 
 
 def _bundles(x, paths):
-    """(N, H, W, C) as a bundle of columns and one of rows, (L, N, M, S, C), equal in all paths."""
+    """View (N, H, W, C) as bundles of columns and rows, (L, N, M, S, C), equal for all paths."""
     columns, rows = x.permute(1, 0, 2, 3), x.permute(2, 0, 1, 3)
     return [bundle.unsqueeze(2).expand(-1, -1, paths, -1, -1) for bundle in (columns, rows)]
 
 
 def _together(size, origin):
-    """Which axes go in the same steps, with their length and origin: both on a square map."""
+    """Group the axes that share their steps, with length and origin: both on a square map."""
     if size[0] == size[1] and origin[0] == origin[1]:
         return [(slice(0, 2), size[0], origin[0])]
     return [(slice(k, k + 1), size[k], origin[k]) for k in (0, 1)]
 
 
 def _steps(length, origin):
-    """What is stepped at each distance from the origin, and where it belongs.
+    """List (sides, slabs) for each distance from the origin.
 
-    A list of (sides, slabs): slice(0, 2) is both sides, slice(0, 1) and slice(1, 2) the longer one
-    of the two alone.
+    ``sides`` is slice(0, 2) while both sides continue, then slice(0, 1) or slice(1, 2) for the
+    longer one. ``slabs`` are their positions along the chain.
     """
     steps = []
     for distance in range(1, max(origin, length - 1 - origin) + 1):
@@ -185,16 +186,16 @@ def _steps(length, origin):
 
 
 def _rows(x):
-    """(K, 1 or 2 sides, ..., a, b) -> (K * sides, rows, b), never a copy."""
+    """View (K, 1 or 2 sides, ..., a, b) as (K * sides, rows, b)."""
     return x.view(x.shape[0] * x.shape[1], math.prod(x.shape[2:-1]), x.shape[-1])
 
 
 def _normalise(z, eps):
-    """n(z) over the last axis, and 1/sigma."""
+    """Return n(z) over the last axis, and 1/sigma."""
     if z.device.type != 'cpu':
         n, _, scale = torch.native_layer_norm(z, z.shape[-1:], None, None, eps)
         return n, scale
-    # The same in two passes: on a CPU layer_norm takes 2.6 times as long.
+    # The same in two passes: 2.6 times as fast as layer_norm on a CPU.
     n = z - z.mean(-1, keepdim=True)
     power = torch.linalg.vector_norm(n, dim=-1, keepdim=True).square_()
     scale = power.div_(z.shape[-1]).add_(eps).rsqrt_()
@@ -202,7 +203,7 @@ def _normalise(z, eps):
 
 
 def _add_product(into, a, b):
-    """into += a @ b, multiplied in the type of b."""
+    """into += a @ b, multiplied in the dtype of b."""
     if into.dtype == b.dtype:
         torch.baddbmm(into, a, b, out=into)  # torch's FLOP counter does not know baddbmm_
     else:
@@ -210,30 +211,30 @@ def _add_product(into, a, b):
 
 
 def _product_type(device, dtype):
-    """What autocast would multiply in: its own type, but float64 stays."""
+    """The dtype in which autocast multiplies; float64 stays float64."""
     autocast = torch.is_autocast_enabled(device) and dtype != torch.float64
     return torch.get_autocast_dtype(device) if autocast else dtype
 
 
 def _check(q, size, origin, **matrices):
-    """(H, W) and (row, col) as plain ints; ValueError for what does not fit."""
+    """Return (H, W) and (row, col) as plain ints; raise ValueError for invalid arguments."""
     if q.ndim not in (2, 3):
-        raise ValueError(f'q has shape {tuple(q.shape)}; expected (N, C), or (N, M, C) for M paths')
+        raise ValueError(f'q must be (N, C), or (N, M, C) for M paths, got {tuple(q.shape)}')
     c = q.shape[-1]
     for name, matrix in matrices.items():
         if matrix.shape != (c, c):
             raise ValueError(
-                f'{name} has shape {tuple(matrix.shape)}; q of {c} channels needs ({c}, {c})'
+                f'{name} must be ({c}, {c}) for q of {c} channels, got {tuple(matrix.shape)}'
             )
     if not _two_ints(size) or min(size) < 1:
-        raise ValueError(f'size is {size!r}; expected (H, W), two positive integers')
+        raise ValueError(f'size must be (H, W), two positive integers, got {size!r}')
     h, w = size
     if origin is None:
         return (h, w), (h // 2, w // 2)
     if not _two_ints(origin) or not (0 <= origin[0] < h and 0 <= origin[1] < w):
         raise ValueError(
-            f'origin is {origin!r}; expected (row, col), rows from 0 to {h - 1} and columns from '
-            f'0 to {w - 1} of a {h} x {w} map'
+            f'origin must be (row, col), rows 0 to {h - 1} and columns 0 to {w - 1} of a {h} x {w} '
+            f'map, got {origin!r}'
         )
     return (h, w), tuple(origin)
 

@@ -1,26 +1,26 @@
-"""Block-wise FINOLA: one visible block unrolls over a map of twice its height and width.
+"""Block-wise FINOLA, fused for training: the parallel form of ``recurrence.unroll_block``.
 
-Paper: "Image is First-order Norm+Linear Autoregressive", Section 3, Fig. 4 right; Eq. 3.
-The partition that Fig. 4 draws is worked out here for every place of the floating block.
+Paper: "Image is First-order Norm+Linear Autoregressive", Section 3, Fig. 4 right; Eq. 3. Fig. 4
+draws the partition for one place of the floating block; here it is derived for every place.
 
-The map is 2h x 2w, the visible block h x w lies at offset (row, col), 0 <= row <= h,
-0 <= col <= w. The partition's column boundary is 2*col: what is masked left of the block is
-predicted from the block's columns [0, col), what is masked right of it from [col, w). So each
-column of the block is the source of exactly one masked column,
+The map is 2h x 2w. The visible block h x w lies at offset (row, col), 0 <= row <= h,
+0 <= col <= w. The column boundary of the partition is 2*col: columns masked left of the block are
+predicted from the block's columns [0, col), those masked right of it from [col, w). Each column of
+the block is therefore the source of exactly one masked column,
 
     block column j   <   col   ->   map column j        one block to the left,  A_neg
     block column j   >=  col   ->   map column j + w    one block to the right, A
 
-and likewise for rows with B_neg and B. Hence the map is tiled by four h x w blocks, each in
-the block's own coordinates: the visible one, the one beside it, the one above or below it and
-the diagonal one. No position is computed that the map does not show, and none by a matrix that is
-not its own: the positions of all blocks are sorted by the quadrant that they unroll into,
+and likewise for rows with B_neg and B. The map is thus tiled by four h x w blocks, each in the
+block's own coordinates: the visible one, the one beside it, the one above or below it and the
+diagonal one. Every computed position appears in the map, and every product uses the right matrix:
+the positions of all blocks are sorted by the quadrant into which they unroll,
 
     up left, up right, down right, down left
 
-so that those which share a matrix are neighbours: "up" is the first half of this circle, "right"
-its middle. A step is then one product for each run of rows, without a choice afterwards. (Only
-``steps='element'`` wastes some: positions that have arrived are stepped with the others.)
+so that positions which share a matrix are adjacent: "up" is the first half of this circle, "right"
+its middle. A step is then one product for each run of rows, without a selection afterwards. (Only
+``steps='element'`` computes more: positions that have arrived are stepped with the others.)
 
 Legend: N images, C channels, h x w the visible block, P = N*h*w positions of all blocks.
 """
@@ -49,33 +49,33 @@ def finola_blockwise(
 
     Args:
         feat: (N, C, h, w), the features of the visible block.
-        offset: where it lies in the map, (row, col) for all images or an (N, 2) integer tensor;
-            0 <= row <= h and 0 <= col <= w. Keep it on the CPU: it is looked at there, and a tensor
-            on the device would be waited for.
+        offset: Place of the block in the map, (row, col) for all images or an (N, 2) integer
+            tensor; 0 <= row <= h and 0 <= col <= w. Keep it on the CPU: the sizes of the products
+            depend on its values, so a tensor on a GPU forces a synchronisation.
         A, A_neg, B, B_neg: (C, C), the steps right, left, down and up: z + A @ n(z).
         steps: 'block' takes one step per block offset, the paper's "u and v represent block
-            offsets" read literally; 'element' iterates the step once per feature position
-            between a masked position and its source.
-        eps: added to the variance.
+            offsets" read literally; 'element' iterates the step once for each position between a
+            masked position and its source.
+        eps: Added to the variance.
 
     Returns:
-        (N, C, 2h, 2w) in float32 at least. Visible positions hold ``feat`` unchanged. Positions
+        (N, C, 2h, 2w), at least float32. Visible positions hold ``feat`` unchanged. Positions
         masked in both axes are the mean of the two orders (Eq. 3 and the line below it).
 
     Raises:
-        ValueError: for shapes, offsets or ``steps`` other than these.
+        ValueError: a shape, an offset or ``steps`` is invalid.
     """
     _check_matrices(feat, A, A_neg, B, B_neg)
     n, c, h, w = feat.shape
     if steps not in ('block', 'element'):
-        raise ValueError(f"steps is {steps!r}; expected 'block' or 'element'")
+        raise ValueError(f"steps must be 'block' or 'element', got {steps!r}")
     offsets = as_offsets(offset, (h, w), n)  # (N, 2)
     ul, ur, dr, dl = _quadrant_sizes(offsets, h, w)
     row, col = offsets.to(feat.device, non_blocking=True).unbind(1)  # (N,)
     order, times_y, times_x = _sort_by_quadrant(row, col, h, w)  # (P,), (P, 1), (P, 1)
     most_y, most_x = (1, 1) if steps == 'block' else (h, w)
-    vertical = partial(_unroll, (B_neg, B), (ul + ur, dr + dl), times_y, most_y, eps)
-    horizontal = partial(_unroll, (A_neg, A, A_neg), (ul, ur + dr, dl), times_x, most_x, eps)
+    vertical = partial(_take_steps, (B_neg, B), (ul + ur, dr + dl), times_y, most_y, eps)
+    horizontal = partial(_take_steps, (A_neg, A, A_neg), (ul, ur + dr, dl), times_x, most_x, eps)
 
     visible = at_least_float32(feat).permute(0, 2, 3, 1).reshape(-1, c)  # (P, C)
     visible = _Permute.apply(visible, order)
@@ -87,17 +87,17 @@ def finola_blockwise(
 
 
 def _quadrant_sizes(offsets, h, w) -> list[int]:
-    """How many of the P positions unroll up left, up right, down right, down left."""
-    up, left = offsets.unbind(1)  # so many rows of a block unroll up, so many columns to the left
+    """Count the positions that unroll up left, up right, down right and down left."""
+    up, left = offsets.unbind(1)  # rows that unroll up, columns that unroll to the left
     down, right = h - up, w - left
     sizes = torch.stack((up * left, up * right, down * right, down * left))
     return sizes.sum(1).tolist()
 
 
 def _sort_by_quadrant(row, col, h, w):
-    """(N,), (N,) -> the order that sorts the P positions, and how far each unrolls on either axis.
+    """Sort the P positions by quadrant; return the order and the distances on both axes.
 
-    The order is (P,); the distances are in rows and columns, (P, 1) each and sorted.
+    row, col (N,) -> order (P,), and the sorted distances in rows and in columns, (P, 1) each.
     """
     up, times_y = (t[:, :, None] for t in _direction(row, h))  # (N, h, 1)
     left, times_x = (t[:, None, :] for t in _direction(col, w))  # (N, 1, w)
@@ -108,23 +108,23 @@ def _sort_by_quadrant(row, col, h, w):
 
 
 def _direction(start, size):
-    """For each row (or column) of the block: True = it unrolls up (left), and how many positions.
+    """Mark the rows (columns) that unroll up (left), and count the positions to unroll.
 
-    start (N,) -> two of (N, size).
+    start (N,) -> two of (N, size), the first with True = up (left).
     """
     start = start[:, None]
     backward = torch.arange(size, device=start.device) < start
     return backward, torch.where(backward, start, size - start)
 
 
-def _unroll(matrices, sizes, times, most, eps, z):
+def _take_steps(matrices, sizes, times, most, eps, z):
     """Step z (P, C): its first ``sizes[0]`` rows by ``matrices[0]`` and so on.
 
-    Every row takes one step and row i no more than times[i], times (P, 1), and ``most``.
+    Every row takes at least one step; row i at most times[i], times (P, 1), and ``most``.
     """
     for done in range(most):
         runs = channel_norm(z, eps).split(sizes)
-        # Under autocast the products run in its type; the statistics and the sum do not.
+        # Under autocast the products run in its dtype, statistics and sum in float32.
         steps = [F.linear(n, m.to(n.dtype)) for n, m in zip(runs, matrices, strict=True)]
         stepped = z + torch.cat(steps)
         z = torch.where(times > done, stepped, z) if done else stepped
@@ -132,9 +132,9 @@ def _unroll(matrices, sizes, times, most, eps, z):
 
 
 def _tiling(row, col, h, w, rank):
-    """Which row of the four stacked blocks (4P, C) each position of the maps shows, (4P,).
+    """Map each position of the maps to its row in the four stacked blocks (4P, C) -> (4P,).
 
-    rank (P,): at which row of its block a position of the features stands.
+    rank (P,): the row of each position of the features within its sorted block.
     """
     source_y, masked_y = _sources(row, h)  # (N, 2h)
     source_x, masked_x = _sources(col, w)  # (N, 2w)
@@ -145,8 +145,10 @@ def _tiling(row, col, h, w, rank):
 
 
 class _Permute(torch.autograd.Function):
-    """x[order] of rows x (P, C). The gradient is read back in the inverse order, without the
-    additions (and, on a GPU, the sorting) that indexing by any index needs.
+    """Permute rows: x (P, C) -> x[order].
+
+    The gradient is gathered in the inverse order. General indexing would need additions and, on a
+    GPU, a sort.
     """
 
     @staticmethod
@@ -161,7 +163,7 @@ class _Permute(torch.autograd.Function):
 
 
 def _sources(start, size):
-    """For each of 2*size map positions: which block position it shows, and whether masked.
+    """Return the block position that each of 2*size map positions shows, and whether it is masked.
 
     start (N,) -> (N, 2*size) in [0, size), and (N, 2*size) with True = masked (predicted).
     """
@@ -174,10 +176,10 @@ def _sources(start, size):
 
 def _check_matrices(feat, *matrices):
     if feat.ndim != 4:
-        raise ValueError(f'feat has shape {tuple(feat.shape)}; expected (N, C, h, w)')
+        raise ValueError(f'feat must be (N, C, h, w), got {tuple(feat.shape)}')
     c = feat.shape[1]
     for name, matrix in zip(('A', 'A_neg', 'B', 'B_neg'), matrices, strict=True):
         if matrix.shape != (c, c):
             raise ValueError(
-                f'{name} has shape {tuple(matrix.shape)}; features of {c} channels need ({c}, {c})'
+                f'{name} must be ({c}, {c}) for features of {c} channels, got {tuple(matrix.shape)}'
             )

@@ -1,7 +1,7 @@
-"""Images and the grid of patches that a feature map of stride 16 stands for.
+"""Convert between images and grids of patches.
 
-Legend: N images of H x W pixels, patches of p x p pixels, a grid of H/p x W/p positions; L of
-them in a row, in the order in which one reads.
+Legend: N images of H x W pixels, patches of p x p pixels, a grid of H/p x W/p positions, L of them
+in row-major order.
 """
 
 import torch.nn.functional as F
@@ -9,15 +9,15 @@ from torch import Tensor
 
 
 def image_to_patches(images: Tensor, patch_size: int) -> Tensor:
-    """(N, 3, H, W) -> (N, L, 3*p*p), pixels of a patch in (channel, row, column) order."""
+    """(N, 3, H, W) -> (N, L, 3*p*p), the pixels of a patch in (channel, row, column) order."""
     return F.pixel_unshuffle(images, patch_size).flatten(2).transpose(1, 2)
 
 
 def patches_to_image(patches: Tensor, patch_size: int, grid: tuple[int, int]) -> Tensor:
-    """(N, L, 3*p*p) on a grid (H/p, W/p) -> (N, 3, H, W), undoing :func:`image_to_patches`."""
+    """(N, L, 3*p*p) on a grid (H/p, W/p) -> (N, 3, H, W), the inverse of ``image_to_patches``."""
     return F.pixel_shuffle(patches.transpose(1, 2).unflatten(2, grid), patch_size)
 
 
 def gather_tokens(x: Tensor, index: Tensor) -> Tensor:
-    """The vectors of x (N, L, D) at the positions ``index`` (N, K) -> (N, K, D)."""
+    """Select the tokens of x (N, L, D) at the positions ``index`` (N, K) -> (N, K, D)."""
     return x.gather(1, index[:, :, None].expand(-1, -1, x.shape[2]))

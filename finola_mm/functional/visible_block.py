@@ -1,10 +1,10 @@
-"""Where the visible block of a masked image lies, and what is masked around it.
+"""Geometry of the visible block: offsets, masks and crops.
 
 Paper: "Image is First-order Norm+Linear Autoregressive", Section 3: one block is visible and
 floats around the image randomly.
 
 Legend: N images, a grid of H x W positions, the visible block h x w at offset (row, col),
-0 <= row <= H-h, 0 <= col <= W-w. Where no grid is given it is 2h x 2w: the block is a quarter.
+0 <= row <= H-h, 0 <= col <= W-w. The default grid is 2h x 2w: the block is a quarter of it.
 """
 
 import torch
@@ -14,25 +14,32 @@ from torch import Tensor
 def as_offsets(
     offset, block: tuple[int, int], n: int | None = None, grid: tuple[int, int] | None = None
 ) -> Tensor:
-    """(row, col) or (N, 2) -> (N, 2) int64 on the CPU, checked: the block lies on its grid.
+    """Convert (row, col) or (N, 2) to (N, 2) int64 on the CPU and check that blocks fit the grid.
 
-    n: the batch size: how often one pair is repeated, how many pairs are expected.
+    Args:
+        offset: One pair for all images, or one for each.
+        block: (h, w) of the visible block.
+        n: The batch size, to repeat one pair or to check the number of pairs.
+        grid: (H, W) of the map, by default (2h, 2w).
+
+    Raises:
+        ValueError: another shape or dtype, or a block that reaches beyond its grid.
     """
     offsets = torch.as_tensor(offset)
     one_pair = offsets.shape == (2,)
     pairs = offsets.ndim == 2 and offsets.shape[1] == 2 and len(offsets) == (n or len(offsets))
     if offsets.is_floating_point() or not (one_pair or pairs):
         raise ValueError(
-            f'offset has shape {tuple(offsets.shape)} and type {offsets.dtype}; expected '
-            f'integers: one pair (row, col) or a pair for each of {n or "N"} images'
+            f'offset must be integers, one pair (row, col) or one for each of {n or "N"} images, '
+            f'got {offsets.dtype} of shape {tuple(offsets.shape)}'
         )
     offsets = offsets.long().cpu().reshape(-1, 2)
     rows, cols = (a - b for a, b in zip(_grid(block, grid), block, strict=True))
     outside = ((offsets < 0) | (offsets > torch.tensor((rows, cols)))).any(1)
     if outside.any():
         raise ValueError(
-            f'offset {tuple(offsets[outside][0].tolist())} puts a block of {tuple(block)} '
-            f'outside its map: rows go from 0 to {rows}, columns from 0 to {cols}'
+            f'the offset of a block of {tuple(block)} must be in rows 0 to {rows} and columns 0 to '
+            f'{cols}, got {tuple(offsets[outside][0].tolist())}'
         )
     return offsets.expand(n or 1, 2) if one_pair else offsets
 
@@ -40,12 +47,12 @@ def as_offsets(
 def block_mask(
     offset, block: tuple[int, int], n: int = 1, grid: tuple[int, int] | None = None
 ) -> Tensor:
-    """Mark the positions that have to be predicted.
+    """Mark the masked positions.
 
     Args:
         offset: (row, col) for all images, or an (N, 2) integer tensor.
         block: (h, w) of the visible block.
-        n: the batch size when one offset is given.
+        n: The batch size when one offset is given.
         grid: (H, W) of the map, by default (2h, 2w).
 
     Returns:
@@ -60,25 +67,28 @@ def block_mask(
 
 
 def masked_positions(mask: Tensor) -> Tensor:
-    """The masked positions of each map, row by row as one reads: ``block_mask`` as indices.
+    """Convert a mask to the indices of its masked positions, in row-major order.
 
-    mask (N, H, W), True = masked -> (N, K) in 0..H*W-1, for the K that are masked in every map.
-    Keep the mask on the CPU: a device would be waited for, to know K.
+    mask (N, H, W), True = masked, with K masked positions in every map -> (N, K) in 0..H*W-1.
+    Keep the mask on the CPU: on a GPU, K would force a synchronisation.
+
+    Raises:
+        ValueError: the maps have different numbers of masked positions.
     """
     mask = mask.flatten(1)
     counts = mask.sum(1)
     if (counts != counts[0]).any():
         raise ValueError(
-            f'the maps have {counts.tolist()} masked positions; expected as many in each'
+            f'all maps must have the same number of masked positions, got {counts.tolist()}'
         )
     return mask.nonzero()[:, 1].view(len(mask), -1)
 
 
 def crop_block(images: Tensor, offset, block: tuple[int, int], patch_size: int) -> Tensor:
-    """Cut the visible block out of every image: all that the encoder may see.
+    """Crop the visible block, the encoder's input, out of every image.
 
-    images (N, C, H*p, W*p), offset and block (h, w) in grid positions -> (N, C, h*p, w*p), in
-    channels_last as the convolutions like it.
+    images (N, C, H*p, W*p), offset and block (h, w) in grid positions -> (N, C, h*p, w*p), channels
+    last in memory.
     """
     grid = tuple(size // patch_size for size in images.shape[2:])
     corners = (patch_size * as_offsets(offset, block, len(images), grid)).tolist()

@@ -1,4 +1,4 @@
-"""Losses of pre-training."""
+"""Pre-training losses."""
 
 from .masked_reconstruction import MaskedReconstructionHead
 from .reconstruction import ReconstructionHead

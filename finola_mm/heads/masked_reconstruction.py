@@ -18,13 +18,13 @@ from ..registry import MODELS
 
 @MODELS.register_module()
 class MaskedReconstructionHead(BaseModule):
-    """Compare predicted patches with the original where the encoder has not looked.
+    """Compare predicted patches with the original in the masked region.
 
     Args:
         patch_size (int): Side in pixels of the patch that one mask position stands for.
             Defaults to 16.
         norm_pix (bool): Whether the target is normalised per patch. Defaults to False.
-        init_cfg (dict, optional): Initialization config dict.
+        init_cfg (dict, optional): MMEngine's initialisation. Defaults to None.
     """
 
     def __init__(
@@ -35,9 +35,10 @@ class MaskedReconstructionHead(BaseModule):
         self.norm_pix = norm_pix
 
     def loss(self, pred: Tensor, images: Tensor, masked: Tensor) -> Tensor:
-        """Mean squared error of the masked patches, a scalar in float32.
+        """Compute the mean squared error of the masked patches, a scalar in float32.
 
-        pred (N, K, 3*p*p), the patches at the positions ``masked`` (N, K); images (N, 3, H, W).
+        pred (N, K, 3*p*p) are the patches at the positions ``masked`` (N, K) of images
+        (N, 3, H, W).
         """
         target = image_to_patches(images, self.patch_size)  # (N, L, 3*p*p)
         target = gather_tokens(target, masked)  # (N, K, 3*p*p)
@@ -47,10 +48,10 @@ class MaskedReconstructionHead(BaseModule):
         return F.mse_loss(pred.float(), target)
 
     def denormalize(self, pred: Tensor, images: Tensor) -> Tensor:
-        """Prediction (N, 3, H, W) in the target's units -> image (N, 3, H, W).
+        """Convert a prediction in the target's units to an image, both (N, 3, H, W).
 
-        With ``norm_pix`` each patch gets its mean and deviation back from the *original*: the
-        model has not predicted them, so such a picture (and its PSNR) flatters the model.
+        With ``norm_pix`` each patch gets the mean and deviation of the *original* patch. The model
+        does not predict them, so such a picture and its PSNR flatter the model.
         """
         if not self.norm_pix:
             return pred.float()
@@ -60,15 +61,15 @@ class MaskedReconstructionHead(BaseModule):
         return patches_to_image(pred * std + mean, self.patch_size, grid)
 
     def pixel_mask(self, mask: Tensor) -> Tensor:
-        """(N, H/p, W/p) -> (N, 1, H, W), both True = masked."""
+        """Upsample a mask: (N, H/p, W/p) -> (N, 1, H, W), both True = masked."""
         mask = mask.repeat_interleave(self.patch_size, 1)
         return mask.repeat_interleave(self.patch_size, 2)[:, None]
 
 
 def mean_std(patches: Tensor, eps: float = 1e-6) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of each patch over its 3*p*p values, (N, L, 3*p*p) -> two of (N, L, 1).
+    """Compute mean and standard deviation of each patch, (N, L, 3*p*p) -> two of (N, L, 1).
 
-    Unbiased variance, as in MAE's code.
+    The variance is the unbiased one, as in MAE's code.
     """
     var, mean = torch.var_mean(patches, dim=-1, keepdim=True)
     return mean, (var + eps).sqrt()

@@ -8,26 +8,28 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from ..errors import UserError
 from ..registry import MODELS
 
 
 @MODELS.register_module()
 class ReconstructionHead(BaseModule):
-    """Compare predicted images with the originals, as the encoder sees them: normalised."""
+    """Compare predicted images with the originals, both normalised by the data preprocessor."""
 
     def loss(self, pred: Tensor, images: Tensor) -> Tensor:
-        """Mean squared error, a scalar in float32; pred and images (N, 3, H, W).
+        """Compute the mean squared error, a scalar in float32; pred and images (N, 3, H, W).
 
         Raises:
-            ValueError: the prediction has another size.
+            UserError: the prediction has another size.
         """
         if pred.shape != images.shape:
-            raise ValueError(
-                f'images of shape {tuple(images.shape)} are predicted as {tuple(pred.shape)}; '
-                "the neck's size times the upsampler's scale must be the image's size"
+            raise UserError(
+                f"the prediction must have the images' shape {tuple(images.shape)}, got "
+                f'{tuple(pred.shape)}. Set neck.size and upsampler.scale so that their product is '
+                "the image's size"
             )
         return F.mse_loss(pred.float(), images)
 
     def denormalize(self, pred: Tensor, images: Tensor) -> Tensor:
-        """Prediction (N, 3, H, W) in the target's units -> image (N, 3, H, W), the same here."""
+        """Return the prediction (N, 3, H, W), whose units are already those of the images."""
         return pred.float()

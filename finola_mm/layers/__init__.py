@@ -1,26 +1,19 @@
-"""Layers: plain modules on torch alone."""
+"""Layers: plain ``nn.Module`` classes on torch alone, one file per box of the paper's figures."""
 
 from .attentional_pooling import AttentionalPooling
-from .bneck_lite import BneckLite
 from .checkpointing import checkpoint_module
-from .conv_bn import depthwise, pointwise
-from .dynamic_relu import DynamicReLU
 from .finola import FINOLALayer
-from .former import Former
-from .former_to_mobile import FormerToMobile
-from .mobile import Mobile, MobileDown
-from .mobile_former import MobileFormerBlock
+from .mobile import BneckLite, DynamicReLU, Mobile, MobileDown, depthwise, pointwise
+from .mobile_former import Former, FormerToMobile, MobileFormerBlock, MobileToFormer
 from .mobile_former_decoder import MobileFormerDecoder
-from .mobile_to_former import MobileToFormer
-from .prediction import predicts_on_cpu
 from .transformer import TransformerBlock
 from .upsampler import ResConv, UpConv, norm_silu_conv
 
 __all__ = [
     'AttentionalPooling',
-    'FINOLALayer',
     'BneckLite',
     'DynamicReLU',
+    'FINOLALayer',
     'Former',
     'FormerToMobile',
     'Mobile',
@@ -31,9 +24,8 @@ __all__ = [
     'ResConv',
     'TransformerBlock',
     'UpConv',
+    'checkpoint_module',
     'depthwise',
     'norm_silu_conv',
     'pointwise',
-    'predicts_on_cpu',
-    'checkpoint_module',
 ]

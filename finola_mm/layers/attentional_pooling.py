@@ -1,11 +1,11 @@
-"""Attentional pooling: a feature map becomes one vector, or several.
+"""Attentional pooling: reduce a feature map to one latent vector, or to several.
 
 Paper: "Image is First-order Norm+Linear Autoregressive", Appendix B: "a single multi-head attention
-layer with learnable queries, where the encoder output serves as both the keys and values".
-Left open: projections, normalisation, positions. Here keys, values and the output are projected
-without a norm, as in the layer's usual form (arXiv 1706.03762), and there are no positions. What
-cannot act is left out: a projection of the queries, which are learned themselves, a bias on the
-keys, which the softmax cancels, and one on the values, which the output's bias replaces.
+layer with learnable queries, where the encoder output serves as both the keys and values". The
+paper leaves projections, normalisation and positions open. Here keys, values and the output are
+projected without a norm, as in the layer's usual form (arXiv 1706.03762), and there are no
+positions. Parameters without effect are left out: a projection of the learned queries, a bias on
+the keys (cancelled by the softmax) and one on the values (absorbed by the output's bias).
 
 Legend: N images, C channels, h x w positions (L of them), M queries, D output channels, k heads.
 """
@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 
 class AttentionalPooling(nn.Module):
-    """M learned queries read a map (N, C, h, w) by multi-head attention: (N, M, D).
+    """Pool a map (N, C, h, w) by multi-head attention with M learned queries -> (N, M, D).
 
     Args:
         in_channels (int): Channels C of the map, a multiple of ``num_heads``.
         channels (int): Channels D of the output projection.
         num_queries (int): M. Defaults to 1.
-        num_heads (int): Defaults to 8 (not printed).
+        num_heads (int): Defaults to 8 (not printed in the paper).
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class AttentionalPooling(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self):
-        """Queries N(0, 1): nearer to 0 all would read the map's mean, and all paths be one."""
+        """Draw queries from N(0, 1): smaller ones would all read the mean of the map."""
         nn.init.normal_(self.queries)
         for weight in (self.key, self.value, self.out.weight):
             nn.init.xavier_uniform_(weight)
@@ -49,8 +49,8 @@ class AttentionalPooling(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, h, w) -> (N, M, D).
 
-        The few queries and what they have read are projected instead of the many positions:
-        q (K x) = (q K) x and (V x) a = V (x a), the same for L*C multiply-adds a head, not L*C^2.
+        Projects the few queries and the pooled values, not the many positions:
+        q (K x) = (q K) x and (V x) a = V (x a). This costs L*C multiply-adds a head, not L*C^2.
         """
         x = x.flatten(2)  # (N, C, L)
         queries, key, value = (
@@ -63,7 +63,7 @@ class AttentionalPooling(nn.Module):
         read = torch.matmul(weights.to(x.dtype), x.mT)  # (N, M*k, C)
         read = read.unflatten(1, (-1, self.num_heads))  # (N, M, k, C)
         read = torch.einsum('nmkc,kdc->nmkd', read, value)  # (N, M, k, C/k)
-        return self.out(read.flatten(2))
+        return self.out(read.flatten(2))  # (N, M, D)
 
     def extra_repr(self) -> str:
         return f'num_queries={len(self.queries)}, num_heads={self.num_heads}'

@@ -1,8 +1,8 @@
-"""Activation checkpointing that counts every batch once.
+"""Activation checkpointing that updates BatchNorm statistics once per batch.
 
-The recomputation runs a module's forward a second time, and BatchNorm would move its running
-statistics a second time with it. Here they rest meanwhile: in training a BatchNorm normalises with
-the statistics of the batch alone, so the result is the same to the bit.
+The backward pass recomputes a module's forward pass, which would update the running statistics a
+second time. They are frozen during the recomputation. In training BatchNorm normalises with the
+statistics of the batch alone, so the result is bit-identical.
 """
 
 from collections.abc import Iterator
@@ -17,10 +17,11 @@ from torch.utils.checkpoint import checkpoint
 
 @contextmanager
 def frozen_bn_stats(module: nn.Module) -> Iterator[None]:
-    """Inside, the BatchNorm layers of ``module`` keep the values of their buffers.
+    """Keep the buffers of all BatchNorm layers of ``module`` unchanged inside the context.
 
-    Momentum 0 writes the old statistics back. Not tracking them would be simpler, but the two
-    forward passes would then save different tensors for the backward pass, which torch refuses.
+    Momentum 0 writes the old statistics back. Setting ``track_running_stats=False`` would be
+    simpler, but the two forward passes would then save different tensors for the backward pass,
+    which torch refuses.
     """
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training]
     kept = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
@@ -34,7 +35,7 @@ def frozen_bn_stats(module: nn.Module) -> Iterator[None]:
 
 
 def checkpoint_module(module: nn.Module, *args: Any) -> Any:
-    """``module(*args)``, its activations dropped and computed again in the backward pass.
+    """Call ``module(*args)``, drop its activations and recompute them in the backward pass.
 
     The forward pass must not draw random numbers: their state is not restored.
     """

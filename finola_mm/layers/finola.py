@@ -1,7 +1,11 @@
-"""FINOLA, the four matrices by which a feature map unrolls.
+"""The FINOLA layer: four learned matrices that unroll a feature map, and the paper's ablations.
 
 Paper: "Image is First-order Norm+Linear Autoregressive", Section 2, Eq. 1 and 3; the ablations of
-its step, Section 4.
+its step are in Section 4, and the repeated vector in "Exploring Invariance in Images through
+One-way Wave Equations" (arXiv 2310.12976). The ablations run by the readable loop of
+``functional.recurrence``; only the paper's own step has a fused form.
+
+Legend: N images, M paths, C channels, H x W positions, h x w the visible block.
 """
 
 import torch
@@ -10,11 +14,12 @@ from torch import Tensor, nn
 
 from ..functional import (
     at_least_float32,
+    channel_norm,
     finola,
     finola_blockwise,
     norm_linear_step,
+    unroll,
 )
-from .finola_ablations import nonlinear_step, repeat, unroll
 
 STEPS = ('norm_linear', 'norm_moving', 'linear', 'nonlinear', 'repeat', 'repeat_matched')
 
@@ -23,33 +28,33 @@ class FINOLALayer(nn.Module):
     """First-order norm+linear autoregression with learned steps in four directions.
 
     ``A`` steps to x+1 (right), ``A_neg`` to x-1, ``B`` to y+1 (down), ``B_neg`` to y-1; each is
-    (C, C), shared by all positions and images. Initialised N(0, 1/C), on which the paper is
-    silent: then one step is as large as the normalised vector that it is made from, at any width.
+    (C, C), shared by all positions and images. Initialised from N(0, 1/C), on which the paper is
+    silent: one step is then as large as the normalised vector it starts from, at any width.
 
-    The ablations, through ``step``:
+    Ablations, selected by ``step``:
 
-    * ``'norm_moving'``: BatchNorm without affine instead of the norm over the channels. In training
-      each step is normalised over its batch and chains; in eval mode by moving averages, one for
-      each matrix, and then the step is linear. The paper: 25.1 dB in training, 16.3 dB after it.
+    * ``'norm_moving'``: BatchNorm without affine replaces the norm over the channels. In training
+      each step is normalised over its batch and positions; in eval mode by moving averages, one set
+      per matrix, so that the step is linear. The paper: 25.1 dB in training, 16.3 dB in eval mode.
     * ``'linear'``: no normalisation, z + A z.
-    * ``'nonlinear'``: z + V gelu(U n(z)); the (2, C/2, C) numbers of U and V stand under the
-      matrices' names and are as many.
+    * ``'nonlinear'``: z + V gelu(U n(z)). U and V, (2, C/2, C) per direction, are stored under the
+      matrices' names and have as many parameters.
     * ``'repeat'``: q at every position, no parameters.
     * ``'repeat_matched'``: q takes one norm+linear step by each of the four matrices and is then
-      repeated: FINOLA's parameters without its map.
+      repeated, which matches FINOLA's parameters without its map.
 
     Args:
-        channels: C; even for ``'nonlinear'``.
-        step: one of ``STEPS``. Defaults to ``'norm_linear'``, the paper's.
-        eps: added to the variance in the norm.
+        channels (int): C; even for ``'nonlinear'``.
+        step (str): One of ``STEPS``. Defaults to ``'norm_linear'``, the paper's.
+        eps (float): Added to the variance in the norm. Defaults to 1e-6.
     """
 
     def __init__(self, channels: int, *, step: str = 'norm_linear', eps: float = 1e-6):
         super().__init__()
         if step not in STEPS:
-            raise ValueError(f'step is {step!r}; expected one of {", ".join(STEPS)}')
+            raise ValueError(f'step must be one of {", ".join(STEPS)}, got {step!r}')
         if step == 'nonlinear' and channels % 2:
-            raise ValueError(f"step 'nonlinear' halves the channels; {channels} is odd")
+            raise ValueError(f"step='nonlinear' needs an even number of channels, got {channels}")
         self.channels, self.step, self.eps = channels, step, eps
         if step != 'repeat':
             shape = (2, channels // 2, channels) if step == 'nonlinear' else (channels, channels)
@@ -70,32 +75,38 @@ class FINOLALayer(nn.Module):
     def forward(
         self, q: Tensor, size: tuple[int, int], origin: tuple[int, int] | None = None
     ) -> Tensor:
-        """(N, C), or (N, M, C) for M paths, -> (N, C, H, W) of ``size``; see ``finola``."""
+        """(N, C), or (N, M, C) for M paths -> (N, C, H, W) of ``size``; see ``finola``."""
         if self.step == 'norm_linear':
             return finola(q, self.A, self.A_neg, self.B, self.B_neg, size, origin, self.eps)
         q = at_least_float32(q)
         if self.step.startswith('repeat'):
-            for matrix in self.parameters():
-                q = norm_linear_step(q, matrix, self.eps)
-            return repeat(q, size)
+            return self.repeat(q, size)
         return unroll(self.ablated_step, q, size, origin)
-
-    def ablated_step(self, z: Tensor, name: str) -> Tensor:
-        """z (..., C) to its neighbours in the direction of the matrix ``name``, (..., C)."""
-        matrix = self.get_parameter(name)
-        if self.step == 'nonlinear':
-            return nonlinear_step(z, matrix, self.eps)
-        if self.step == 'linear':
-            return z + F.linear(z, matrix)
-        return z + F.linear(self.norms[name](z.flatten(0, -2)).view_as(z), matrix)
 
     def blockwise(self, feat: Tensor, offset, steps: str = 'block') -> Tensor:
         """(N, C, h, w) at its offset in the map -> (N, C, 2h, 2w); see ``finola_blockwise``."""
         if self.step != 'norm_linear':
-            raise ValueError(f"step is {self.step!r}; block-wise FINOLA has 'norm_linear' alone")
+            raise ValueError(f"block-wise FINOLA needs step='norm_linear', got {self.step!r}")
         return finola_blockwise(
             feat, offset, self.A, self.A_neg, self.B, self.B_neg, steps, self.eps
         )
+
+    def ablated_step(self, z: Tensor, name: str) -> Tensor:
+        """Step z (..., C) by the matrix ``name``: 'norm_moving', 'linear' or 'nonlinear'."""
+        matrix = self.get_parameter(name)
+        if self.step == 'linear':
+            return z + F.linear(z, matrix)
+        if self.step == 'nonlinear':  # matrix (2, C/2, C) holds U and the transpose of V
+            hidden = F.gelu(F.linear(channel_norm(z, self.eps), matrix[0]))  # (..., C/2)
+            return z + torch.matmul(hidden, matrix[1])
+        return z + F.linear(self.norms[name](z.flatten(0, -2)).view_as(z), matrix)
+
+    def repeat(self, q: Tensor, size: tuple[int, int]) -> Tensor:
+        """Repeat q (N, C) or (N, M, C) over a map, its paths summed -> (N, C, H, W)."""
+        for matrix in self.parameters():  # none for 'repeat', four for 'repeat_matched'
+            q = norm_linear_step(q, matrix, self.eps)
+        q = q if q.ndim == 2 else q.sum(1)  # (N, C)
+        return q[:, :, None, None].expand(-1, -1, *size)
 
     def extra_repr(self) -> str:
         return f'channels={self.channels}, step={self.step!r}, eps={self.eps}'

@@ -1,23 +1,30 @@
-"""Mobile-Former block: Mobile and Former in parallel, a bridge each way (arXiv 2108.05895, Fig. 3).
+"""Mobile-Former block: Mobile and Former in parallel, a bridge each way.
 
-Legend: N images, C channels, H x W positions, T tokens of width d; mask: True = padding.
+Source: Mobile-Former (arXiv 2108.05895), Sec. 3.1, Eq. 1-2, and Fig. 3. The gate of Mobile->Former
+is not in that paper's text; the published parameter counts force its width and bias.
+
+The heads of the bridges are a loop: each takes its slice of the channels as it lies in memory,
+whatever the memory format, and the positions stay the long side of every product. With six tokens
+that is faster than torch's fused attention on a CPU, as is the written-out attention of Former.
+
+Legend: N images, C channels, H x W positions, T tokens of width d, h heads; mask: True = padding.
 """
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .former import Former
-from .former_to_mobile import FormerToMobile
+from ..functional import masked_avg_pool
 from .mobile import Mobile, MobileDown
-from .mobile_to_former import MobileToFormer
 
 
 class MobileFormerBlock(nn.Module):
-    """The tokens read the map, think, steer the convolutions, and are read back.
+    """Tokens read the map, attend to each other, steer the convolutions, and are read back.
 
     Args:
         in_channels (int): Channels of the map.
-        exp (int): Expanded channels inside Mobile.
-        out (int): Channels of the new map.
+        hidden_channels (int): Expanded channels inside Mobile.
+        out_channels (int): Channels of the new map.
         token_dim (int): Width d of a token.
         stride (int): 1 or 2.
         dynamic_relu (str): 'plain' or 'spatial', see :class:`DynamicReLU`.
@@ -26,8 +33,8 @@ class MobileFormerBlock(nn.Module):
     def __init__(
         self,
         in_channels: int,
-        exp: int,
-        out: int,
+        hidden_channels: int,
+        out_channels: int,
         token_dim: int,
         *,
         stride: int = 1,
@@ -39,27 +46,165 @@ class MobileFormerBlock(nn.Module):
         if dynamic_relu not in ('plain', 'spatial'):
             raise ValueError(f"dynamic_relu must be 'plain' or 'spatial', got {dynamic_relu!r}")
         self.spatial = dynamic_relu == 'spatial'
+        mobile = Mobile if stride == 1 else MobileDown
         self.to_former = MobileToFormer(in_channels, token_dim)
         self.former = Former(token_dim)
-        self.mobile = (Mobile if stride == 1 else MobileDown)(in_channels, exp, out, token_dim)
-        self.to_mobile = FormerToMobile(out, token_dim)
+        self.mobile = mobile(in_channels, hidden_channels, out_channels, token_dim)
+        self.to_mobile = FormerToMobile(out_channels, token_dim)
 
     def forward(
-        self, x: Tensor, tokens: Tensor, padding: Tensor | None = None
+        self, x: Tensor, tokens: Tensor, padding_mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """(N, in_channels, H, W), (N, T, d) to (N, out, ceil(H/stride), ceil(W/stride)), (N, T, d).
+        """(N, in_channels, H, W), (N, T, d) -> (N, out_channels, H/stride, W/stride), (N, T, d).
 
-        Nothing reads the positions where the mask ``padding`` (N, H, W) is True.
+        Sizes are rounded up. Padded positions, by ``padding_mask`` (N, H, W), are not read.
         """
-        mix = self.mixture(x, tokens, padding)
-        tokens = self.to_former(x, tokens, padding)
+        mix = self.mixture(x, tokens, padding_mask)
+        tokens = self.to_former(x, tokens, padding_mask)
         tokens = self.former(tokens)
-        x = self.mobile(x, tokens, mix, padding)
+        x = self.mobile(x, tokens, mix, padding_mask)
         x = x + self.to_mobile(x, tokens)
         return x, tokens
 
-    def mixture(self, x: Tensor, tokens: Tensor, padding: Tensor | None) -> Tensor | None:
-        """What the dynamic ReLUs mix the tokens with: None in the plain form."""
+    def mixture(self, x: Tensor, tokens: Tensor, padding_mask: Tensor | None) -> Tensor | None:
+        """Weights over the tokens for the spatial-aware dynamic ReLU; None in the plain form."""
         if not self.spatial:
             return None
-        return self.to_former.mixture(x, tokens, padding, stride=self.mobile.stride)
+        return self.to_former.mixture(x, tokens, padding_mask, stride=self.mobile.stride)
+
+
+class MobileToFormer(nn.Module):
+    """Gated cross-attention from the tokens to the map, residual, LayerNorm (Eq. 1).
+
+    Keys and values are the map itself, without a projection.
+
+    Args:
+        channels (int): Channels C of the map, a multiple of ``heads``.
+        token_dim (int): Width d of a token.
+        heads (int): Attention heads; each reads C / heads channels of the map.
+    """
+
+    def __init__(self, channels: int, token_dim: int, *, heads: int = 2) -> None:
+        super().__init__()
+        if channels % heads:
+            raise ValueError(f'channels must be a multiple of heads={heads}, got {channels}')
+        self.heads = heads
+        self.scale = (channels / heads) ** -0.5
+        self.query = nn.Linear(token_dim, channels)
+        self.gate = nn.Linear(token_dim, channels)
+        self.out = nn.Linear(channels, token_dim)
+        self.norm = nn.LayerNorm(token_dim)
+
+    def forward(self, x: Tensor, tokens: Tensor, padding_mask: Tensor | None = None) -> Tensor:
+        """Map (N, C, H, W) and tokens (N, T, d) -> new tokens (N, T, d)."""
+        read = self.attend(x, tokens, padding_mask)  # (N, T, C)
+        read = read * (2 * F.hardsigmoid(self.gate(tokens)))
+        return self.norm(tokens + self.out(read))  # (N, T, d)
+
+    def attend(self, x: Tensor, tokens: Tensor, padding_mask: Tensor | None = None) -> Tensor:
+        """Attention of the tokens over the map, (N, T, C)."""
+        query = self.query(tokens) * self.scale  # (N, T, C)
+        reads = []
+        for q, kv in zip(query.chunk(self.heads, 2), x.chunk(self.heads, 1), strict=True):
+            kv = kv.flatten(2).to(q.dtype)  # (N, C/h, HW)
+            logits = torch.bmm(q, kv)  # (N, T, HW)
+            if padding_mask is not None:
+                logits = logits.masked_fill(padding_mask.flatten(1)[:, None], float('-inf'))
+            weights = logits.softmax(dim=2)  # (N, T, HW)
+            reads.append(torch.bmm(weights, kv.transpose(1, 2)))  # (N, T, C/h)
+        return torch.cat(reads, dim=2)
+
+    def mixture(
+        self,
+        x: Tensor,
+        tokens: Tensor,
+        padding_mask: Tensor | None = None,
+        *,
+        stride: int = 1,
+    ) -> Tensor:
+        """Each position's weights over the tokens, (N, T, ceil(H/stride), ceil(W/stride)).
+
+        The softmax over the tokens of the logits, averaged over the heads and over the positions
+        that a stride merges. The average over the heads of q_h k_h is the product over all channels
+        divided by h.
+        """
+        query = self.query(tokens) * (self.scale / self.heads)
+        logits = torch.bmm(query, x.flatten(2).to(query.dtype))  # (N, T, HW)
+        logits = logits.unflatten(2, x.shape[2:])  # (N, T, H, W)
+        if stride > 1:
+            logits = masked_avg_pool(logits, stride, padding_mask)
+        return logits.softmax(dim=1)
+
+
+class Former(nn.Module):
+    """Self-attention and a feed-forward network on the tokens, post-norm.
+
+    Keys and values are the tokens themselves, without a projection.
+
+    Args:
+        token_dim (int): Width d of a token, a multiple of ``heads``.
+        heads (int): Attention heads.
+        expansion (int): Hidden width of the feed-forward network over d.
+    """
+
+    def __init__(self, token_dim: int, *, heads: int = 4, expansion: int = 2) -> None:
+        super().__init__()
+        if token_dim % heads:
+            raise ValueError(f'token_dim must be a multiple of heads={heads}, got {token_dim}')
+        self.heads = heads
+        self.scale = (token_dim / heads) ** -0.5
+        self.query = nn.Linear(token_dim, token_dim)
+        self.out = nn.Linear(token_dim, token_dim)
+        self.norm1 = nn.LayerNorm(token_dim)
+        self.ffn = nn.Sequential(
+            nn.Linear(token_dim, expansion * token_dim),
+            nn.GELU(),
+            nn.Linear(expansion * token_dim, token_dim),
+        )
+        self.norm2 = nn.LayerNorm(token_dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens (N, T, d) -> tokens (N, T, d)."""
+        tokens = self.norm1(tokens + self.attend(tokens))
+        return self.norm2(tokens + self.ffn(tokens))
+
+    def attend(self, tokens: Tensor) -> Tensor:
+        """Multi-head attention with raw keys and values, (N, T, d) -> (N, T, d)."""
+        query = self.query(tokens) * self.scale
+        q = query.unflatten(2, (self.heads, -1)).transpose(1, 2)  # (N, h, T, d/h)
+        kv = tokens.to(q.dtype).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        weights = torch.matmul(q, kv.transpose(2, 3)).softmax(dim=3)  # (N, h, T, T)
+        read = torch.matmul(weights, kv)  # (N, h, T, d/h)
+        return self.out(read.transpose(1, 2).flatten(2))  # (N, T, d)
+
+
+class FormerToMobile(nn.Module):
+    """Cross-attention from the map to the tokens (Eq. 2); the caller adds the result to the map.
+
+    The query is the map itself, without a projection, and so is the output.
+
+    Args:
+        channels (int): Channels C of the map, a multiple of ``heads``.
+        token_dim (int): Width d of a token.
+        heads (int): Attention heads.
+    """
+
+    def __init__(self, channels: int, token_dim: int, *, heads: int = 2) -> None:
+        super().__init__()
+        if channels % heads:
+            raise ValueError(f'channels must be a multiple of heads={heads}, got {channels}')
+        self.heads = heads
+        self.scale = (channels / heads) ** -0.5
+        self.key = nn.Linear(token_dim, channels)
+        self.value = nn.Linear(token_dim, channels)
+
+    def forward(self, x: Tensor, tokens: Tensor) -> Tensor:
+        """Map (N, C, H, W) and tokens (N, T, d) -> the update of the map, (N, C, H, W)."""
+        key, value = self.key(tokens) * self.scale, self.value(tokens)  # (N, T, C)
+        parts = x.chunk(self.heads, 1), key.chunk(self.heads, 2), value.chunk(self.heads, 2)
+        reads = []
+        for q, k, v in zip(*parts, strict=True):
+            weights = torch.bmm(k, q.flatten(2).to(k.dtype)).softmax(dim=1)  # (N, T, HW)
+            reads.append(torch.bmm(weights.transpose(1, 2), v))  # (N, HW, C/h)
+        read = torch.cat(reads, dim=2).transpose(1, 2)  # (N, C, HW)
+        return read.unflatten(2, x.shape[2:])  # (N, C, H, W)

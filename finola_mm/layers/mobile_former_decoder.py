@@ -1,33 +1,49 @@
 """Mobile-Former decoders for detection, MF-Dec-522 and MF-Dec-211.
 
 Paper: arXiv 2305.16319, Section 5 and Appendix: 100 queries of width 256 pass three scales, from
-stride 32 to 8, by nine blocks or four. The table of the structure is lost; what stands here is
-worked out from the text and meets all 12 published sizes (tools/analysis/get_flops.py). Positions
-of the map are DETR's sines at every scale, and carry no parameters.
+stride 32 to 8, in nine blocks or four. The table of the structure is lost. The structure here
+follows the text and meets all 12 published sizes (tools/analysis/get_flops.py), which force full
+projections of queries, keys and values. A block has the encoder's order: Mobile->Former, Former,
+Mobile, Former->Mobile. Two things are new: a position for every query, updated by each block, and
+M-F+, whose Mobile is self-attention (at stride 32 the map is small enough for it). Positions are
+added to queries and keys and not to values; dropout and ReLU are placed as in DETR
+(arXiv 2005.12872). Positions of the map are DETR's sines and have no parameters.
 
-Legend: N images, C channels, Q queries of width D, B blocks; strides 8, 16 and 32 of the image;
-mask: True = padding.
+Padded positions are masked throughout: excluded from attention keys, zeroed before each
+convolution, and left out of BatchNorm's training statistics. The result for an image is therefore
+the same in every batch, up to rounding and those statistics.
+
+Legend: N images, C channels, D width, H x W positions, L positions or queries on one side, K on the
+other, Q queries, B blocks; strides 8, 16 and 32 of the image; mask: True = padding.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ..functional import downsample_mask, sine_positions, zero_padding
-from .decoder_block import DecoderBlock, DecoderState
-from .decoder_mobile import Downsample, UpsampleLateral
+from ..functional import downsample_mask, sine_positions, upsample_2x, zero_padding
+from .mobile import BneckLite, DepthwiseConv2d, depthwise, pointwise
 
 # Blocks at stride 32 (M-F+), at 16 and at 8 (M-F-).
 ARCHS: dict[str, tuple[int, int, int]] = {'522': (5, 2, 2), '211': (2, 1, 1)}
 
 
+class DecoderState(NamedTuple):
+    """The quantities that a block refines."""
+
+    queries: Tensor  # z (N, Q, D)
+    positions: Tensor  # p (N, Q, D), of the queries
+    map: Tensor  # x (N, D, H, W), 0 at padding
+
+
 class MobileFormerDecoder(nn.Module):
-    """Queries refined from coarse to fine over two maps of an encoder.
+    """Refine queries from coarse to fine over two maps of an encoder.
 
     Args:
-        arch (str | Sequence[int]): '522', '211', or the blocks at strides 32, 16 and 8.
-        in_channels (Sequence[int]): Channels of the encoder's maps at stride 8 and at 16.
+        arch (str | Sequence[int]): '522', '211', or the numbers of blocks at strides 32, 16 and 8.
+        in_channels (Sequence[int]): Channels of the encoder's maps at strides 8 and 16.
         num_queries (int): Q. Defaults to 100.
         dim (int): Width D, a multiple of ``heads`` and of 4. Defaults to 256.
         heads (int): Attention heads, as in DETR. Defaults to 8.
@@ -47,30 +63,23 @@ class MobileFormerDecoder(nn.Module):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        depths = get_arch(arch)
         self.in_channels = fine, coarse = tuple(in_channels)
         self.num_queries, self.dim = num_queries, dim
         self.positions = nn.Parameter(torch.empty(num_queries, dim))
         self.down = Downsample(coarse, dim)
         self.ups = nn.ModuleList([UpsampleLateral(coarse, dim), UpsampleLateral(fine, dim)])
-        self.scales = nn.ModuleList(
-            nn.ModuleList(
-                DecoderBlock(
-                    dim,
-                    map_attention=scale == 0,
-                    heads=heads,
-                    hidden=hidden,
-                    dropout=dropout,
-                    skip_map_update=scale == 2 and block == depth - 1,
-                )
-                for block in range(depth)
-            )
-            for scale, depth in enumerate(depths)
-        )
+        self.scales = nn.ModuleList()
+        for scale, depth in enumerate(get_arch(arch)):
+            blocks = nn.ModuleList()
+            for block in range(depth):
+                last = scale == 2 and block == depth - 1  # nothing reads its map
+                options = dict(map_attention=scale == 0, skip_map_update=last)
+                blocks.append(DecoderBlock(dim, heads, hidden, dropout, **options))
+            self.scales.append(blocks)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """DETR's: positions N(0, 1), linear layers Xavier; convolutions keep torch's default."""
+        """Initialise as DETR: positions N(0, 1), linear layers Xavier, convolutions torch's own."""
         nn.init.normal_(self.positions)
         for module in self.modules():
             if isinstance(module, nn.MultiheadAttention):
@@ -79,25 +88,22 @@ class MobileFormerDecoder(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
 
-    def forward(self, feats: Sequence[Tensor], padding: Tensor | None = None) -> Tensor:
-        """Maps (N, C8, H, W) and (N, C16, ceil(H/2), ceil(W/2)) to queries (B, N, Q, D).
+    def forward(self, feats: Sequence[Tensor], padding_mask: Tensor | None = None) -> Tensor:
+        """Maps (N, C8, H, W) and (N, C16, ceil(H/2), ceil(W/2)) -> queries (B, N, Q, D).
 
-        padding (N, H, W): the first map's. Its values and its extent influence nothing (in
-        training, but for the choice of dropout). The queries of every block are returned, the last
-        block's last.
+        padding_mask (N, H, W) is that of the first map. The queries after every block are
+        returned, those of the last block at index -1.
 
         Raises:
-            ValueError: maps that are not a stride apart, or of other widths than in_channels.
+            ValueError: the maps are not a stride apart, or differ from ``in_channels``.
         """
-        return torch.stack([state.queries for state in self.refine(feats, padding)])
+        return torch.stack([state.queries for state in self.refine(feats, padding_mask)])
 
-    def refine(self, feats: Sequence[Tensor], padding: Tensor | None = None) -> list[DecoderState]:
-        """The same, with the positions and the map that each block leaves behind."""
-        masks = (
-            downsample_mask(padding, 4),
-            downsample_mask(padding),
-            padding,
-        )  # strides 32, 16, 8
+    def refine(
+        self, feats: Sequence[Tensor], padding_mask: Tensor | None = None
+    ) -> list[DecoderState]:
+        """Return the whole state after every block; arguments as in ``forward``."""
+        masks = [downsample_mask(padding_mask, s) for s in (4, 2, 1)]  # strides 32, 16, 8
         f8, f16 = check_maps(feats, self.in_channels)
         f8, f16 = zero_padding(f8, masks[2]), zero_padding(f16, masks[1])
         p = self.positions.expand(f8.shape[0], -1, -1)  # (N, Q, D)
@@ -111,45 +117,215 @@ class MobileFormerDecoder(nn.Module):
     def refine_at(
         self, scale: int, state: DecoderState, masks: Sequence[Tensor | None]
     ) -> list[DecoderState]:
-        """What each block of a scale (0 the coarsest) makes of ``state``."""
-        padding, x = masks[scale], state.map
-        extent = x.new_zeros(1, *x.shape[2:], dtype=torch.bool) if padding is None else padding
-        sine = sine_positions(extent, self.dim).to(x.dtype)  # (N or 1, H, W, D)
-        state = state._replace(map=zero_padding(x, padding))
+        """Run the blocks of one scale (0 the coarsest) on ``state``; return it after each."""
+        mask, x = masks[scale], state.map
+        extent = x.new_zeros(1, *x.shape[2:], dtype=torch.bool) if mask is None else mask
+        pos_embed = sine_positions(extent, self.dim).to(x.dtype)  # (N or 1, H, W, D)
+        state = state._replace(map=zero_padding(x, mask))
         states = []
         for block in self.scales[scale]:
-            state = block(state, sine, padding)
+            state = block(state, pos_embed, mask)
             states.append(state)
         return states
 
 
+class DecoderBlock(nn.Module):
+    """M-F+ or M-F-: queries and map refine each other.
+
+    Args:
+        dim (int): Width D of queries and map.
+        heads (int): Heads of every attention.
+        hidden (int): Width inside the feed-forward networks and the bottleneck.
+        dropout (float): On attention weights, on their outputs, and in the feed-forward networks.
+        map_attention (bool): M-F+, with self-attention on the map; else M-F-, with a bottleneck.
+        skip_map_update (bool): Update the queries alone, in the decoder's last block.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        hidden: int,
+        dropout: float,
+        *,
+        map_attention: bool,
+        skip_map_update: bool = False,
+    ) -> None:
+        super().__init__()
+        self.skip_map_update = skip_map_update
+        self.to_former = CrossAttentionLayer(dim, heads, dropout)
+        self.former = EncoderLayer(dim, heads, hidden, dropout)
+        if skip_map_update:
+            return
+        self.map_attention = map_attention
+        if map_attention:
+            self.mobile = EncoderLayer(dim, heads, hidden, dropout)
+        else:
+            self.mobile = MaskedBottleneck(dim, hidden, dim)
+        self.to_mobile = CrossAttentionLayer(dim, heads, dropout)
+        self.pos_update = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
+
+    def forward(
+        self, state: DecoderState, pos_embed: Tensor, padding_mask: Tensor | None = None
+    ) -> DecoderState:
+        """Refine ``state``; pos_embed (N or 1, H, W, D) of the map, padding_mask (N, H, W)."""
+        z, p, x = state
+        size = x.shape[2:]
+        rows = flatten_hw(x)  # (N, HW, D)
+        pos_embed = pos_embed.flatten(1, 2)  # (N, HW, D)
+        ignored = None if padding_mask is None else padding_mask.flatten(1)  # (N, HW)
+        z = self.to_former(z, p, rows, pos_embed, ignored)
+        z = self.former(z, p)
+        if self.skip_map_update:
+            return DecoderState(z, p, x)
+        if self.map_attention:
+            rows = self.mobile(rows, pos_embed, ignored)
+        else:
+            rows = flatten_hw(self.mobile(x, padding_mask))
+        rows = self.to_mobile(rows, pos_embed, z, p)
+        x = zero_padding(rows.transpose(1, 2).unflatten(2, size), padding_mask)  # (N, D, H, W)
+        return DecoderState(z, p + self.pos_update(z), x)
+
+
+class CrossAttentionLayer(nn.Module):
+    """One side attends to the other, post-norm: queries to the map, or the map to the queries."""
+
+    def __init__(self, dim: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(dim, heads, dropout=dropout, batch_first=True)
+        self.drop = nn.Dropout(dropout)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(
+        self,
+        x: Tensor,
+        pos: Tensor,
+        other: Tensor,
+        other_pos: Tensor,
+        padding_mask: Tensor | None = None,
+    ) -> Tensor:
+        """x (N, L, D) attends to other (N, K, D) -> (N, L, D); padding_mask (N, K) of ``other``."""
+        read, _ = self.attention(
+            x + pos, other + other_pos, other, key_padding_mask=padding_mask, need_weights=False
+        )
+        return self.norm(x + self.drop(read))  # (N, L, D)
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and a feed-forward network, post-norm: on queries, or on a map (in M-F+)."""
+
+    def __init__(self, dim: int, heads: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(dim, heads, dropout=dropout, batch_first=True)
+        self.norm1 = nn.LayerNorm(dim)
+        self.ffn = nn.Sequential(
+            nn.Linear(dim, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, dim)
+        )
+        self.norm2 = nn.LayerNorm(dim)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, pos: Tensor, padding_mask: Tensor | None = None) -> Tensor:
+        """(N, L, D) at positions (N, L, D) -> (N, L, D); padding_mask (N, L)."""
+        read, _ = self.attention(
+            x + pos, x + pos, x, key_padding_mask=padding_mask, need_weights=False
+        )
+        x = self.norm1(x + self.drop(read))
+        return self.norm2(x + self.drop(self.ffn(x)))
+
+
+class MaskedBottleneck(BneckLite):
+    """The convolutional half of M-F-: the encoder's bneck-lite with its residual, under a mask."""
+
+    def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
+        """(N, D, H, W), 0 at padding -> (N, D, H, W)."""
+        y = self.act(masked_conv_bn(self.filter, x, padding_mask))  # (N, hidden, H, W)
+        return x + masked_conv_bn(self.project, y, padding_mask)
+
+
+class Downsample(nn.Module):
+    """The step to stride 32: a strided depthwise filter of the encoder's last map, projected."""
+
+    def __init__(self, channels: int, dim: int) -> None:
+        super().__init__()
+        self.filter = depthwise(channels, channels, stride=2)
+        self.project = pointwise(channels, dim)
+
+    def forward(self, feat: Tensor, padding_mask: Tensor | None) -> Tensor:
+        """(N, C, H, W), 0 at padding -> (N, D, ceil(H/2), ceil(W/2)), whose mask is given."""
+        filtered = masked_conv_bn(self.filter, feat, padding_mask)
+        return masked_conv_bn(self.project, filtered, padding_mask)
+
+
+class UpsampleLateral(nn.Module):
+    """The step to a finer map: upsampled and filtered, plus the encoder's map of that stride."""
+
+    def __init__(self, channels: int, dim: int) -> None:
+        super().__init__()
+        self.up = nn.Sequential(DepthwiseConv2d(dim, dim), nn.Conv2d(dim, dim, 1))
+        self.lateral = nn.Conv2d(channels, dim, 1)
+
+    def forward(
+        self, x: Tensor, feat: Tensor, padding_mask: Tensor | None, finer_mask: Tensor | None
+    ) -> Tensor:
+        """x (N, D, h, w) and feat (N, C, H, W) -> (N, D, H, W); the masks of x and of feat."""
+        x = zero_padding(upsample_2x(x, feat.shape[2:], padding_mask), finer_mask)
+        return self.up(x) + self.lateral(feat)
+
+
+def masked_conv_bn(layer: nn.Sequential, x: Tensor, padding_mask: Tensor | None) -> Tensor:
+    """Apply a convolution and BatchNorm, whose training statistics leave out padded positions.
+
+    x is 0 at padding; padding_mask (N, H, W) is that of the result.
+    """
+    conv, norm = layer
+    x = conv(x)  # (N, C, H, W)
+    if padding_mask is None or not norm.training:
+        return norm(x)
+    valid = ~padding_mask
+    rows = x.permute(0, 2, 3, 1)[valid]  # (positions, C)
+    rows = norm(rows[:, :, None, None]).flatten(1)  # any BatchNorm, SyncBatchNorm too
+    y = torch.zeros_like(x, dtype=rows.dtype).permute(0, 2, 3, 1)
+    y[valid] = rows
+    return y.permute(0, 3, 1, 2)
+
+
+def flatten_hw(x: Tensor) -> Tensor:
+    """Flatten a map (N, D, H, W) to contiguous positions (N, HW, D).
+
+    torch multiplies strided rows one by one where the weights require no gradient, as in a model
+    that only predicts: twice the time of a whole prediction with W720 + 211.
+    """
+    return x.flatten(2).transpose(1, 2).contiguous()
+
+
 def get_arch(arch: str | Sequence[int]) -> tuple[int, ...]:
-    """The blocks at strides 32, 16 and 8.
+    """Return the numbers of blocks at strides 32, 16 and 8.
 
     Raises:
-        ValueError: unknown name, or not three positive numbers.
+        ValueError: the name is unknown, or the numbers are not three positive ones.
     """
     if isinstance(arch, str) and arch in ARCHS:
         return ARCHS[arch]
     if isinstance(arch, str) or len(arch) != 3 or min(arch) < 1:
         raise ValueError(
-            f'arch must be one of {", ".join(ARCHS)} or three numbers of blocks, got {arch!r}'
+            f'arch must be one of {", ".join(ARCHS)} or three positive numbers of blocks, '
+            f'got {arch!r}'
         )
     return tuple(arch)
 
 
 def check_maps(feats: Sequence[Tensor], channels: tuple[int, int]) -> Sequence[Tensor]:
-    """``feats`` if they are two maps of these widths, the second at twice the stride."""
+    """Return ``feats`` if they are two maps of these channels, the second at twice the stride."""
     shapes = [tuple(feat.shape[2:]) for feat in feats]
     if len(feats) != 2 or shapes[1] != tuple(-(-side // 2) for side in shapes[0]):
         raise ValueError(
-            'the decoder wants two maps, of stride 8 and of stride 16 (out_indices=(2, 4) of the '
-            f'encoder), got maps of {shapes}'
+            f'the decoder needs two maps, of strides 8 and 16, got maps of {shapes}. Set '
+            "the encoder's out_indices=(2, 4)"
         )
-    widths = tuple(feat.shape[1] for feat in feats)
-    if widths != channels:
+    found = tuple(feat.shape[1] for feat in feats)
+    if found != channels:
         raise ValueError(
-            f'the decoder was built for maps of {channels} channels (decoder.in_channels) and the '
-            f'encoder gives {widths}: set in_channels={widths}, or another arch of the encoder'
+            f"the encoder's maps must have {channels} channels, as the decoder's in_channels, got "
+            f'{found}. Set decoder.in_channels={found}, or another arch of the encoder'
         )
     return feats

@@ -1,4 +1,4 @@
-"""A pre-norm transformer block, as in ViT (arXiv 2010.11929, Eq. 2-3), GELU in the MLP.
+"""Pre-norm transformer block of ViT (arXiv 2010.11929, Eq. 2-3).
 
 Legend: N images, L tokens, K of them kept, D width.
 """
@@ -10,12 +10,18 @@ from ..functional import gather_tokens
 
 
 class TransformerBlock(nn.Module):
-    """Self-attention and MLP, each on the normalised tokens and added to them."""
+    """Self-attention and an MLP with GELU, each with a pre-norm and a residual.
+
+    Args:
+        dim (int): Width D, a multiple of ``num_heads``.
+        num_heads (int): Attention heads.
+        mlp_ratio (float): Hidden width of the MLP over D. Defaults to 4.
+    """
 
     def __init__(self, dim: int, num_heads: int, *, mlp_ratio: float = 4.0):
         super().__init__()
         if dim % num_heads:
-            raise ValueError(f'width {dim} does not divide into {num_heads} heads')
+            raise ValueError(f'the width must be a multiple of num_heads={num_heads}, got {dim}')
         self.num_heads = num_heads
         hidden = int(dim * mlp_ratio)
         self.norm1 = nn.LayerNorm(dim)
@@ -25,9 +31,9 @@ class TransformerBlock(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
 
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
-        """(N, L, D) -> (N, L, D), or (N, K, D) where only the tokens ``keep`` (N, K) are read on.
+        """(N, L, D) -> (N, L, D); with ``keep`` (N, K) only those tokens are computed, (N, K, D).
 
-        The tokens that are not kept are attended to like the others.
+        Attention still reads all L tokens.
         """
         q, k, v = self.qkv(self.norm1(x)).chunk(3, -1)  # (N, L, D) each
         if keep is not None:
@@ -37,7 +43,7 @@ class TransformerBlock(nn.Module):
         return x
 
     def attention(self, *qkv: Tensor) -> Tensor:
-        """Queries (N, K, D), keys and values (N, L, D) -> (N, K, D)."""
+        """Multi-head attention of queries (N, K, D) over keys and values (N, L, D) -> (N, K, D)."""
         heads = (t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for t in qkv)
         x = F.scaled_dot_product_attention(*heads)  # (N, heads, K, D/heads)
         return x.transpose(1, 2).flatten(2)  # (N, K, D)

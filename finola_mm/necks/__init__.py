@@ -1,4 +1,4 @@
-"""Between encoder and head: FINOLA necks and upsamplers."""
+"""FINOLA necks and upsamplers, between encoder and head."""
 
 from .block_finola import BlockFINOLANeck
 from .conv_upsampler import ConvUpsampler

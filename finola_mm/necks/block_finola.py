@@ -1,4 +1,4 @@
-"""The FINOLA box of Masked-FINOLA-B: the visible block's features become the whole map.
+"""The FINOLA box of Masked-FINOLA-B: unroll the visible block's features over the whole map.
 
 Paper: "Image is First-order Norm+Linear Autoregressive", Section 3, Fig. 4 right.
 Between encoder and FINOLA there is no projection: C is the encoder's width (720, 1440, 2880).
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from ..errors import UserError
 from ..layers import FINOLALayer
 from ..registry import MODELS
 
@@ -22,7 +23,10 @@ class BlockFINOLANeck(BaseModule):
         steps (str): ``'block'``, one norm+linear step per block offset, or ``'element'``, one
             per feature position in between. Defaults to ``'block'``.
         eps (float): Added to the variance in the norm. Defaults to 1e-6.
-        init_cfg (dict, optional): Initialization config dict.
+        init_cfg (dict, optional): MMEngine's initialisation. Defaults to None.
+
+    Raises:
+        UserError: ``steps`` is neither.
     """
 
     def __init__(
@@ -35,10 +39,10 @@ class BlockFINOLANeck(BaseModule):
     ):
         super().__init__(init_cfg)
         if steps not in ('block', 'element'):
-            raise ValueError(f"steps is {steps!r}; expected 'block' or 'element'")
+            raise UserError(f"steps must be 'block' or 'element', got {steps!r}")
         self.steps = steps
         self.finola = FINOLALayer(channels, eps=eps)
 
     def forward(self, feats: Sequence[Tensor], offset) -> Tensor:
-        """The last of ``feats``, (N, C, h, w), at ``offset`` (N, 2) -> map (N, C, 2h, 2w)."""
+        """The last of ``feats`` (N, C, h, w), at ``offset`` (N, 2) -> map (N, C, 2h, 2w)."""
         return self.finola.blockwise(feats[-1], offset, self.steps)

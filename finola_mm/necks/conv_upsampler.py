@@ -1,9 +1,9 @@
 """The upsampler of vanilla FINOLA: a stack of convolutions from the map to the pixels.
 
 Paper: "Image is First-order Norm+Linear Autoregressive", Table 10, left column. A finer map enters
-the same stack later: from its own row on, without that row's up-conv. A map of the image's own size
-is left with one res-conv and one conv3x3, the "three 3x3 convolution layers" of the abstract of the
-second version. We differ in nothing printed; norm and activation are VQGAN's (``layers/res_conv``).
+the same stack at its own row, without that row's up-conv. For a map of the image's own size one
+res-conv and one conv3x3 remain: the "three 3x3 convolution layers" in the abstract of the second
+version. Norm and activation are not printed; they are VQGAN's (``layers/upsampler.py``).
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from ..errors import UserError, as_user_error
 from ..layers import ResConv, UpConv, checkpoint_module, norm_silu_conv
 from ..registry import MODELS
 
@@ -29,9 +30,12 @@ class ConvUpsampler(BaseModule):
             table. Defaults to 16.
         widths (Sequence[int]): Width of every row. Defaults to Table 10.
         num_groups (int): Groups of GroupNorm, a divisor of all widths. Defaults to 32.
-        with_cp (bool): Compute the activations of the blocks again in the backward pass instead
-            of keeping them: less memory, more time, the same result. Defaults to False.
-        init_cfg (dict, optional): Initialization config dict.
+        with_cp (bool): Recompute the activations of the blocks in the backward pass (activation
+            checkpointing): less memory, more time, the same result. Defaults to False.
+        init_cfg (dict, optional): MMEngine's initialisation. Defaults to None.
+
+    Raises:
+        UserError: ``scale`` is not in the table, or a width is not a multiple of ``num_groups``.
     """
 
     def __init__(
@@ -47,16 +51,18 @@ class ConvUpsampler(BaseModule):
         super().__init__(init_cfg)
         scales = [2**i for i in range(len(widths))]
         if scale not in scales:
-            raise ValueError(
-                f'scale is {scale!r}; {len(widths)} widths allow {", ".join(map(str, scales))}'
+            raise UserError(
+                f'scale must be one of {", ".join(map(str, scales))} for {len(widths)} widths, got '
+                f'{scale!r}'
             )
         self.with_cp = with_cp
         width, *rest = widths[-1 - scales.index(scale) :]
-        self.blocks = nn.ModuleList([ResConv(in_channels, width, num_groups=num_groups)])
-        for out in rest:
-            self.blocks += [UpConv(width), ResConv(width, out, num_groups=num_groups)]
-            width = out
-        self.to_image = norm_silu_conv(width, 3, num_groups=num_groups)
+        with as_user_error():
+            self.blocks = nn.ModuleList([ResConv(in_channels, width, num_groups=num_groups)])
+            for out in rest:
+                self.blocks += [UpConv(width), ResConv(width, out, num_groups=num_groups)]
+                width = out
+            self.to_image = norm_silu_conv(width, 3, num_groups=num_groups)
 
     def forward(self, z: Tensor) -> Tensor:
         """(N, C, H, W) -> the image (N, 3, scale*H, scale*W)."""

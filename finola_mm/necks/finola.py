@@ -1,9 +1,9 @@
-"""The FINOLA box of Fig. 1: the encoder's map becomes one vector, and the vector a map.
+"""The FINOLA box of Fig. 1: pool the encoder's map to one latent vector, and unroll it over a map.
 
 Paper: "Image is First-order Norm+Linear Autoregressive", Section 2, Appendix B; several paths and
 finer maps as in arXiv 2310.12976 and the second version. Masked-FINOLA-E has the same box (Fig. 4
-left); its text does not say where q lies when the block floats. Here it lies at the block's centre:
-the encoder sees the block alone, and from the map's centre the model could not know what is where.
+left). The paper does not say where q lies when the block floats; here it lies at the block's
+centre. The encoder sees only the block, so q at the map's centre would not tell where the block is.
 
 Legend: N images, the encoder's map of h x w positions, M paths, C channels, z of H x W positions.
 """
@@ -14,6 +14,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from ..errors import as_user_error
 from ..functional import crop_block
 from ..layers import AttentionalPooling, FINOLALayer
 from ..registry import MODELS
@@ -21,23 +22,26 @@ from ..registry import MODELS
 
 @MODELS.register_module()
 class FINOLANeck(BaseModule):
-    """Attentional pooling to one vector or M, then FINOLA over the map.
+    """Attentional pooling to M latent vectors (one by default), then FINOLA over the map.
 
-    The latent holds M*C numbers. Its M seeds, one for each query of the pooling, unroll by the same
-    matrices, and their maps are summed.
+    The latent has M*C numbers. Its M vectors, one for each query of the pooling, are unrolled by
+    the same matrices, and their maps are summed.
 
     Args:
         in_channels (int): Width of the encoder's last map.
-        channels (int): C; the pooling's output layer leads to it.
+        channels (int): C, the width of a latent vector and of the map.
         size (int | tuple[int, int]): (H, W) of the map, or the side of a square one. Defaults
             to 16.
         num_paths (int): M. Defaults to 1.
         num_heads (int): Heads of the pooling. Defaults to 8 (not printed).
-        origin (tuple[int, int], optional): (row, col) where q lies, for all images. By default the
-            centre of what the encoder has seen: the map's, (H//2, W//2), or the visible block's.
-        step (str): ``'norm_linear'``, or an ablation of ``layers.FINOLA``.
+        origin (tuple[int, int], optional): (row, col) of q, for all images. By default the centre
+            of the encoder's view: that of the map, (H//2, W//2), or that of the visible block.
+        step (str): ``'norm_linear'``, or an ablation of ``layers.FINOLALayer``.
         eps (float): Added to the variance in the norm. Defaults to 1e-6.
-        init_cfg (dict, optional): Initialization config dict.
+        init_cfg (dict, optional): MMEngine's initialisation. Defaults to None.
+
+    Raises:
+        UserError: a width does not divide, or ``step`` is unknown.
     """
 
     def __init__(
@@ -56,15 +60,16 @@ class FINOLANeck(BaseModule):
         super().__init__(init_cfg)
         self.size = (size, size) if isinstance(size, int) else tuple(size)
         self.origin = origin
-        self.pooling = AttentionalPooling(
-            in_channels, channels, num_queries=num_paths, num_heads=num_heads
-        )
-        self.finola = FINOLALayer(channels, step=step, eps=eps)
+        with as_user_error():
+            self.pooling = AttentionalPooling(
+                in_channels, channels, num_queries=num_paths, num_heads=num_heads
+            )
+            self.finola = FINOLALayer(channels, step=step, eps=eps)
 
     def forward(self, feats: Sequence[Tensor], offset: Tensor | None = None) -> Tensor:
-        """The last of ``feats``, (N, C', h, w) -> z (N, C, H, W).
+        """The last of ``feats`` (N, C', h, w) -> z (N, C, H, W).
 
-        offset (N, 2): where the h x w positions lie in z; without it they are the whole image.
+        offset (N, 2): the place of the h x w positions in z; None: they cover the whole image.
         """
         q = self.pool(feats)  # (N, M, C)
         if offset is None or self.origin is not None:
@@ -72,7 +77,7 @@ class FINOLANeck(BaseModule):
         return self.latent_to_map_at(q, offset, feats[-1].shape[2:])
 
     def pool(self, feats: Sequence[Tensor]) -> Tensor:
-        """The last of ``feats``, (N, C', h, w) -> q (N, M, C)."""
+        """The last of ``feats`` (N, C', h, w) -> q (N, M, C)."""
         return self.pooling(feats[-1])
 
     def latent_to_map(self, q: Tensor) -> Tensor:
@@ -80,13 +85,13 @@ class FINOLANeck(BaseModule):
         return self.finola(q, self.size, self.origin)
 
     def latent_to_map_at(self, q: Tensor, offset: Tensor, block: tuple[int, int]) -> Tensor:
-        """q at the centre of its visible block h x w, which lies at ``offset`` -> z (N, C, H, W).
+        """q (N, M, C) at the centre of a visible block h x w at ``offset`` -> z (N, C, H, W).
 
-        All images unroll over one map that reaches as far as any offset needs, and each cuts out
-        its part: 24 x 24 positions for 16 x 16 around a block of 8 x 8.
+        All images are unrolled over one map that covers every offset, and each crops its part:
+        24 x 24 positions for 16 x 16 around a block of 8 x 8.
         """
         (height, width), (h, w) = self.size, block
-        room = torch.tensor((height - h, width - w))  # the largest offset
-        around = (2 * height - h, 2 * width - w)
-        z = self.finola(q, around, (height - h + h // 2, width - w + w // 2))
-        return crop_block(z, room - torch.as_tensor(offset), self.size, 1)
+        max_offset = torch.tensor((height - h, width - w))
+        cover = (2 * height - h, 2 * width - w)
+        z = self.finola(q, cover, (height - h + h // 2, width - w + w // 2))
+        return crop_block(z, max_offset - torch.as_tensor(offset), self.size, 1)

@@ -1,7 +1,6 @@
-"""The upsampler of Masked-FINOLA-E: one linear layer turns each position into a patch.
+"""The upsampler of Masked-FINOLA-E: one linear layer from each position to a patch.
 
-Paper: "Image is First-order Norm+Linear Autoregressive", Section 3 and Table 10, middle column:
-cheap, for the longer training; FINOLA has already let the positions speak to each other.
+Paper: "Image is First-order Norm+Linear Autoregressive", Section 3 and Table 10, middle column.
 """
 
 from mmengine.model import BaseModule
@@ -13,12 +12,12 @@ from ..registry import MODELS
 
 @MODELS.register_module()
 class PatchUpsampler(BaseModule):
-    """Turn a feature map into an image, each position into one patch.
+    """Project each position of a feature map to a patch of the image.
 
     Args:
         in_channels (int): C, the width of the feature map.
         patch_size (int): Side of a patch in pixels, the stride of the map. Defaults to 16.
-        init_cfg (dict, optional): Initialization config dict.
+        init_cfg (dict, optional): MMEngine's initialisation. Defaults to None.
     """
 
     def __init__(self, in_channels: int, *, patch_size: int = 16, init_cfg: dict | None = None):
@@ -31,7 +30,7 @@ class PatchUpsampler(BaseModule):
     def forward(self, z: Tensor, keep: Tensor | None = None) -> Tensor:
         """(N, C, H, W) -> the image (N, 3, p*H, p*W), p the patch size.
 
-        keep (N, K): positions in 0..H*W-1; then -> only their patches, (N, K, 3*p*p).
+        With ``keep`` (N, K), positions in 0..H*W-1, return only their patches, (N, K, 3*p*p).
         """
         x = z.flatten(2).transpose(1, 2)  # (N, H*W, C)
         x = self.to_patch(x if keep is None else gather_tokens(x, keep))  # (N, H*W or K, 3*p*p)

@@ -1,13 +1,13 @@
 """The upsampler of Masked-FINOLA-B: transformer blocks, then one linear layer per patch.
 
-Paper: "Image is First-order Norm+Linear Autoregressive", Table 10, right column.
-The blocks let positions speak to each other; they have no positional embedding, since
-block-wise FINOLA has given every position a feature of its own.
+Paper: "Image is First-order Norm+Linear Autoregressive", Table 10, right column. There is no
+positional embedding: block-wise FINOLA already gives every position a different feature.
 """
 
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from ..errors import as_user_error
 from ..functional import patches_to_image
 from ..layers import TransformerBlock
 from ..registry import MODELS
@@ -15,7 +15,7 @@ from ..registry import MODELS
 
 @MODELS.register_module()
 class TransformerUpsampler(BaseModule):
-    """Turn a feature map into an image, each position into one patch.
+    """Refine a feature map by transformer blocks and project each position to a patch.
 
     Args:
         in_channels (int): C, the width of the feature map.
@@ -24,7 +24,10 @@ class TransformerUpsampler(BaseModule):
         num_heads (int): Heads of each block. Defaults to 16, 32 channels a head (not printed).
         mlp_ratio (float): Hidden width of the MLP over ``embed_dim``. Defaults to 4.
         patch_size (int): Side of a patch in pixels, the stride of the map. Defaults to 16.
-        init_cfg (dict, optional): Initialization config dict.
+        init_cfg (dict, optional): MMEngine's initialisation. Defaults to None.
+
+    Raises:
+        UserError: ``embed_dim`` is not a multiple of ``num_heads``.
     """
 
     def __init__(
@@ -41,15 +44,16 @@ class TransformerUpsampler(BaseModule):
         super().__init__(init_cfg)
         self.patch_size = patch_size
         self.embed = nn.Linear(in_channels, embed_dim)
-        self.blocks = nn.ModuleList(
-            TransformerBlock(embed_dim, num_heads, mlp_ratio=mlp_ratio) for _ in range(depth)
-        )
+        with as_user_error():
+            self.blocks = nn.ModuleList(
+                TransformerBlock(embed_dim, num_heads, mlp_ratio=mlp_ratio) for _ in range(depth)
+            )
         self.norm = nn.LayerNorm(embed_dim)
         self.to_patch = nn.Linear(embed_dim, 3 * patch_size**2)
         self.reset_parameters()
 
     def reset_parameters(self):
-        """Linear layers as in MAE: Xavier-uniform weights, zero biases."""
+        """Initialise linear layers as MAE: Xavier-uniform weights, zero biases."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -58,8 +62,8 @@ class TransformerUpsampler(BaseModule):
     def forward(self, z: Tensor, keep: Tensor | None = None) -> Tensor:
         """(N, C, H, W) -> the image (N, 3, p*H, p*W), p the patch size.
 
-        keep (N, K): positions in 0..H*W-1; then -> only their patches, (N, K, 3*p*p), and nothing
-        is computed for the others that these do not need.
+        With ``keep`` (N, K), positions in 0..H*W-1, return only their patches, (N, K, 3*p*p); the
+        last block and the output layer then skip the other positions.
         """
         x = self.embed(z.flatten(2).transpose(1, 2))  # (N, H*W, D)
         for block in self.blocks[:-1]:

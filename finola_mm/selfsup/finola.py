@@ -1,8 +1,9 @@
-"""FINOLA: an image goes through one vector and comes back.
+"""FINOLA: reconstruct an image from one latent vector.
 
 Paper: "Image is First-order Norm+Linear Autoregressive", Section 2, Fig. 1.
 
-Legend: N images of 3 x H x W; q is M vectors of C channels, one by default; z a map of C channels.
+Legend: N images of 3 x H x W; q is M latent vectors of C channels, one by default; z a map of C
+channels.
 """
 
 import torch
@@ -15,7 +16,7 @@ from .reconstructor import Reconstructor
 
 @MODELS.register_module()
 class FINOLA(Reconstructor):
-    """Encode the image into q, unroll q over a map, upsample, compare.
+    """Encode the image to q, unroll q over a map, upsample, and compare with the image.
 
     Args:
         backbone (dict): Encoder, image (N, 3, H, W) -> tuple of maps.
@@ -30,21 +31,21 @@ class FINOLA(Reconstructor):
         return {'loss': self.head.loss(self.reconstruct(inputs), inputs)}
 
     def reconstruct(self, images: Tensor) -> Tensor:
-        """The network of Fig. 1, normalised pixels -> prediction, both (N, 3, H, W)."""
+        """Run the network of Fig. 1: normalised images -> prediction, both (N, 3, H, W)."""
         feats = self.backbone(images)
         z = self.neck(feats)  # (N, C, H', W')
         return self.upsampler(z)
 
     def encode(self, images: Tensor) -> Tensor:
-        """The first half: normalised images (N, 3, H, W) -> q (N, M, C)."""
+        """Run the first half: normalised images (N, 3, H, W) -> q (N, M, C)."""
         return self.neck.pool(self.backbone(images))
 
     def decode(self, q: Tensor) -> Tensor:
-        """The second half: q (N, M, C), or (N, C) for one path -> images as in ``restore``."""
+        """Run the second half: q (N, M, C), or (N, C) for one path -> prediction (N, 3, H, W)."""
         return self.upsampler(self.neck.latent_to_map(q))
 
     @torch.no_grad()
     def predict(self, inputs: Tensor, data_samples: list[DataSample]) -> list[DataSample]:
-        """Restore every image: see ``add_reconstructions``; the whole image counts as predicted."""
+        """Reconstruct every image, see ``add_reconstructions``; the whole image is predicted."""
         masks = inputs.new_ones(len(inputs), 1, *inputs.shape[2:], dtype=torch.bool)
         return self.add_reconstructions(data_samples, inputs, self.reconstruct(inputs), masks)

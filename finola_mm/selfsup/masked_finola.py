@@ -12,6 +12,7 @@ import torch
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
+from ..errors import UserError
 from ..functional import block_mask, crop_block, masked_positions
 from ..registry import MODELS
 from .reconstructor import Reconstructor
@@ -19,10 +20,10 @@ from .reconstructor import Reconstructor
 
 @MODELS.register_module()
 class MaskedFINOLA(Reconstructor):
-    """Encode the visible block, unroll its features over the map, upsample, compare.
+    """Encode the visible block, unroll its features over the map, upsample, and compare.
 
-    Data samples carry ``block_offset``, (row, col) of the visible block in map positions, as the
-    transform ``RandomBlock`` sets it.
+    Data samples have ``block_offset``, (row, col) of the visible block in map positions, set by
+    the transform ``RandomBlock``.
 
     Args:
         backbone (dict): Encoder, block (N, 3, h*p, w*p) -> tuple of maps, the last (N, C, h, w).
@@ -30,7 +31,7 @@ class MaskedFINOLA(Reconstructor):
         upsampler (dict): Map (N, C, H, W) -> image (N, 3, Y, X), or patches of it.
         head (dict): The loss, ``MaskedReconstructionHead``.
         block_size (tuple[int, int], optional): (h, w), the same as ``RandomBlock``'s. By default
-            half the image's height and width, and ``BlockFINOLANeck`` needs it so.
+            half the image's height and width, as ``BlockFINOLANeck`` requires.
         **kwargs: ``data_preprocessor`` and ``init_cfg`` of mmpretrain's ``BaseSelfSupervisor``.
     """
 
@@ -51,55 +52,55 @@ class MaskedFINOLA(Reconstructor):
         """Images (N, 3, Y, X) and their block offsets -> ``{'loss': scalar}``."""
         offset, mask = self.get_blocks(inputs, data_samples)
         masked = masked_positions(mask)  # (N, K)
-        if inputs.is_cuda:  # from pageable memory the copy would wait for the device
+        if inputs.is_cuda:  # a copy from pageable memory would synchronise
             masked = masked.pin_memory().to(inputs.device, non_blocking=True)
         pred = self.reconstruct(inputs, offset, masked)  # (N, K, 3*p*p)
         return {'loss': self.head.loss(pred, inputs, masked)}
 
     def reconstruct(self, images: Tensor, offset: Tensor, keep: Tensor | None = None) -> Tensor:
-        """The network of Fig. 2: images (N, 3, Y, X) at ``offset`` (N, 2) -> prediction, same.
+        """Run the network of Fig. 2: images (N, 3, Y, X), offset (N, 2) -> prediction (N, 3, Y, X).
 
-        keep (N, K): positions of the map; then -> the prediction's patches there, (N, K, 3*p*p).
+        With ``keep`` (N, K), positions of the map, return only their patches, (N, K, 3*p*p).
         """
         grid, block = self.map_sizes(images)
         visible = crop_block(images, offset, block, self.head.patch_size)  # (N, 3, h*p, w*p)
         feats = self.backbone(visible)  # the last one (N, C, h, w)
         z = self.neck(feats, offset)  # (N, C, H, W)
         if z.shape[2:] != grid:
-            raise ValueError(
-                f'the neck makes a map of {tuple(z.shape[2:])} positions, and the image has {grid} '
-                'patches; set neck.size to it (BlockFINOLANeck wants a block of a quarter)'
+            raise UserError(
+                f'the map of the neck must have {grid} positions, one per patch of the image, got '
+                f'{tuple(z.shape[2:])}. Set neck.size={grid}; BlockFINOLANeck needs the default '
+                'block_size, half the image in each direction'
             )
         return self.upsampler(z, keep)
 
     @torch.no_grad()
     def predict(self, inputs: Tensor, data_samples: list[DataSample]) -> list[DataSample]:
-        """Complete every image: see ``add_reconstructions``; what is masked counts as predicted."""
+        """Reconstruct every image, see ``add_reconstructions``; the masked region is predicted."""
         offset, mask = self.get_blocks(inputs, data_samples)
         masks = self.head.pixel_mask(mask.to(inputs.device))
-        return self.add_reconstructions(
-            data_samples, inputs, self.reconstruct(inputs, offset), masks
-        )
+        pred = self.reconstruct(inputs, offset)
+        return self.add_reconstructions(data_samples, inputs, pred, masks)
 
     def map_sizes(self, images: Tensor) -> tuple[tuple[int, int], tuple[int, int]]:
-        """(H, W) of the map and (h, w) of the visible block.
+        """Return (H, W) of the map and (h, w) of the visible block.
 
         Raises:
-            ValueError: images which do not divide into patches, or not into four blocks of them.
+            UserError: the images do not divide into patches, or into four blocks of patches.
         """
         p, (height, width) = self.head.patch_size, images.shape[2:]
         unit = p if self.block_size else 2 * p
         if height % unit or width % unit:
             parts = 'patches' if self.block_size else 'four blocks of patches'
-            raise ValueError(
-                f'images of {height} x {width} pixels do not divide into {parts} of {p} x {p} '
-                f'pixels; use multiples of {unit}'
+            raise UserError(
+                f'height and width of the images must be multiples of {unit}, to divide into '
+                f'{parts} of {p} x {p} pixels, got {height} x {width}'
             )
         grid = (height // p, width // p)
         return grid, tuple(self.block_size or (grid[0] // 2, grid[1] // 2))
 
     def get_blocks(self, images: Tensor, data_samples) -> tuple[Tensor, Tensor]:
-        """What is visible: offset (N, 2), mask (N, H, W) with True = masked, both on the CPU."""
+        """Return offset (N, 2) and mask (N, H, W), True = masked, of the blocks, on the CPU."""
         grid, block = self.map_sizes(images)
         offset = torch.tensor([sample.block_offset for sample in data_samples])
         return offset, block_mask(offset, block, grid=grid)

@@ -1,4 +1,4 @@
-"""What the two algorithms share: the upsampler's slot, and pictures for validation and test.
+"""Base class of the two algorithms: an upsampler, and pictures for validation and test.
 
 Legend: N images of 3 x H x W.
 """
@@ -11,7 +11,7 @@ from ..registry import MODELS
 
 
 class Reconstructor(BaseSelfSupervisor):
-    """A self-supervisor that ends in pixels: the slots backbone, neck, upsampler and head.
+    """A self-supervised algorithm that predicts pixels: backbone, neck, upsampler and head.
 
     Args:
         backbone (dict): Encoder, image -> tuple of maps.
@@ -26,7 +26,7 @@ class Reconstructor(BaseSelfSupervisor):
         self.upsampler = MODELS.build(upsampler)
 
     def forward(self, inputs, data_samples=None, mode='tensor'):
-        """mmpretrain's modes 'tensor' and 'loss', and 'predict' for validation and test."""
+        """Add mode 'predict', for validation and test, to mmpretrain's 'tensor' and 'loss'."""
         if mode == 'predict':
             return self.predict(inputs, data_samples)
         return super().forward(inputs, data_samples, mode)
@@ -34,10 +34,10 @@ class Reconstructor(BaseSelfSupervisor):
     def add_reconstructions(
         self, data_samples: list[DataSample], images: Tensor, pred: Tensor, masks: Tensor
     ) -> list[DataSample]:
-        """Give every data sample, as RGB in [0, 1] and in this order,
+        """Add ``original``, ``reconstruction`` and ``mask`` to every data sample.
 
-        ``original`` (3, H, W), ``reconstruction`` (3, H, W) and ``mask`` (1, H, W), True =
-        predicted. images and pred (N, 3, H, W) are normalised, masks (N, 1, H, W).
+        The first two are (3, H, W), RGB in [0, 1]; the mask is (1, H, W), True = predicted.
+        Arguments: normalised images and pred (N, 3, H, W), masks (N, 1, H, W).
         """
         originals = self.to_pixels(images)
         preds = self.to_pixels(self.head.denormalize(pred, images))
@@ -47,6 +47,6 @@ class Reconstructor(BaseSelfSupervisor):
         return data_samples
 
     def to_pixels(self, images: Tensor) -> Tensor:
-        """Undo the data preprocessor: normalised (N, 3, H, W) -> RGB in [0, 1], not clamped."""
+        """Invert the data preprocessor: normalised (N, 3, H, W) -> RGB in [0, 1], not clamped."""
         preprocessor = self.data_preprocessor
         return (images * preprocessor.std + preprocessor.mean) / 255

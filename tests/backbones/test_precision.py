@@ -44,26 +44,6 @@ def test_bfloat16_autocast(form, train):
         assert (y.float() - e).norm() < 2 * (r - e).norm()
 
 
-@pytest.mark.parametrize('form', FORMS)
-@pytest.mark.parametrize('context', [torch.no_grad, torch.inference_mode])
-@pytest.mark.parametrize('padded', [False, True])
-def test_a_prediction_is_what_training_sees(form, context, padded):
-    """Its layers overwrite maps and have another memory format."""
-    x = images(2, 3, 47, 64, dtype=torch.double)
-    model = settled(build(dynamic_relu=form).double(), x)
-    padding = torch.zeros(2, 47, 64, dtype=torch.bool)
-    padding[1, 30:] = padding[1, :, 40:] = True
-    args = (x, padding) if padded else (x,)
-    before, (maps, tokens) = x.clone(), model(*args)
-    with context():
-        got, read = model(*args)
-        empty, _ = model(x[:0])
-    torch.testing.assert_close([*got, read], [*maps, tokens])
-    assert torch.equal(x, before)
-    assert all(m.is_contiguous(memory_format=torch.channels_last) for m in got)
-    assert [m.shape[1:] for m in empty] == [m.shape[1:] for m in maps]
-
-
 def watch(model, memory_format):
     """Names of the layers whose output, (N, C, H, W), is not laid out in ``memory_format``."""
     strays = []

@@ -11,7 +11,7 @@ from mmpretrain.registry import DATASETS, MODELS, TRANSFORMS
 
 import finola_mm.selfsup  # noqa: F401
 from finola_mm.datasets import RandomBlock
-from finola_mm.layers.finola_ablations import repeat
+from finola_mm.layers import FINOLALayer
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted(  # those of FINOLA; the others have tests of their own beside this one
@@ -45,7 +45,7 @@ def on_meta(monkeypatch):
 
     def shapes(q, A, A_neg, B, B_neg, size, *rest):
         assert {m.shape for m in (A, A_neg, B, B_neg)} == {(q.shape[-1],) * 2}
-        return repeat(q, size)
+        return FINOLALayer(q.shape[-1], step='repeat')(q, size)
 
     monkeypatch.setattr('finola_mm.layers.finola.finola', shapes)
 

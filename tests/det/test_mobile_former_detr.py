@@ -120,7 +120,7 @@ def test_the_padding_of_features_changes_no_detection(build, batch):
     """What the encoder makes of padding, replaced by anything."""
     images, samples = batch
     model = build().eval()
-    mask = model.padding(images, samples)
+    mask = model.padding_mask(images, samples)
     with torch.no_grad():
         expected = model(images, samples, mode='tensor')
         feats = model.extract_feat(images, mask)
@@ -137,9 +137,9 @@ def test_the_padding_of_features_changes_no_detection(build, batch):
 def test_without_padding_there_is_no_mask(build, batch):
     images, samples = batch
     model = build()
-    assert model.padding(images[:1], samples[:1]) is None
-    assert model.padding(images, None) is None
-    assert model.padding(images, samples).shape == (3, 70, 96)
+    assert model.padding_mask(images[:1], samples[:1]) is None
+    assert model.padding_mask(images, None) is None
+    assert model.padding_mask(images, samples).shape == (3, 70, 96)
 
 
 @pytest.mark.parametrize('size', [(32, 32), (33, 47), (65, 40)])

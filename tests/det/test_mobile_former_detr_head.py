@@ -10,7 +10,7 @@ from mmdet.registry import MODELS
 from mmengine.registry import init_default_scope
 from torchvision.ops import box_convert, generalized_box_iou
 
-from finola_mm.datasets.validation import AnnotationError
+from finola_mm.errors import UserError
 from tests.messages import shows
 
 from .conftest import detector_config, sample
@@ -99,13 +99,13 @@ def test_only_the_block_with_a_nan_has_a_nan_loss(head):
 
 def test_a_box_that_is_no_number_is_named(head):
     spoiled = objects(boxes=((4, 6, 30, 30), (20, 2, float('nan'), 39)))
-    with pytest.raises(AnnotationError, match=shows('seen.jpg', 'nan')):
+    with pytest.raises(UserError, match=shows('seen.jpg', 'nan')):
         head.loss(torch.randn(1, 1, 5, 16), spoiled)
 
 
 @pytest.mark.parametrize('labels', [(3, 12), (-1, 0)])
 def test_a_label_beyond_the_classes_is_named(head, labels):
-    with pytest.raises(AnnotationError, match=shows('seen.jpg', list(labels), 'num_classes=12')):
+    with pytest.raises(UserError, match=shows('seen.jpg', list(labels), 'num_classes=12')):
         head.loss(torch.randn(1, 1, 5, 16), objects(labels=labels))
 
 

@@ -16,7 +16,7 @@ def test_loss_is_the_mean_squared_error_in_float32():
 
 def test_reconstruct_is_the_prediction():
     pred = torch.randn(2, 3, 8, 6).bfloat16()
-    assert torch.equal(ReconstructionHead().reconstruct(pred, pred), pred.float())
+    assert torch.equal(ReconstructionHead().denormalize(pred, pred), pred.float())
 
 
 def test_another_size_is_refused():

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from finola_mm.layers import DynamicReLU, dynamic_relu
+from finola_mm.layers import DynamicReLU
 
 N, C, H, W, T, D = 2, 6, 3, 4, 5, 8
 
@@ -80,21 +80,3 @@ def test_bfloat16_stays_bfloat16(parts, spatial):
     with torch.autocast('cpu', torch.bfloat16):
         y = act.float()(*args)
     assert y.dtype == torch.bfloat16
-
-
-@pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize('spatial', [False, True])
-def test_a_prediction_overwrites_the_map(parts, spatial, memory_format, monkeypatch):
-    """In slices that do not divide it, and to the same bits; with gradients it stays."""
-    monkeypatch.setattr(dynamic_relu, 'SLICE', N * C * 2 * W)
-    monkeypatch.setattr(torch, 'get_num_threads', lambda: 1)  # so two of the three rows at a time
-    act, x, tokens, mix = parts
-    x = x.detach().contiguous(memory_format=memory_format)
-    args = (tokens, mix) if spatial else (tokens,)
-    before = x.clone()
-    expected = act(x, *args)
-    assert torch.equal(x, before)
-    with torch.no_grad():
-        got = act(x, *args)
-    assert got is x
-    assert torch.equal(got, expected)

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 
 from finola_mm import functional
 from finola_mm.layers import FINOLALayer
-from finola_mm.layers.finola_ablations import unroll
 from tests.messages import shows
 
 N, M, C = 3, 2, 6
@@ -90,7 +89,7 @@ def test_the_plain_loop_with_the_papers_step_is_finola():
         return functional.norm_linear_step(z, finola.get_parameter(name))
 
     for origin in (None, (2, 0)):
-        z = unroll(step, vectors(), SIZE, origin)
+        z = functional.unroll(step, vectors(), SIZE, origin)
         torch.testing.assert_close(z, finola(vectors(), SIZE, origin), rtol=0, atol=1e-11)
 
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from mmcv.cnn import fuse_conv_bn
 
 from finola_mm.layers import BneckLite, Mobile, MobileDown, depthwise, pointwise
-from finola_mm.layers.conv_bn import DepthwiseConv2d
+from finola_mm.layers.mobile import DepthwiseConv2d
 from tests.messages import shows
 
 
@@ -30,23 +30,6 @@ def test_depthwise(stride, factor):
     conv = DepthwiseConv2d(4, 4 * factor, stride=stride).double()
     x = torch.randn(2, 4, 5, 6, dtype=torch.double)
     torch.testing.assert_close(conv(x), depthwise_oracle(x, conv.weight, stride))
-
-
-def test_strided_depthwise_in_bfloat16():
-    """It runs in float32: only input, output and their gradients are rounded to bfloat16."""
-    torch.manual_seed(0)
-    conv = DepthwiseConv2d(4, 8, stride=2)
-    x = torch.randn(2, 4, 7, 6).bfloat16().requires_grad_()
-    with torch.autocast('cpu', torch.bfloat16):
-        y = conv(x)
-    wide = x.detach().float().requires_grad_()
-    expected = conv(wide)
-    assert y.dtype == torch.bfloat16
-    assert torch.equal(y, expected.bfloat16())
-    grads = torch.autograd.grad(y.float().sum(), [x, conv.weight])
-    expected_grads = torch.autograd.grad(expected.sum(), [wide, conv.weight])
-    assert torch.equal(grads[0], expected_grads[0].bfloat16())
-    assert torch.equal(grads[1], expected_grads[1])
 
 
 def test_fractional_expansion_is_refused():

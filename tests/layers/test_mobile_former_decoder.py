@@ -12,8 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from finola_mm.functional import downsample_mask, make_padding_mask, sine_positions
 from finola_mm.layers import MobileFormerDecoder
-from finola_mm.layers.decoder_block import DecoderBlock, DecoderState
-from finola_mm.layers.decoder_mobile import Downsample
+from finola_mm.layers.mobile_former_decoder import DecoderBlock, DecoderState, Downsample
 from tests.messages import shows
 
 CHANNELS = (6, 10)  # of the maps at stride 8 and 16

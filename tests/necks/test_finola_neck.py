@@ -28,7 +28,7 @@ def test_forward_is_pool_and_unroll():
     assert torch.equal(q, model.pooling(feats[-1]))
     z = model(feats)
     assert z.shape == (8, 8, *SIZE)
-    assert torch.equal(z, model.unroll(q))
+    assert torch.equal(z, model.latent_to_map(q))
     torch.testing.assert_close(z[:, :, 2, 2], q.sum(1), rtol=0, atol=1e-12)  # q at the centre
 
 
@@ -36,8 +36,8 @@ def test_paths_add_up_and_share_the_matrices():
     one, many = neck(), neck(num_paths=3)
     assert [p.shape for p in one.finola.parameters()] == [p.shape for p in many.finola.parameters()]
     q = torch.randn(2, 3, 8, dtype=torch.float64)
-    single = sum(many.unroll(q[:, i]) for i in range(3))
-    torch.testing.assert_close(many.unroll(q), single, rtol=0, atol=1e-12)
+    single = sum(many.latent_to_map(q[:, i]) for i in range(3))
+    torch.testing.assert_close(many.latent_to_map(q), single, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize('step', ['norm_linear', 'linear'])

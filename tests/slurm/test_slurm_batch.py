@@ -1,4 +1,4 @@
-"""tools/launch/slurm_batch.sh with stand-ins for SLURM's programs: what it runs, and what it asks."""
+"""tools/launch/slurm_batch.sh with stand-ins for SLURM's programs: its commands and requests."""
 
 import os
 import re

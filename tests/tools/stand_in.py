@@ -5,7 +5,7 @@ from mmengine.model import BaseModel
 from mmpretrain.models import SelfSupDataPreprocessor
 from torch import nn
 
-from finola_mm.layers import FINOLA
+from finola_mm.layers import FINOLALayer
 
 SIDE = 16
 CONFIG = f"""
@@ -23,7 +23,7 @@ test_pipeline = [
 class Neck(nn.Module):
     def __init__(self, channels):
         super().__init__()
-        self.finola = FINOLA(channels)
+        self.finola = FINOLALayer(channels)
 
     def latent_to_map(self, q):
         return self.finola(q, (6, 6))

@@ -28,7 +28,7 @@ from mmengine.utils import track_iter_progress
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from finola_mm.apis import CfgOptions, in_own_module, load_config
+from finola_mm.apis import CfgOptions, in_own_module, load_config, optimize_for_cpu
 from finola_mm.datasets import BadDataError, LabelledData, labelled_data
 from finola_mm.datasets.validation import check_data
 from finola_mm.engine import find_checkpoint, keep_freed_memory, load_weights
@@ -85,7 +85,7 @@ def build_model(cfg: Config, seed: int) -> nn.Module:
     torch.manual_seed(seed)
     if 'data_preprocessor' in cfg:
         cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    return MODELS.build(cfg.model).to(get_device())
+    return optimize_for_cpu(MODELS.build(cfg.model).to(get_device()))
 
 
 def features(

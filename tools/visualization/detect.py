@@ -20,7 +20,7 @@ from mmdet.models import BaseDetector
 from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 
-from finola_mm.apis import CfgOptions, in_own_module, load_config
+from finola_mm.apis import CfgOptions, in_own_module, load_config, optimize_for_cpu
 from finola_mm.datasets import find_images
 from finola_mm.datasets.load_random_resized_crop import decode
 from finola_mm.engine import find_checkpoint, load_weights
@@ -35,6 +35,7 @@ class CheckedInferencer(DetInferencer):
 
     def _load_weights_to_model(self, model, checkpoint, cfg):
         load_weights(model, self.checkpoint, allow_unused=False)
+        optimize_for_cpu(model)
         data = dict(cfg.test_dataloader.dataset, lazy_init=True)
         model.dataset_meta = dict(DATASETS.build(data).metainfo)
         # A palette of other classes would leave some of these without a colour.
