@@ -34,12 +34,12 @@ from finola_mm.engine import (
     LaunchError,
     NonFiniteLossError,
     Processes,
-    Resumable,
+    ResumePoint,
     check_resumable,
     check_sharded,
     computes_bfloat16,
     find_checkpoint,
-    find_resumable,
+    find_latest_valid_checkpoint,
     first_speaks,
     keep_freed_memory,
 )
@@ -135,17 +135,17 @@ def add_hook(cfg: Config, **hook: Any) -> None:
     cfg.custom_hooks = [*cfg.get('custom_hooks', []), hook]
 
 
-def find_resumed(args: argparse.Namespace, cfg: Config) -> Resumable | None:
+def find_resumed(args: argparse.Namespace, cfg: Config) -> ResumePoint | None:
     """The checkpoint from which the run goes on; None: it starts anew."""
     if args.resume is None and not cfg.get('resume'):
         return None
     path = cfg.get('load_from') if args.resume is None else args.resume
     if path in (None, 'auto'):
         # By itself the runner starts from random weights where there is nothing to resume yet.
-        return find_resumable(cfg.work_dir)
-    resumed = find_resumable(path) if Path(path).is_dir() else None
+        return find_latest_valid_checkpoint(cfg.work_dir)
+    resumed = find_latest_valid_checkpoint(path) if Path(path).is_dir() else None
     if resumed is None:
-        resumed = Resumable(local_checkpoint(path), [])
+        resumed = ResumePoint(local_checkpoint(path), [])
         check_resumable(resumed.path)
     return resumed
 

@@ -4,7 +4,7 @@ _base_ = ['mmpretrain::_base_/default_runtime.py']
 
 # Whole on the disk before an older one goes: docs/faults.md.
 default_hooks = dict(
-    checkpoint=dict(type='finola_mm.WholeCheckpointHook', interval=20, max_keep_ckpts=3)
+    checkpoint=dict(type='finola_mm.AtomicCheckpointHook', interval=20, max_keep_ckpts=3)
 )
 
 # A resumed run draws what the interrupted one would have drawn; a loss that is no number, data that

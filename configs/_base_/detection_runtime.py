@@ -3,7 +3,7 @@
 _base_ = ['mmdet::_base_/default_runtime.py']
 
 # Whole on the disk before an older one goes: docs/faults.md.
-default_hooks = dict(checkpoint=dict(type='finola_mm.WholeCheckpointHook', max_keep_ckpts=3))
+default_hooks = dict(checkpoint=dict(type='finola_mm.AtomicCheckpointHook', max_keep_ckpts=3))
 
 custom_hooks = [
     dict(type='finola_mm.SeedIterationHook'),

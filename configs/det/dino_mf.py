@@ -39,7 +39,7 @@ val_evaluator = dict(ann_file=data_root + '/annotations/instances_val2017.json')
 test_evaluator = val_evaluator
 
 train_cfg = dict(type='finola_mm.ExactEpochLoop')
-default_hooks = dict(checkpoint=dict(type='finola_mm.WholeCheckpointHook', max_keep_ckpts=3))
+default_hooks = dict(checkpoint=dict(type='finola_mm.AtomicCheckpointHook', max_keep_ckpts=3))
 custom_hooks = [
     dict(type='finola_mm.SeedIterationHook'),
     dict(type='finola_mm.FiniteLossHook'),

@@ -27,6 +27,6 @@ strategy = dict(
 default_hooks = dict(
     _delete_=True,
     logger=dict(type='LoggerHook', interval=100),
-    checkpoint=dict(type='finola_mm.WholeCheckpointHook', interval=20, max_keep_ckpts=3),
+    checkpoint=dict(type='finola_mm.AtomicCheckpointHook', interval=20, max_keep_ckpts=3),
     visualization=dict(type='finola_mm.ReconstructionHook'),
 )

@@ -25,7 +25,7 @@ default_hooks = dict(
     _delete_=True,
     logger=dict(type='LoggerHook', interval=25),
     checkpoint=dict(
-        type='finola_mm.WholeCheckpointHook', interval=100, by_epoch=False, max_keep_ckpts=1
+        type='finola_mm.AtomicCheckpointHook', interval=100, by_epoch=False, max_keep_ckpts=1
     ),
     visualization=dict(type='finola_mm.ReconstructionHook'),
 )

@@ -11,7 +11,7 @@ from mmengine.hooks import Hook
 from torch import Tensor, nn
 
 from ..datasets import NoLabelsError, labelled_data
-from ..engine.hooks.interruption_hook import shield_workers
+from ..engine.hooks.interruption_hook import ignore_signals_in_workers
 from ..engine.hooks.sync_buffers_hook import averaged_models, trained_model
 from ..registry import HOOKS
 from .features import collect, encode, image_loader, spread
@@ -115,7 +115,7 @@ class KNNHook(Hook):
             batch_size=train.batch_size,
             num_workers=train.num_workers,
         )
-        shield_workers(loader)
+        ignore_signals_in_workers(loader)
         model = judged_model(runner)
         encoded = encode(model.backbone, model.data_preprocessor, loader)
         features, labels = collect(encoded, len(share))

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 import finola_mm.det  # noqa: F401
 from finola_mm.datasets.validation import check_data
 from finola_mm.engine import EvaluationDataError, read_checkpoint
-from finola_mm.engine.hooks.bad_samples_hook import NamedErrors
+from finola_mm.engine.hooks.bad_samples_hook import ErrorWithPath
 from tests.engine.test_exact_resume import PARTS, assert_equal
 from tests.messages import shows
 from tests.tools.small_detector import CONFIG, MODEL, data_options, write_scenes
@@ -72,7 +72,7 @@ def test_a_bad_image_in_a_worker(config, tmp_path):
     file = tmp_path / 'scenes/val2017/0.jpg'
     HARM['empty'](file)
     dataset = Runner.build_dataloader(config.val_dataloader).dataset
-    dataset.prepare_data = NamedErrors(dataset)
+    dataset.prepare_data = ErrorWithPath(dataset)
     loader = DataLoader(dataset, num_workers=1, collate_fn=list)
     with pytest.raises(EvaluationDataError) as caught:
         next(iter(loader))

@@ -63,7 +63,7 @@ def run(folder, work_dir, *, loop, sampler, workers, hooks, save, resume=None, s
     cfg.param_scheduler = dict(type='CosineAnnealingLR', T_max=10, by_epoch=False, end=10)
     if scaled:
         cfg.optim_wrapper.type = 'finola_mm.ScaledOptimWrapper'
-    cfg.default_hooks.checkpoint = dict(type='finola_mm.WholeCheckpointHook', **save)
+    cfg.default_hooks.checkpoint = dict(type='finola_mm.AtomicCheckpointHook', **save)
     cfg.default_hooks.logger = dict(type='LoggerHook', interval=1)
     cfg.custom_hooks = [dict(type='finola_mm.SeedIterationHook'), *hooks]
     cfg.visualizer.vis_backends = [dict(type='LocalVisBackend')]

@@ -11,7 +11,7 @@ from torch import distributed
 from finola_mm.engine import (
     LaunchError,
     Processes,
-    Resumable,
+    ResumePoint,
     first_speaks,
 )
 from finola_mm.engine.processes import GIVEN, adapt_to_cpus, first_node, place
@@ -177,7 +177,7 @@ def two_processes():
 
 
 def test_what_the_first_computes_is_shared():
-    for name, value in (('a', Resumable('iter_6.pth', ['iter_8.pth is damaged'])), ('b', None)):
+    for name, value in (('a', ResumePoint('iter_6.pth', ['iter_8.pth is damaged'])), ('b', None)):
         one, two = two_processes()
         assert one.shared(name, lambda value=value: value) == value
         assert two.shared(name, pytest.fail) == value

@@ -204,7 +204,7 @@ def test_where_a_run_starts(settle, tmp_path):
     for cfg in (settle('--resume', '--pretrained', 'c.pth', load_from=b), settle(resume=True)):
         assert cfg.resume and cfg.load_from == a
         assert 'init_cfg' not in cfg.model and 'init_cfg' not in cfg.model.backbone
-        assert cfg.custom_hooks == [dict(type='finola_mm.StrictResumeHook', path=a, passed_over=[])]
+        assert cfg.custom_hooks == [dict(type='finola_mm.StrictResumeHook', path=a, skipped=[])]
     assert settle('--resume', b).load_from == settle(resume=True, load_from=b).load_from == b
     assert settle(load_from=b).resume is False
 

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from finola_mm import __version__
 from finola_mm.engine import (
+    checkpoint_metadata,
     encoder_part,
     find_checkpoint,
     find_tensors,
     read_checkpoint,
-    run_record,
     write_weights,
 )
 
@@ -33,7 +33,7 @@ def parse_args() -> argparse.Namespace:
 def extract(path: str) -> tuple[dict[str, Tensor], dict]:
     """The encoder's tensors of a checkpoint file, and the ``meta`` to write with them."""
     checkpoint = read_checkpoint(path)
-    tensors, record = find_tensors(checkpoint, path), run_record(checkpoint)
+    tensors, record = find_tensors(checkpoint, path), checkpoint_metadata(checkpoint)
     tensors = encoder_part(tensors) or tensors  # without prefix: it is an encoder already
     encoder, described = recorded_encoder(path, record, tensors)
     meta = {**record, 'format_version': 1, 'finola_mm_version': __version__, 'part': 'encoder'}

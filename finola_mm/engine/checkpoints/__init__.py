@@ -1,34 +1,39 @@
 """Checkpoints: whole or not there, read without running what is in them, checked for fit."""
 
+from .atomic_file import NO_SPACE, atomic_write, remove_stale_tmp
 from .checkpoint_file import CheckpointError, read_checkpoint, write_weights
+from .checkpoint_metadata import checkpoint_metadata
 from .find_checkpoint import find_checkpoint, last_checkpoint
-from .fit import Fit, compare, encoder_part, loaded, misfit
-from .resumable import Resumable, check_resumable, check_run, find_resumable
-from .run_record import run_record
-from .weights import Pretrained, fill, find_tensors, load_weights
-from .whole_file import NO_SPACE, remove_unfinished, write_whole
+from .resume_point import (
+    ResumePoint,
+    check_resumable,
+    find_latest_valid_checkpoint,
+    validate_training_checkpoint,
+)
+from .state_dict_match import StateDictMatch, compare, encoder_part, format_loaded, format_mismatch
+from .weights import Pretrained, find_tensors, load_matched, load_weights
 
 __all__ = [
     'CheckpointError',
-    'Fit',
+    'StateDictMatch',
     'NO_SPACE',
     'Pretrained',
-    'Resumable',
+    'ResumePoint',
     'check_resumable',
-    'check_run',
+    'validate_training_checkpoint',
     'compare',
     'encoder_part',
-    'fill',
+    'load_matched',
     'find_checkpoint',
-    'find_resumable',
+    'find_latest_valid_checkpoint',
     'find_tensors',
     'last_checkpoint',
     'load_weights',
-    'loaded',
-    'misfit',
+    'format_loaded',
+    'format_mismatch',
     'read_checkpoint',
-    'remove_unfinished',
-    'run_record',
+    'remove_stale_tmp',
+    'checkpoint_metadata',
     'write_weights',
-    'write_whole',
+    'atomic_write',
 ]

@@ -1,4 +1,4 @@
-"""Load weights into a model or an encoder, and say what was loaded.
+"""Load weights into a model or an encoder, and say what was format_loaded.
 
 mmengine loads what fits and lists the rest in the log; a model that stays half random trains all
 the same. Here every tensor of the model has to come from the file.
@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from ...registry import WEIGHT_INITIALIZERS
 from .checkpoint_file import CheckpointError, read_checkpoint
+from .checkpoint_metadata import checkpoint_metadata
 from .find_checkpoint import find_checkpoint
-from .fit import compare, first_names, loaded, misfit, part_for
-from .run_record import run_record
+from .state_dict_match import compare, first_names, format_loaded, format_mismatch, part_for
 
 
 def load_weights(
@@ -38,7 +38,7 @@ def load_weights(
         ``'head.blocks.1.*'``; they stay as they are.
     allow_unused: accept that the file has others besides; they are named in the log.
 
-    Returns the record of the run that made the file (``run_record``).
+    Returns the record of the run that made the file (``checkpoint_metadata``).
 
     Raises:
         FileNotFoundError: no such file.
@@ -49,18 +49,18 @@ def load_weights(
         raise TypeError(f'allow_missing must be a list of names, got {allow_missing!r}')
     module = module.module if is_model_wrapper(module) else module
     checkpoint = read_checkpoint(path)
-    record = run_record(checkpoint)
+    record = checkpoint_metadata(checkpoint)
     tensors = part_for(module, find_tensors(checkpoint, path))
     fit = compare(module, tensors)
     lacking = [key for key in fit.missing if not any(fnmatchcase(key, a) for a in allow_missing)]
     if not fit.matched or fit.reshaped or lacking or (fit.unused and not allow_unused):
-        raise CheckpointError(misfit(module, path, fit, record, tensors))
-    fill(module, {key: tensors[key] for key in fit.matched}, path)
-    print_log(loaded(module, path, fit, record), logger='current', level=logging.INFO)
+        raise CheckpointError(format_mismatch(module, path, fit, record, tensors))
+    load_matched(module, {key: tensors[key] for key in fit.matched}, path)
+    print_log(format_loaded(module, path, fit, record), logger='current', level=logging.INFO)
     return record
 
 
-def fill(module: nn.Module, tensors: dict[str, Tensor], path: str | Path) -> None:
+def load_matched(module: nn.Module, tensors: dict[str, Tensor], path: str | Path) -> None:
     """Put tensors that fit into ``module``.
 
     Raises:

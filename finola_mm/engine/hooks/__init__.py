@@ -1,5 +1,6 @@
 """What happens between two steps of a run."""
 
+from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .bad_samples_hook import BadSamplesHook, EvaluationDataError
 from .compile_hook import CompileHook
 from .data_time_hook import DataTimeHook
@@ -7,7 +8,6 @@ from .finite_loss_hook import FiniteLossHook, NonFiniteLossError
 from .interruption_hook import SIGNALS, InterruptedRun, InterruptionHook
 from .strict_load_hook import StrictLoadHook, StrictResumeHook
 from .sync_buffers_hook import SyncBuffersHook
-from .whole_checkpoint_hook import WholeCheckpointHook
 
 __all__ = [
     'BadSamplesHook',
@@ -22,5 +22,5 @@ __all__ = [
     'StrictLoadHook',
     'StrictResumeHook',
     'SyncBuffersHook',
-    'WholeCheckpointHook',
+    'AtomicCheckpointHook',
 ]

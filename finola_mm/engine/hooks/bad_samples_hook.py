@@ -134,13 +134,13 @@ def _wrapped(dataset) -> list:
 def _name_errors(dataset) -> None:
     """Let the innermost data sets say which file they could not read; not those with a tally."""
     if isinstance(dataset, BaseDataset):
-        dataset.prepare_data = NamedErrors(dataset)
+        dataset.prepare_data = ErrorWithPath(dataset)
     elif 'bad_samples' not in _own(dataset):
         for wrapped in _wrapped(dataset):
             _name_errors(wrapped)
 
 
-class NamedErrors:
+class ErrorWithPath:
     """In place of a data set's ``prepare_data``; of a class, so that workers can be spawned."""
 
     def __init__(self, dataset: BaseDataset):

@@ -17,7 +17,7 @@ from torch import distributed, nn
 from torch.utils.data import DataLoader
 
 from ...registry import HOOKS
-from ..checkpoints import write_whole
+from ..checkpoints import atomic_write
 
 # From a time limit, a pre-emption or `kill`; from a keyboard; from SLURM's --signal=USR1@SECONDS.
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
@@ -77,18 +77,18 @@ class InterruptionHook(Hook):
         for loop in (runner.train_loop, runner.val_loop):
             # The host's vis_scheduler.py brings a loader of its own.
             if loop is not None and isinstance(loop.dataloader, DataLoader):
-                shield_workers(loop.dataloader)
+                ignore_signals_in_workers(loop.dataloader)
 
     def _run(self, run: Callable[[], nn.Module]) -> nn.Module:
         """The training loop, during which signals wait for the end of a step."""
-        before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        before = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
         try:
             return run()
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _note(self, number, frame) -> None:
+    def _on_signal(self, number, frame) -> None:
         now = time.monotonic()
         if number == signal.SIGINT and self.received and now - self.since > 1:
             raise KeyboardInterrupt
@@ -98,11 +98,11 @@ class InterruptionHook(Hook):
         # Gradients of a part of an update are in no checkpoint.
         if runner.iter % runner.cfg.get('optim_wrapper', {}).get('accumulative_counts', 1):
             return
-        number = self._agreed()
+        number = self._any_rank_signalled()
         if number:
-            self._leave(runner, signal.Signals(number).name)
+            self._save_and_exit(runner, signal.Signals(number).name)
 
-    def _agreed(self) -> int:
+    def _any_rank_signalled(self) -> int:
         """The signal that any of the processes received, 0 for none."""
         if self.group is None:
             return self.received
@@ -110,13 +110,13 @@ class InterruptionHook(Hook):
         distributed.all_reduce(number, distributed.ReduceOp.MAX, group=self.group)
         return number.item()
 
-    def _leave(self, runner, name: str) -> None:
+    def _save_and_exit(self, runner, name: str) -> None:
         self.buffers = self._gathered(_model(runner))
         self.reached = dict(epoch=runner.epoch, iter=runner.iter)
         runner.save_checkpoint(runner.work_dir, NAME, by_epoch=False)
         path = f'{runner.work_dir}/{NAME}'
         if is_main_process():
-            write_whole(f'{runner.work_dir}/last_checkpoint', path.encode())
+            atomic_write(f'{runner.work_dir}/last_checkpoint', path.encode())
         runner.logger.warning(
             f'{name}: {path} holds the run after {runner.iter} iterations; go on with --resume. '
             f'The exit code is {EXIT_CODE}.'
@@ -144,7 +144,7 @@ def _model(runner) -> nn.Module:
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
-def shield_workers(loader: DataLoader) -> None:
+def ignore_signals_in_workers(loader: DataLoader) -> None:
     """Keep signals from a loader's workers: SLURM and torchrun send them to all of a process's."""
     loader.worker_init_fn = partial(_start_worker, loader.worker_init_fn)
 

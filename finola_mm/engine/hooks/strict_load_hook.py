@@ -9,14 +9,14 @@ from mmengine.model import is_model_wrapper
 from ...registry import HOOKS
 from ..checkpoints import (
     CheckpointError,
-    Fit,
-    check_run,
+    StateDictMatch,
+    checkpoint_metadata,
     compare,
-    fill,
     find_tensors,
-    loaded,
-    misfit,
-    run_record,
+    format_loaded,
+    format_mismatch,
+    load_matched,
+    validate_training_checkpoint,
 )
 
 
@@ -39,17 +39,19 @@ class StrictLoadHook(Hook):
 
     def after_load_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:
         module = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        record, tensors = run_record(checkpoint), find_tensors(checkpoint, self.path)
+        record, tensors = checkpoint_metadata(checkpoint), find_tensors(checkpoint, self.path)
         fit = compare(module, tensors)
         if self.refuses(fit):
-            said = misfit(module, self.path, fit, record, tensors)
+            said = format_mismatch(module, self.path, fit, record, tensors)
             raise CheckpointError(said + self.remedy)
         checkpoint['state_dict'] = {key: tensors[key] for key in fit.matched}
-        fill(module, checkpoint['state_dict'], self.path)  # MMEngine does it, too, but for errors
+        load_matched(
+            module, checkpoint['state_dict'], self.path
+        )  # MMEngine does it, too, but for errors
         self.settle(checkpoint)
-        runner.logger.info(loaded(module, self.path, fit, record))
+        runner.logger.info(format_loaded(module, self.path, fit, record))
 
-    def refuses(self, fit: Fit) -> bool:
+    def refuses(self, fit: StateDictMatch) -> bool:
         return not fit.complete
 
     def settle(self, checkpoint: dict[str, Any]) -> None:
@@ -63,19 +65,19 @@ class StrictResumeHook(StrictLoadHook):
 
     Args:
         path (str): The checkpoint's name in the messages.
-        passed_over (Sequence[str]): Why newer ones were not taken, for the log.
+        skipped (Sequence[str]): Why newer ones were not taken, for the log.
     """
 
     remedy = '. --resume wants the model of that run: take its config, or another --work-dir'
 
-    def __init__(self, path: str, *, passed_over: Sequence[str] = ()):
+    def __init__(self, path: str, *, skipped: Sequence[str] = ()):
         super().__init__(path)
-        self.passed_over = passed_over
+        self.skipped = skipped
 
     def after_load_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:
-        for line in self.passed_over:
+        for line in self.skipped:
             runner.logger.warning(f'{self.path} is resumed, and no newer one: {line}')
-        check_run(checkpoint, self.path)
+        validate_training_checkpoint(checkpoint, self.path)
         super().after_load_checkpoint(runner, checkpoint)
         if checkpoint['meta'].get('iter', 0) >= runner.max_iters:
             runner.logger.warning(
@@ -83,7 +85,7 @@ class StrictResumeHook(StrictLoadHook):
                 'nothing to train'
             )
 
-    def refuses(self, fit: Fit) -> bool:
+    def refuses(self, fit: StateDictMatch) -> bool:
         return bool(fit.unused) or super().refuses(fit)
 
     def settle(self, checkpoint: dict[str, Any]) -> None:

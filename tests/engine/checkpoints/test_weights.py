@@ -9,11 +9,11 @@ import torch
 from finola_mm import MobileFormer
 from finola_mm.engine import (
     CheckpointError,
+    checkpoint_metadata,
     load_weights,
     read_checkpoint,
-    run_record,
 )
-from finola_mm.engine.checkpoints.run_record import read_config_text
+from finola_mm.engine.checkpoints.checkpoint_metadata import read_config_text
 from finola_mm.registry import MODELS
 from tests.engine.whole import META, Whole
 from tests.messages import shows
@@ -93,7 +93,7 @@ def refusal(module, file, **options):
 
 
 def test_another_arch(source, write):
-    """The recorded name stands in front; nothing is loaded, with allow_missing neither."""
+    """The recorded name stands in front; nothing is format_loaded, with allow_missing neither."""
     wide = dict(
         tokens=(6, 64), stem=16, stages=[[(32, 24)], [(72, 32)], [(96, 48)], [(144, 64)]], out=256
     )
@@ -157,7 +157,7 @@ def test_init_cfg_of_a_config(source, write):
 
 def test_the_record_is_read_and_not_run(write):
     meta = dict(META, cfg=META['cfg'] + 'danger = __import__("os").getcwd()\n')
-    record = run_record(read_checkpoint(write({'a': torch.ones(1)}, meta)))
+    record = checkpoint_metadata(read_checkpoint(write({'a': torch.ones(1)}, meta)))
     assert record == dict(
         source='pretrain',
         epoch=3,
@@ -166,7 +166,7 @@ def test_the_record_is_read_and_not_run(write):
         normalization=dict(mean=[1.5, 2, -3], std=[4, 5, 6], to_rgb=True),
     )
     of_mmdet = dict(meta, cfg=meta['cfg'].replace('to_rgb', 'bgr_to_rgb'))
-    assert run_record(dict(meta=of_mmdet)) == record
+    assert checkpoint_metadata(dict(meta=of_mmdet)) == record
     settings = read_config_text(meta['cfg'])
     assert settings['names'] == {'a.b': [1, dict(c=[2, 3])]}
     assert settings['rate'] is None and settings['danger'] is None
@@ -184,11 +184,11 @@ def test_a_record_of_odd_values():
         'model = dict(**b)',
         'a = "\0"',
     ):
-        assert run_record(dict(meta=dict(cfg=text))) == {}
+        assert checkpoint_metadata(dict(meta=dict(cfg=text))) == {}
 
 
 def test_a_written_record_is_without_what_belongs_to_one_training():
     encoder = dict(type='finola_mm.MobileFormer', arch='small', init_cfg=dict(type='x'), with_cp=1)
-    record = run_record(dict(meta=dict(format_version=1, part='encoder', encoder=encoder)))
+    record = checkpoint_metadata(dict(meta=dict(format_version=1, part='encoder', encoder=encoder)))
     kept = dict(type='finola_mm.MobileFormer', arch='small')
     assert record == dict(format_version=1, part='encoder', encoder=kept)

@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from finola_mm.engine import SIGNALS, InterruptionHook
-from finola_mm.engine.hooks.interruption_hook import shield_workers
+from finola_mm.engine.hooks.interruption_hook import ignore_signals_in_workers
 from tests.messages import shows
 from tests.tools.trouble import assert_same_run, write_config
 
@@ -88,9 +88,9 @@ def without_model():
 def test_signals_that_end_a_run(number):
     """The loop here ends by itself, and another fails: after both they are handled as before."""
     hook = InterruptionHook()
-    assert hook._agreed() == 0
+    assert hook._any_rank_signalled() == 0
     hook._run(lambda: os.kill(os.getpid(), number))
-    assert hook._agreed() == number
+    assert hook._any_rank_signalled() == number
     with pytest.raises(ZeroDivisionError):
         hook._run(lambda: 1 / 0)
 
@@ -99,11 +99,11 @@ def test_ctrl_c_again_ends_at_once(monkeypatch):
     hook, now = InterruptionHook(), [10.0]
     monkeypatch.setattr('time.monotonic', lambda: now[0])
     for now[0] in (10.0, 10.5):  # the second one: a terminal's and a launcher's
-        hook._note(signal.SIGINT, None)
+        hook._on_signal(signal.SIGINT, None)
     now[0] = 12.0
-    hook._note(signal.SIGTERM, None)
+    hook._on_signal(signal.SIGTERM, None)
     with pytest.raises(KeyboardInterrupt):
-        hook._note(signal.SIGINT, None)
+        hook._on_signal(signal.SIGINT, None)
 
 
 def test_workers_outlive_the_signals():
@@ -114,7 +114,7 @@ def test_workers_outlive_the_signals():
         persistent_workers=True,
         worker_init_fn=lambda worker: started.set(),
     )
-    shield_workers(loader)
+    ignore_signals_in_workers(loader)
     batches = iter(loader)
     assert next(batches).item() == 0 and started.is_set()
     (worker,) = batches._workers

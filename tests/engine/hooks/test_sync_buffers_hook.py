@@ -7,7 +7,7 @@ from mmengine.hooks import EMAHook
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, get_priority
 from torch import nn
 
-from finola_mm.engine import SyncBuffersHook, WholeCheckpointHook
+from finola_mm.engine import AtomicCheckpointHook, SyncBuffersHook
 from finola_mm.engine.hooks import sync_buffers_hook
 from finola_mm.evaluation import KNNHook
 
@@ -91,6 +91,6 @@ def test_it_comes_before_all_that_judge_or_save():
     """kNN is the first of them; the host's place would be too late."""
     priorities = [
         get_priority(hook.priority)
-        for hook in (SyncBuffersHook(), KNNHook(), WholeCheckpointHook())
+        for hook in (SyncBuffersHook(), KNNHook(), AtomicCheckpointHook())
     ]
     assert priorities == sorted(priorities) and len(set(priorities)) == 3

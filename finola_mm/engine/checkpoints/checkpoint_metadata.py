@@ -9,7 +9,7 @@ OF_TRAINING = ('init_cfg', 'with_cp', 'frozen_stages', 'norm_eval', 'drop_path_r
 NORMALIZATION = ('mean', 'std', 'to_rgb')
 
 
-def run_record(checkpoint: dict[str, Any]) -> dict[str, Any]:
+def checkpoint_metadata(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """The record of a checkpoint: plain values, without what the checkpoint does not say.
 
     source: name of the run's config; epoch, iter: how far it got; encoder: the config of its

@@ -19,7 +19,7 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import Dataset
 
-from finola_mm.engine import find_resumable
+from finola_mm.engine import find_latest_valid_checkpoint
 from finola_mm.registry import MODELS
 from tests.conftest import ROOT
 
@@ -74,7 +74,7 @@ def train(folder, *, resume=False, scores=(), **checkpoint):
         val_dataloader=dict(loader, dataset=Numbers()),
         val_evaluator=[Given(scores)],
     )
-    found = find_resumable(folder if resume is True else resume) if resume else None
+    found = find_latest_valid_checkpoint(folder if resume is True else resume) if resume else None
     runner = Runner(
         OneWeight(),
         str(folder),
@@ -83,7 +83,7 @@ def train(folder, *, resume=False, scores=(), **checkpoint):
         optim_wrapper=dict(optimizer=dict(type='AdamW', lr=0.1)),
         default_hooks=dict(
             checkpoint=dict(
-                type='finola_mm.WholeCheckpointHook',
+                type='finola_mm.AtomicCheckpointHook',
                 interval=INTERVAL,
                 by_epoch=False,
                 **checkpoint,
@@ -151,7 +151,7 @@ def test_killed_at_every_moment(tmp_path, keep, step):
         before = checkpoints(folder)
         assert len(before) <= keep + 1
         if before:  # the newest is whole, and is the one to go on from
-            assert Path(find_resumable(folder).path).name == before[-1]
+            assert Path(find_latest_valid_checkpoint(folder).path).name == before[-1]
         assert torch.equal(train(folder, resume=True, max_keep_ckpts=keep), whole)
         assert checkpoints(folder) == kept and not list(folder.glob('.*.unfinished'))
     assert moment >= 2 * 3 * 6  # six changes for each of three checkpoints, at least
@@ -204,7 +204,7 @@ def names_the_hook(path):
     """Whether a config or one that it is based on does."""
     text = path.read_text()
     bases = re.findall(r"'([^':]+\.py)'", text.partition('_base_ = ')[2].partition(']')[0])
-    return 'finola_mm.WholeCheckpointHook' in text or any(
+    return 'finola_mm.AtomicCheckpointHook' in text or any(
         names_the_hook(path.parent / base) for base in bases
     )
 
@@ -221,5 +221,5 @@ def test_every_config_has_it_and_bounds_the_number():
         'study/reconstruction',
     ):
         checkpoint = Config.fromfile(ROOT / f'configs/{name}.py').default_hooks.checkpoint
-        assert checkpoint.type == 'finola_mm.WholeCheckpointHook'
+        assert checkpoint.type == 'finola_mm.AtomicCheckpointHook'
         assert 1 <= checkpoint.max_keep_ckpts <= 3

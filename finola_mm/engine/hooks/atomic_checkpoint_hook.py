@@ -8,14 +8,14 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 
 from ...registry import HOOKS
-from ..checkpoints import remove_unfinished, write_whole
+from ..checkpoints import atomic_write, remove_stale_tmp
 
 
 @HOOKS.register_module()
-class WholeCheckpointHook(CheckpointHook):
+class AtomicCheckpointHook(CheckpointHook):
     """mmengine's ``CheckpointHook`` in a safer order.
 
-    A new checkpoint is whole on the disk (``WholeFileBackend``) before ``last_checkpoint`` names
+    A new checkpoint is whole on the disk (``AtomicLocalBackend``) before ``last_checkpoint`` names
     it, and only then an outdated or no longer best one is removed. The host removes first, so that
     with ``max_keep_ckpts=1`` a kill leaves none at all. Nothing is removed from the folder of
     another run that this one was resumed from. Arguments are the host's.
@@ -32,7 +32,7 @@ class WholeCheckpointHook(CheckpointHook):
             self.best_ckpt_path_dict[metric] = self._own(path)
         if is_main_process():
             for folder in {str(self.out_dir), str(runner.work_dir)}:
-                for name in remove_unfinished(folder) if '://' not in folder else ():
+                for name in remove_stale_tmp(folder) if '://' not in folder else ():
                     runner.logger.info(f'Removed {name}: a run was killed while it wrote it.')
 
     def _own(self, best: str | None) -> str | None:
@@ -62,7 +62,7 @@ class WholeCheckpointHook(CheckpointHook):
             **self.args,
         )
         if is_main_process():
-            write_whole(Path(runner.work_dir, 'last_checkpoint'), self.last_ckpt.encode())
+            atomic_write(Path(runner.work_dir, 'last_checkpoint'), self.last_ckpt.encode())
         if self.max_keep_ckpts > 0:
             self._remove_outdated()
 

@@ -9,7 +9,7 @@ ENCODER = 'backbone.'  # prefix of the encoder's tensors in a whole model of the
 NAMED = 3  # tensors that a message names
 
 
-class Fit(NamedTuple):
+class StateDictMatch(NamedTuple):
     """Which tensors of a file belong to a module, by name; ``reshaped`` with the two shapes."""
 
     matched: list[str]
@@ -23,10 +23,10 @@ class Fit(NamedTuple):
         return not self.missing and not self.reshaped
 
 
-def compare(module: nn.Module, tensors: dict[str, Tensor]) -> Fit:
+def compare(module: nn.Module, tensors: dict[str, Tensor]) -> StateDictMatch:
     """Compare names and shapes of ``tensors`` with the state of ``module``."""
     state = module.state_dict()
-    fit = Fit([], [], [], [key for key in tensors if key not in state])
+    fit = StateDictMatch([], [], [], [key for key in tensors if key not in state])
     for key, tensor in state.items():
         if key not in tensors:
             fit.missing.append(key)
@@ -54,8 +54,10 @@ def encoder_part(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def loaded(module: nn.Module, path: str | Path, fit: Fit, record: dict[str, Any]) -> str:
-    """What the log says of weights that were loaded."""
+def format_loaded(
+    module: nn.Module, path: str | Path, fit: StateDictMatch, record: dict[str, Any]
+) -> str:
+    """What the log says of weights that were format_loaded."""
     total = len(fit.matched) + len(fit.missing)
     what = f'{type(module).__name__} {_arch(module, record)}'.rstrip()
     text = f'Loaded {len(fit.matched)} of {total} tensors of {what} from {path}{_origin(record)}'
@@ -66,10 +68,10 @@ def loaded(module: nn.Module, path: str | Path, fit: Fit, record: dict[str, Any]
     return text
 
 
-def misfit(
+def format_mismatch(
     module: nn.Module,
     path: str | Path,
-    fit: Fit,
+    fit: StateDictMatch,
     record: dict[str, Any],
     tensors: dict[str, Tensor],
 ) -> str:

@@ -20,14 +20,14 @@ TRAINING = re.compile(r'(epoch_|iter_|interrupted)(\d*)\.pth')
 BAD_ARCHIVE = (*UNREADABLE, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
-class Resumable(NamedTuple):
+class ResumePoint(NamedTuple):
     """A checkpoint to go on from, and why newer ones were passed over, a line for each."""
 
     path: str
-    passed_over: list[str]
+    skipped: list[str]
 
 
-def find_resumable(folder: str | Path) -> Resumable | None:
+def find_latest_valid_checkpoint(folder: str | Path) -> ResumePoint | None:
     """The newest checkpoint of a work directory that is whole; None where there was never one.
 
     Raises:
@@ -36,20 +36,20 @@ def find_resumable(folder: str | Path) -> Resumable | None:
         OSError: one cannot be read now, and may be good; the message is one line.
     """
     files = newest_first(Path(folder))
-    passed_over: list[str] = []
+    skipped: list[str] = []
     for file in files:
         try:
             check_resumable(file)
         except (CheckpointError, FileNotFoundError) as error:
-            passed_over.append(str(error))
+            skipped.append(str(error))
         else:
-            return Resumable(str(file), passed_over)
+            return ResumePoint(str(file), skipped)
     if not files:
         begun = Path(folder, 'last_checkpoint').is_file()
-        return Resumable(find_checkpoint(str(folder)), []) if begun else None
+        return ResumePoint(find_checkpoint(str(folder)), []) if begun else None
     raise CheckpointError(
         f'none of the {len(files)} checkpoints in {folder} can be resumed: '
-        + '; '.join(passed_over)
+        + '; '.join(skipped)
         + '. Start anew without --resume, in another --work-dir'
     )
 
@@ -103,7 +103,7 @@ def check_resumable(file: str | Path) -> None:
     with _storage(file):
         checkpoint = read_checkpoint(file)
         _compare_checksums(Path(file))
-    check_run(checkpoint, file)
+    validate_training_checkpoint(checkpoint, file)
 
 
 @contextmanager
@@ -138,7 +138,7 @@ def _compare_checksums(file: Path) -> None:
         raise CheckpointError(f'{file} is damaged: the checksum of its part {changed} is wrong')
 
 
-def check_run(checkpoint: dict, path: str | Path) -> None:
+def validate_training_checkpoint(checkpoint: dict, path: str | Path) -> None:
     """Refuse a file of weights alone.
 
     Raises:

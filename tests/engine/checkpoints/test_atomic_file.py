@@ -11,8 +11,8 @@ import pytest
 from mmengine.fileio import get_file_backend
 from mmengine.runner import Runner, save_checkpoint
 
-from finola_mm.engine import CheckpointError, read_checkpoint, write_whole
-from finola_mm.engine.checkpoints import remove_unfinished
+from finola_mm.engine import CheckpointError, atomic_write, read_checkpoint
+from finola_mm.engine.checkpoints import remove_stale_tmp
 from tests.conftest import tiny_options
 from tests.messages import shows
 
@@ -32,7 +32,7 @@ def names(folder):
 
 def test_the_new_content_replaces_the_old(tmp_path):
     for content in (b'old', b'new'):
-        write_whole(tmp_path / 'a.pth', content)
+        atomic_write(tmp_path / 'a.pth', content)
     assert (tmp_path / 'a.pth').read_bytes() == b'new' and names(tmp_path) == ['a.pth']
 
 
@@ -44,7 +44,7 @@ def test_bytes_before_name_before_folder(tmp_path, monkeypatch):
         os, 'fsync', lambda d: (done.append(os.readlink(f'/proc/self/fd/{d}')), fsync(d))
     )
     monkeypatch.setattr(Path, 'replace', lambda a, b: (done.append('renamed'), replace(a, b))[1])
-    write_whole(tmp_path / 'a.pth', b'x')
+    atomic_write(tmp_path / 'a.pth', b'x')
     unfinished = str(tmp_path / f'.a.pth.{os.getpid()}.unfinished')
     assert done == [unfinished, 'renamed', str(tmp_path)]
 
@@ -87,7 +87,7 @@ def test_what_a_kill_left_is_removed(tmp_path):
     left = ['.iter_2.pth.7.unfinished', '.last_checkpoint.7.unfinished']
     for name in [*left, 'iter_2.pth', '.hidden']:
         (tmp_path / name).touch()
-    assert remove_unfinished(tmp_path) == left
+    assert remove_stale_tmp(tmp_path) == left
     assert names(tmp_path) == ['.hidden', 'iter_2.pth']
 
 

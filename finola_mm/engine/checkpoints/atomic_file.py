@@ -18,7 +18,7 @@ UNFINISHED = '.unfinished'  # how the name of a file ends that is still being wr
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
-def write_whole(file: str | Path, content: bytes) -> None:
+def atomic_write(file: str | Path, content: bytes) -> None:
     """Write ``content`` beside ``file``, then put it in its place.
 
     Both are brought to the disk first, the bytes and then the name: after a power cut, too, the
@@ -47,7 +47,7 @@ def _bring_names_to_disk(folder: Path) -> None:
             os.close(opened)
 
 
-def remove_unfinished(folder: str | Path) -> list[str]:
+def remove_stale_tmp(folder: str | Path) -> list[str]:
     """Remove what killed processes left of their writing; -> the names."""
     left = sorted(Path(folder).glob(f'.*{UNFINISHED}'))
     for file in left:
@@ -55,8 +55,8 @@ def remove_unfinished(folder: str | Path) -> list[str]:
     return [file.name for file in left]
 
 
-class WholeFileBackend(LocalBackend):
-    """MMEngine's local storage, with checkpoints written by ``write_whole``."""
+class AtomicLocalBackend(LocalBackend):
+    """MMEngine's local storage, with checkpoints written by ``atomic_write``."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         """Write bytes.
@@ -70,7 +70,7 @@ class WholeFileBackend(LocalBackend):
             return
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
-            write_whole(file, obj)
+            atomic_write(file, obj)
         except OSError as error:
             if error.errno not in NO_SPACE:
                 raise
@@ -88,4 +88,4 @@ def _no_space(file: Path, size: int) -> str:
     )
 
 
-register_backend('local', WholeFileBackend, prefixes='', force=True)
+register_backend('local', AtomicLocalBackend, prefixes='', force=True)

@@ -12,10 +12,10 @@ from finola_mm.engine import (
     CheckpointError,
     check_resumable,
     find_checkpoint,
-    find_resumable,
+    find_latest_valid_checkpoint,
 )
-from finola_mm.engine.checkpoints import resumable
-from finola_mm.engine.checkpoints.resumable import newest_first
+from finola_mm.engine.checkpoints import resume_point
+from finola_mm.engine.checkpoints.resume_point import newest_first
 from tests.conftest import tiny_options
 from tests.forks import run_script
 from tests.messages import shows
@@ -45,18 +45,21 @@ def order(folder):
 
 
 def test_the_last_one_that_was_written(folder):
-    assert find_resumable(folder) == (str(folder / 'iter_6.pth'), [])
+    assert find_latest_valid_checkpoint(folder) == (str(folder / 'iter_6.pth'), [])
 
 
 def test_nothing_there(tmp_path):
-    assert find_resumable(tmp_path) is None and find_resumable(tmp_path / 'no') is None
+    assert (
+        find_latest_valid_checkpoint(tmp_path) is None
+        and find_latest_valid_checkpoint(tmp_path / 'no') is None
+    )
 
 
 def test_what_was_there_is_gone(tmp_path):
     """Its disk is not mounted, say: no reason to start anew."""
     (tmp_path / 'last_checkpoint').write_text('elsewhere/iter_6.pth')
     with pytest.raises(FileNotFoundError, match=shows(tmp_path, '.pth')):
-        find_resumable(tmp_path)
+        find_latest_valid_checkpoint(tmp_path)
 
 
 def test_killed_before_the_name_was_written_down(folder):
@@ -88,10 +91,10 @@ def test_a_moved_or_copied_folder(folder, tmp_path):
     write(tmp_path / 'old' / 'iter_6.pth', minute=2)
     (folder / 'last_checkpoint').write_text(str(tmp_path / 'old' / 'iter_6.pth'))
     own = str(folder / 'iter_6.pth')
-    assert find_resumable(folder).path == find_checkpoint(str(folder)) == own
+    assert find_latest_valid_checkpoint(folder).path == find_checkpoint(str(folder)) == own
     (folder / 'iter_6.pth').unlink()
     old = str(tmp_path / 'old' / 'iter_6.pth')
-    assert find_resumable(folder).path == find_checkpoint(str(folder)) == old
+    assert find_latest_valid_checkpoint(folder).path == find_checkpoint(str(folder)) == old
 
 
 def test_within_an_epoch_and_at_its_end(folder):
@@ -115,7 +118,7 @@ def test_what_a_copy_wrote_last_is_not_what_the_run_wrote_last(folder):
     assert order(folder)[0] == 'iter_6.pth'
     cut(folder / 'interrupted.pth')  # and this one tells nothing
     os.utime(folder / 'interrupted.pth', (2e9, 2e9))
-    path, (line,) = find_resumable(folder)
+    path, (line,) = find_latest_valid_checkpoint(folder)
     assert path == str(folder / 'iter_6.pth') and 'interrupted.pth' in line
 
 
@@ -148,10 +151,10 @@ def flip(file):
 )
 def test_what_cannot_be_read_is_passed_over_and_named(folder, harm, said):
     harm(folder / 'iter_6.pth')
-    path, passed_over = find_resumable(folder)
+    path, skipped = find_latest_valid_checkpoint(folder)
     assert path == str(folder / 'iter_4.pth')
     if said:
-        (line,) = passed_over
+        (line,) = skipped
         size = (folder / 'iter_6.pth').stat().st_size
         assert 'iter_6.pth' in line and '\n' not in line
         assert all(value.format(size=size) in line for value in said)
@@ -163,7 +166,7 @@ def test_what_cannot_be_read_is_passed_over_and_named(folder, harm, said):
 def test_a_bad_moment_of_the_storage_ends_the_run(folder, monkeypatch, name):
     """The file may be whole, and other processes may have read it."""
     write(folder / 'interrupted.pth', minute=9, iterations=3)
-    read = resumable.read_checkpoint
+    read = resume_point.read_checkpoint
 
     def stale(file):
         if file.name == name:
@@ -172,7 +175,7 @@ def test_a_bad_moment_of_the_storage_ends_the_run(folder, monkeypatch, name):
 
     monkeypatch.setattr(resumable, 'read_checkpoint', stale)
     with pytest.raises(OSError, match=shows(folder / name, 'Stale', '--resume')) as caught:
-        find_resumable(folder)
+        find_latest_valid_checkpoint(folder)
     assert '\n' not in str(caught.value)
 
 
@@ -200,11 +203,11 @@ def test_any_bit_changed(tmp_path):
 def test_several_and_all(folder):
     for name in ('iter_6.pth', 'iter_4.pth'):
         cut(folder / name)
-    path, passed_over = find_resumable(folder)
-    assert path == str(folder / 'iter_2.pth') and len(passed_over) == 2
+    path, skipped = find_latest_valid_checkpoint(folder)
+    assert path == str(folder / 'iter_2.pth') and len(skipped) == 2
     cut(folder / 'iter_2.pth')
     with pytest.raises(CheckpointError) as caught:
-        find_resumable(folder)
+        find_latest_valid_checkpoint(folder)
     message = str(caught.value)
     assert re.search(r'\b3\b', message) and '\n' not in message
     assert all(str(folder / f'iter_{i}.pth') in message for i in (2, 4, 6))
