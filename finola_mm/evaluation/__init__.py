@@ -1,8 +1,8 @@
 """Metrics."""
 
-from .features import collect, encode, image_loader, spread
+from .features import encode_batches, evenly_spaced, gather_features, image_loader
 from .image_quality import ImageQuality
-from .knn import check_features, knn_accuracy, nearest, vote_accuracy
+from .knn import check_features, knn_accuracy, knn_vote_accuracy, topk_neighbors
 from .knn_hook import KNNHook
 from .linear_probe import linear_accuracy
 from .masked_psnr import MaskedPSNR
@@ -17,16 +17,16 @@ __all__ = [
     'MaskedPSNR',
     'ReconstructionHook',
     'check_features',
-    'collect',
+    'gather_features',
     'draw_reconstructions',
-    'encode',
+    'encode_batches',
     'image_loader',
     'knn_accuracy',
     'linear_accuracy',
-    'nearest',
+    'topk_neighbors',
     'psnr',
-    'spread',
+    'evenly_spaced',
     'ssim',
     'top_accuracy',
-    'vote_accuracy',
+    'knn_vote_accuracy',
 ]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 
-def spread(length: int, count: int | None) -> range | list[int]:
+def evenly_spaced(length: int, count: int | None) -> range | list[int]:
     """``count`` of the indices below ``length`` at equal distances; all, where there are no more.
 
     Data in order of its classes so gives as many images of each as they allow.
@@ -37,7 +37,9 @@ def image_loader(
     )
 
 
-def encode(encoder: nn.Module, preprocessor: nn.Module, batches: Iterable[dict]) -> Iterator:
+def encode_batches(
+    encoder: nn.Module, preprocessor: nn.Module, batches: Iterable[dict]
+) -> Iterator:
     """Yields the features (n, C) in float32 and the labels (n,) of each batch, both on the CPU.
 
     The encoder is in eval mode until the last batch, and then as it was in all its parts.
@@ -48,7 +50,7 @@ def encode(encoder: nn.Module, preprocessor: nn.Module, batches: Iterable[dict])
         for batch in batches:
             with torch.no_grad():
                 data = preprocessor(batch, False)
-                features = pooled(encoder, data['inputs'])
+                features = global_pool(encoder, data['inputs'])
             labels = [sample.gt_label for sample in data['data_samples']]
             yield features.float().cpu(), torch.cat(labels).cpu()
     finally:
@@ -56,7 +58,7 @@ def encode(encoder: nn.Module, preprocessor: nn.Module, batches: Iterable[dict])
             module.training = training
 
 
-def collect(encoded: Iterable[tuple[Tensor, Tensor]], count: int) -> tuple[Tensor, Tensor]:
+def gather_features(encoded: Iterable[tuple[Tensor, Tensor]], count: int) -> tuple[Tensor, Tensor]:
     """The batches of ``encode`` in one: features (count, C), held once, and labels (count,)."""
     features, labels, end = torch.empty(0), [], 0
     for part, classes in encoded:
@@ -68,7 +70,7 @@ def collect(encoded: Iterable[tuple[Tensor, Tensor]], count: int) -> tuple[Tenso
     return features, torch.cat(labels)
 
 
-def pooled(encoder: nn.Module, images: Tensor) -> Tensor:
+def global_pool(encoder: nn.Module, images: Tensor) -> Tensor:
     """Images (N, 3, H, W) -> (N, C), the average of the last map; a vector stays as it is.
 
     Raises:

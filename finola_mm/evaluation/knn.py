@@ -36,15 +36,15 @@ def knn_accuracy(
     """
     check_features(bank, bank_labels)
     check_features(queries, labels)
-    similarity, index = nearest(queries, bank, max(ks))
+    similarity, index = topk_neighbors(queries, bank, max(ks))
     classes = bank_labels.to(index.device)[index]  # (N, k)
     return {
-        k: vote_accuracy(similarity[:, :k], classes[:, :k], labels, temperature=temperature)
+        k: knn_vote_accuracy(similarity[:, :k], classes[:, :k], labels, temperature=temperature)
         for k in ks
     }
 
 
-def nearest(
+def topk_neighbors(
     queries: Tensor, bank: Tensor, k: int, *, chunks: tuple[int, int] = (QUERIES, BANK)
 ) -> tuple[Tensor, Tensor]:
     """The k bank vectors most similar to each query: cosine similarities and indices, (N, k) each.
@@ -86,7 +86,7 @@ def _merge(
     return similarity, index.gather(1, order)
 
 
-def vote_accuracy(
+def knn_vote_accuracy(
     similarity: Tensor, classes: Tensor, labels: Tensor, *, temperature: float = 0.07
 ) -> tuple[float, float]:
     """(top-1, top-5) in percent: neighbours of these similarities and classes, (N, k) each, vote.

@@ -14,8 +14,8 @@ from ..datasets import NoLabelsError, labelled_data
 from ..engine.hooks.interruption_hook import ignore_signals_in_workers
 from ..engine.hooks.sync_buffers_hook import averaged_models, trained_model
 from ..registry import HOOKS
-from .features import collect, encode, image_loader, spread
-from .knn import check_features, nearest, vote_accuracy
+from .features import encode_batches, evenly_spaced, gather_features, image_loader
+from .knn import check_features, knn_vote_accuracy, topk_neighbors
 
 
 @HOOKS.register_module()
@@ -74,7 +74,7 @@ class KNNHook(Hook):
     def before_train(self, runner) -> None:
         try:
             data = labelled_data(runner.cfg, **self.datasets)
-            self.known = spread(len(data.bank), self.bank_images)
+            self.known = evenly_spaced(len(data.bank), self.bank_images)
             if self.k > len(self.known):
                 raise NoLabelsError(f'k is {self.k}, and the bank has {len(self.known)} images')
             self.data = data
@@ -93,12 +93,12 @@ class KNNHook(Hook):
 
     def evaluate(self, runner, step: int) -> None:
         """Compute the accuracy of the encoder as it is, and log it for iteration ``step``."""
-        with random_streams_kept():
+        with preserve_rng_state():
             bank, bank_labels = self._encode(runner, self.data.bank, self.known)
             share = self._encode(runner, self.data.queries, range(len(self.data.queries)))
         queries, labels = (torch.cat(all_gather_object(part)) for part in share)
         similarity, classes = self._nearest(queries.to(device_of(runner)), bank, bank_labels)
-        top1, top5 = vote_accuracy(similarity, classes, labels, temperature=self.temperature)
+        top1, top5 = knn_vote_accuracy(similarity, classes, labels, temperature=self.temperature)
         runner.logger.info(
             f'kNN (k = {self.k}) after iteration {step}: top-1 {top1:.2f} %, top-5 {top5:.2f} % of '
             f'{len(labels)} images, by {len(self.known)} known ones'
@@ -116,22 +116,22 @@ class KNNHook(Hook):
             num_workers=train.num_workers,
         )
         ignore_signals_in_workers(loader)
-        model = judged_model(runner)
-        encoded = encode(model.backbone, model.data_preprocessor, loader)
-        features, labels = collect(encoded, len(share))
+        model = eval_model(runner)
+        encoded = encode_batches(model.backbone, model.data_preprocessor, loader)
+        features, labels = gather_features(encoded, len(share))
         check_features(features, labels)
         return features, labels
 
     def _nearest(self, queries: Tensor, bank: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Similarities and classes (N, k) of the nearest in the shares of all processes."""
-        similarity, index = nearest(queries, bank, min(self.k, len(bank)))
+        similarity, index = topk_neighbors(queries, bank, min(self.k, len(bank)))
         found = (similarity.cpu(), labels[index.cpu()])  # (N, k) of this share
         similarity, classes = (torch.cat(all_gather_object(part), dim=1) for part in found)
         similarity, order = similarity.topk(self.k, dim=1)
         return similarity, classes.gather(1, order)
 
 
-def judged_model(runner) -> nn.Module:
+def eval_model(runner) -> nn.Module:
     """The model whose encoder is judged: where weights are averaged, the average of them."""
     return (*averaged_models(runner), trained_model(runner))[0]
 
@@ -141,7 +141,7 @@ def device_of(runner) -> torch.device:
 
 
 @contextmanager
-def random_streams_kept() -> Iterator[None]:
+def preserve_rng_state() -> Iterator[None]:
     """Python's, NumPy's and torch's CPU generators end as they began; the device's is not used."""
     states = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 
-from finola_mm.evaluation import knn, knn_accuracy, nearest, top_accuracy, vote_accuracy
+from finola_mm.evaluation import knn, knn_accuracy, knn_vote_accuracy, top_accuracy, topk_neighbors
 from tests.messages import shows
 
 CLASSES = 7
@@ -16,7 +16,7 @@ def clusters(count, dim, seed, noise=1.5):
     generator = torch.Generator().manual_seed(seed)
     centres = torch.randn(CLASSES, dim, generator=torch.Generator().manual_seed(9))
     labels = torch.randint(CLASSES, (count,), generator=generator)
-    spread = noise * torch.randn(count, dim, generator=generator)
+    evenly_spaced = noise * torch.randn(count, dim, generator=generator)
     return (centres[labels] + spread + 0.3).double(), labels
 
 
@@ -52,7 +52,7 @@ def test_against_scikit_learn(size, temperature):
 @pytest.mark.parametrize('chunks', [(1, 1), (5, 7), (97, 301), (1000, 1000), (40, 3)])
 def test_neighbours_do_not_depend_on_the_chunks(chunks):
     (bank, _), (queries, _) = clusters(301, 13, 0), clusters(97, 13, 1)
-    similarity, index = nearest(queries, bank, 20, chunks=chunks)
+    similarity, index = topk_neighbors(queries, bank, 20, chunks=chunks)
     every = torch.nn.functional.cosine_similarity(queries[:, None], bank[None], dim=2)
     expected = every.sort(dim=1, descending=True)
     assert torch.equal(index, expected.indices[:, :20])
@@ -71,14 +71,17 @@ def test_votes_by_hand():
     """Two far neighbours of one class against a near one of another."""
     similarity = torch.tensor([[0.9, 0.8, 0.79]])
     classes = torch.tensor([[1, 0, 0]])
-    near = vote_accuracy(similarity, classes, torch.tensor([1]), temperature=0.05)
-    far = vote_accuracy(similarity, classes, torch.tensor([1]), temperature=1.0)
+    near = knn_vote_accuracy(similarity, classes, torch.tensor([1]), temperature=0.05)
+    far = knn_vote_accuracy(similarity, classes, torch.tensor([1]), temperature=1.0)
     # exp(0.9 / T) against exp(0.8 / T) + exp(0.79 / T)
     assert near == (100, 100) and far == (0, 100)
     # A class that has no vote is none of the best five, though there are only three classes.
-    assert vote_accuracy(similarity, classes, torch.tensor([2])) == (0, 0)
+    assert knn_vote_accuracy(similarity, classes, torch.tensor([2])) == (0, 0)
     # Where exp(s / T) is infinite in float32
-    assert vote_accuracy(similarity, classes, torch.tensor([1]), temperature=0.002) == (100, 100)
+    assert knn_vote_accuracy(similarity, classes, torch.tensor([1]), temperature=0.002) == (
+        100,
+        100,
+    )
 
 
 def test_equal_scores_go_to_the_lower_class():

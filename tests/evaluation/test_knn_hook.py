@@ -19,8 +19,8 @@ from torch.distributed import init_process_group
 
 from finola_mm.backbones import MobileFormer
 from finola_mm.datasets import NoLabelsError, labelled_data
-from finola_mm.evaluation import KNNHook, knn_accuracy, spread
-from finola_mm.evaluation.features import collect, encode, pooled
+from finola_mm.evaluation import KNNHook, evenly_spaced, knn_accuracy
+from finola_mm.evaluation.features import encode_batches, gather_features, global_pool
 from finola_mm.necks import TransformerUpsampler
 from finola_mm.registry import MODELS
 from tests.forks import CONTEXT
@@ -227,7 +227,7 @@ def test_features_are_the_average_of_the_last_map():
     before = {k: v.clone() for k, v in encoder.state_dict().items()}
     labels = [SimpleNamespace(gt_label=torch.tensor([i])) for i in (3, 1)]
     batch = dict(inputs=images, data_samples=labels)
-    ((features, found),) = encode(encoder, lambda batch, training: batch, [batch])
+    ((features, found),) = encode_batches(encoder, lambda batch, training: batch, [batch])
     # Statistics and modes are as they were, also where the parts differ.
     assert all(torch.equal(v, before[k]) for k, v in encoder.state_dict().items())
     assert encoder.training and not encoder.stages[0].training
@@ -239,13 +239,13 @@ def test_features_are_the_average_of_the_last_map():
 
 def test_batches_are_collected():
     parts = [(torch.rand(n, 3), torch.arange(n)) for n in (4, 4, 1)]
-    features, labels = collect(iter(parts), 9)
+    features, labels = gather_features(iter(parts), 9)
     assert torch.equal(features, torch.cat([part for part, _ in parts]))
     assert labels.tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 0]
 
 
 def test_other_encoders():
-    assert pooled(ResNet(18), torch.rand(2, 3, 32, 32)).shape == (2, 512)
+    assert global_pool(ResNet(18), torch.rand(2, 3, 32, 32)).shape == (2, 512)
     for wrong, message in {
         torch.ones(2, 5, 7): '(2, 5, 7)',
         torch.ones(2, 5, dtype=torch.int64): 'torch.int64',
@@ -253,12 +253,12 @@ def test_other_encoders():
         encoder = nn.Identity()
         encoder.forward = lambda images, wrong=wrong: (images, wrong)
         with pytest.raises(ValueError, match=shows(message)):
-            pooled(encoder, torch.rand(2, 3, 8, 8))
+            global_pool(encoder, torch.rand(2, 3, 8, 8))
 
 
 def test_spread():
-    assert list(spread(5, None)) == list(spread(5, 9)) == [0, 1, 2, 3, 4]
-    assert spread(10, 4) == [0, 2, 5, 7]
+    assert list(evenly_spaced(5, None)) == list(evenly_spaced(5, 9)) == [0, 1, 2, 3, 4]
+    assert evenly_spaced(10, 4) == [0, 2, 5, 7]
 
 
 # ---------------------------------------------------------------------------- two processes

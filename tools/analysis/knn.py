@@ -33,12 +33,12 @@ from finola_mm.datasets import BadDataError, LabelledData, labelled_data
 from finola_mm.datasets.validation import check_data
 from finola_mm.engine import find_checkpoint, keep_freed_memory, load_weights
 from finola_mm.evaluation import (
-    collect,
-    encode,
+    encode_batches,
+    evenly_spaced,
+    gather_features,
     image_loader,
     knn_accuracy,
     linear_accuracy,
-    spread,
 )
 from finola_mm.registry import MODELS
 
@@ -99,9 +99,9 @@ def features(
         batch_size=cfg.val_dataloader.batch_size,
         num_workers=cfg.val_dataloader.num_workers,
     )
-    encoded = encode(model.backbone, model.data_preprocessor, loader)
+    encoded = encode_batches(model.backbone, model.data_preprocessor, loader)
     batches = track_iter_progress((encoded, len(loader)), file=sys.stderr)
-    found = collect(batches, len(indices))
+    found = gather_features(batches, len(indices))
     print(file=sys.stderr)
     return found
 
@@ -111,7 +111,7 @@ def judge(
 ) -> dict[str, tuple[float, float]]:
     """Column of the table -> (top-1, top-5) in percent."""
     device = get_device()
-    bank, bank_labels = features(model, cfg, data.bank, spread(len(data.bank), args.images))
+    bank, bank_labels = features(model, cfg, data.bank, evenly_spaced(len(data.bank), args.images))
     queries, labels = features(model, cfg, data.queries, range(len(data.queries)))
     ks = args.k or [k for k in KS if k <= len(bank)] or [1]
     found = knn_accuracy(
