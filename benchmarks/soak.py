@@ -63,7 +63,9 @@ def build_loader(data: str, workers: int, seed: int):
         num_workers=workers, persistent_workers=workers > 0, pin_memory=False
     )
     cfg.model.bbox_head.num_classes = len(demo.metainfo.classes)
-    cfg.data_remedy = 'Make it: python tools/dataset_converters/make_shapes.py --out data/shapes'
+    cfg.missing_data_hint = (
+        'Make it: python tools/dataset_converters/make_shapes.py --out data/shapes'
+    )
     init_default_scope('mmdet')
     check_data(cfg, ['train'])
     return Runner.build_dataloader(cfg.train_dataloader, seed=seed)

@@ -9,7 +9,7 @@
 # test_evaluator.topk=1 too.
 data_root = '{{$FINOLA_IMAGENET:data/imagenet}}'
 
-data_remedy = (
+missing_data_hint = (
     'Put the images there, one folder for each class, link the folder, or name its root by the '
     'environment variable FINOLA_IMAGENET; without validation images add --no-validate.'
 )

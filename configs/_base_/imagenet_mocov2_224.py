@@ -7,7 +7,7 @@ _base_ = ['mmpretrain::_base_/datasets/imagenet_bs32_mocov2.py']
 
 data_root = '{{$FINOLA_IMAGENET:data/imagenet}}'
 
-data_remedy = (
+missing_data_hint = (
     'Put the images there, link the folder, or name its root by the environment variable '
     'FINOLA_IMAGENET. The layouts are in the README, "Your own data".'
 )

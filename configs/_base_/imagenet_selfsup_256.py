@@ -5,7 +5,7 @@
 # relative to train/: --cfg-options train_dataloader.dataset.dataset.ann_file=/path/to/list.txt
 data_root = '{{$FINOLA_IMAGENET:data/imagenet}}'
 
-data_remedy = (
+missing_data_hint = (
     'Put the images there, link the folder, or name its root by the environment variable '
     'FINOLA_IMAGENET; without validation images add --no-validate. The layouts are in the README, '
     '"Your own data".'

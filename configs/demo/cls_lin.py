@@ -7,7 +7,7 @@
 _base_ = ['../classification/lin.py']
 
 data_root = 'data/shapes/imagenet'
-data_remedy = 'Make it: python tools/dataset_converters/make_shapes.py --out data/shapes'
+missing_data_hint = 'Make it: python tools/dataset_converters/make_shapes.py --out data/shapes'
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),

@@ -12,7 +12,7 @@
 _base_ = ['../det/detr_mf_dec211.py']
 
 data_root = 'data/shapes/coco'
-data_remedy = 'Make it: python tools/dataset_converters/make_shapes.py --out data/shapes'
+missing_data_hint = 'Make it: python tools/dataset_converters/make_shapes.py --out data/shapes'
 classes = (
     'ball',
     'cat',

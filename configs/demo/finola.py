@@ -7,7 +7,7 @@
 _base_ = ['../selfsup/finola.py']
 
 data_root = 'data/shapes/imagenet'
-data_remedy = 'Make it: python tools/dataset_converters/make_shapes.py --out data/shapes'
+missing_data_hint = 'Make it: python tools/dataset_converters/make_shapes.py --out data/shapes'
 meta_keys = _base_.meta_keys
 
 train_pipeline = [

@@ -20,7 +20,7 @@ model = dict(
 )
 
 data_root = '{{$FINOLA_COCO:data/coco}}'
-data_remedy = (
+missing_data_hint = (
     'Put COCO 2017 there (annotations/, train2017/ and val2017/), link the folder, or name its '
     'root by the environment variable FINOLA_COCO; without validation images add --no-validate.'
 )

@@ -28,7 +28,7 @@ classes = (
     'star',
     'tree',
 )
-data_remedy = 'Write your folder into data_root of your copy of configs/det/own_data.py.'
+missing_data_hint = 'Write your folder into data_root of your copy of configs/det/own_data.py.'
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),

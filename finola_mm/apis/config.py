@@ -24,7 +24,7 @@ READ = {
     'sync_bn',
     'runner_type',
     'strategy',
-    'data_remedy',
+    'missing_data_hint',
     'test_pipeline',
 }
 

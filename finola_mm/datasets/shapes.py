@@ -1,13 +1,13 @@
 """Small scenes that need no download: a few objects on a smooth, lit background.
 
-Two things were wanted of them at once; ``benchmarks/shapes_contrast.py`` measures both:
+Two objects were wanted of them at once; ``benchmarks/shapes_contrast.py`` measures both:
 
 * The classes can be learned in minutes on a CPU, but are not readable from colours, thumbnails or
   random features: colours, place, size, turn and light are drawn independently of the class.
 * A picture can be completed from one quadrant: colours that run on smoothly to the border, one
   light over the whole scene, objects that are large, few and easily completed.
 
-:func:`portrait` and :func:`crowd` sample a :class:`Scene`, which is plain data; :func:`draw` turns
+:func:`single_object_scene` and :func:`multi_object_scene` sample a :class:`Scene`, which is plain data; :func:`draw` turns
 it into pixels, masks and boxes and draws no random number that does not follow from the scene.
 The image frame is in pixels, x right, y down; colours are RGB in [0, 1].
 """
@@ -26,7 +26,7 @@ HIDDEN = 0.25  # an object of which others leave less than this share visible is
 NOISE = 0.012  # standard deviation of the sensor noise; 3 of 255 levels
 
 
-class Thing(NamedTuple):
+class SceneObject(NamedTuple):
     """One object: its class, its pose and its colours."""
 
     label: int  # index into NAMES
@@ -39,7 +39,7 @@ class Thing(NamedTuple):
     seed: int  # of its surface
 
 
-class Backdrop(NamedTuple):
+class Background(NamedTuple):
     """The colours behind the objects and the light over everything."""
 
     kind: str  # 'linear', 'radial' or 'horizon'
@@ -55,8 +55,8 @@ class Scene(NamedTuple):
     """Everything there is to know about one picture."""
 
     size: tuple[int, int]  # height, width in pixels
-    backdrop: Backdrop
-    things: tuple[Thing, ...]  # from back to front
+    background: Background
+    objects: tuple[SceneObject, ...]  # from back to front
     seed: int  # of the sensor noise
 
 
@@ -74,9 +74,9 @@ def _colour(rng, saturation, value):
     return colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(*saturation), rng.uniform(*value))
 
 
-def _thing(rng, label, centre, radius):
+def _scene_object(rng, label, centre, radius):
     # Dark and light differ enough that the surface shows in every pair of hues.
-    return Thing(
+    return SceneObject(
         label,
         centre,
         radius,
@@ -88,10 +88,10 @@ def _thing(rng, label, centre, radius):
     )
 
 
-def _backdrop(rng):
+def _background(rng):
     ends = [_colour(rng, (0.2, 0.8), (0.15, 0.45)), _colour(rng, (0.1, 0.6), (0.75, 1))]
     near, far = rng.permutation(2)
-    return Backdrop(
+    return Background(
         str(rng.choice(['linear', 'radial', 'horizon'])),
         rng.uniform(-np.pi, np.pi),
         tuple(rng.uniform(0.2, 0.8, 2)),
@@ -102,7 +102,7 @@ def _backdrop(rng):
     )
 
 
-def portrait(rng: np.random.Generator, size: int, label: int) -> Scene:
+def single_object_scene(rng: np.random.Generator, size: int, label: int) -> Scene:
     """A scene with one large object, as ImageNet has them.
 
     Args:
@@ -111,20 +111,20 @@ def portrait(rng: np.random.Generator, size: int, label: int) -> Scene:
         label (int): Class of the object, an index into ``NAMES``.
 
     Returns:
-        Scene: With exactly one thing, 40 to 75 % of the side.
+        Scene: With exactly one scene_object, 40 to 75 % of the side.
     """
     radius = size * rng.uniform(0.2, 0.375)
     slack = size / 2 - radius  # the unit frame stays in the image, unless turned
     centre = tuple(size / 2 + slack * rng.uniform(-0.9, 0.9, 2))
     return Scene(
         (size, size),
-        _backdrop(rng),
-        (_thing(rng, label, centre, radius),),
+        _background(rng),
+        (_scene_object(rng, label, centre, radius),),
         int(rng.integers(2**31)),
     )
 
 
-def crowd(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
+def multi_object_scene(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
     """A scene with two to six objects that may hide parts of each other.
 
     Args:
@@ -136,8 +136,8 @@ def crowd(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
     """
     height, width = size
     radii = np.sort(rng.uniform(0.13, 0.3, rng.integers(2, 7))) * min(size)
-    things = tuple(
-        _thing(
+    objects = tuple(
+        _scene_object(
             rng,
             int(rng.integers(len(NAMES))),
             (rng.uniform(0.05, 0.95) * width, rng.uniform(0.05, 0.95) * height),
@@ -145,24 +145,30 @@ def crowd(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
         )
         for radius in radii
     )
-    return Scene(size, _backdrop(rng), things, int(rng.integers(2**31)))
+    return Scene(size, _background(rng), objects, int(rng.integers(2**31)))
 
 
 # ------------------------------------------------------------------------------------ drawing
-def _frame(thing):
+def _frame(scene_object):
     """Affine map of an object's unit frame to the image. -> (2, 3)"""
-    cos, sin = np.cos(thing.angle) * thing.radius, np.sin(thing.angle) * thing.radius
+    cos, sin = (
+        np.cos(scene_object.angle) * scene_object.radius,
+        np.sin(scene_object.angle) * scene_object.radius,
+    )
     return np.array(
-        [[cos * thing.stretch, -sin, thing.centre[0]], [sin * thing.stretch, cos, thing.centre[1]]]
+        [
+            [cos * scene_object.stretch, -sin, scene_object.centre[0]],
+            [sin * scene_object.stretch, cos, scene_object.centre[1]],
+        ]
     )
 
 
-def _coverage(thing, size):
+def _coverage(scene_object, size):
     """Share of every pixel that lies inside the outline. -> (H, W) float32 in [0, 1]"""
     height, width = size
     canvas = np.zeros((height * SUPERSAMPLE, width * SUPERSAMPLE), np.uint8)
-    frame = _frame(thing)
-    rings = [ring @ frame[:, :2].T + frame[:, 2] for ring in CLASSES[NAMES[thing.label]][0]]
+    frame = _frame(scene_object)
+    rings = [ring @ frame[:, :2].T + frame[:, 2] for ring in CLASSES[NAMES[scene_object.label]][0]]
     # fillPoly wants the centres of (fine) pixels at integers; 8 bits of fraction.
     fixed = [np.round((ring * SUPERSAMPLE - 0.5) * 256).astype(np.int32) for ring in rings]
     cv2.fillPoly(canvas, fixed, 255, shift=8)
@@ -170,35 +176,37 @@ def _coverage(thing, size):
 
 
 def _visible(scene):
-    """The things one sees, from back to front: (thing, coverage, mask) of each."""
+    """The objects one sees, from back to front: (scene_object, coverage, mask) of each."""
     seen, taken = [], np.zeros(scene.size, bool)
-    for thing in reversed(scene.things):
-        coverage = _coverage(thing, scene.size)
+    for scene_object in reversed(scene.objects):
+        coverage = _coverage(scene_object, scene.size)
         whole = coverage > 0.5
         mask = whole & ~taken
         if mask.sum() > HIDDEN * max(whole.sum(), 16):
-            seen.append((thing, coverage, mask))
+            seen.append((scene_object, coverage, mask))
             taken |= whole
     return seen[::-1]
 
 
-def _paint_backdrop(backdrop, x, y):
+def _paint_background(background, x, y):
     """-> (H, W, 3): the colours of the background."""
-    dx, dy = x - backdrop.centre[0], y - backdrop.centre[1]
-    along = dx * np.cos(backdrop.angle) + dy * np.sin(backdrop.angle)
+    dx, dy = x - background.centre[0], y - background.centre[1]
+    along = dx * np.cos(background.angle) + dy * np.sin(background.angle)
     t = {
         'linear': 0.5 + 0.7 * along,
         'radial': 1.3 * np.hypot(dx, dy),
-        'horizon': 0.5 + 0.3 * dy + 0.35 * np.tanh(12 * (dy + 0.15 * np.sin(backdrop.angle) * dx)),
-    }[backdrop.kind].clip(0, 1)[..., None]
-    return (1 - t) * backdrop.near + t * np.array(backdrop.far)
+        'horizon': 0.5
+        + 0.3 * dy
+        + 0.35 * np.tanh(12 * (dy + 0.15 * np.sin(background.angle) * dx)),
+    }[background.kind].clip(0, 1)[..., None]
+    return (1 - t) * background.near + t * np.array(background.far)
 
 
 def draw(scene: Scene, photographs: dict[str, np.ndarray]) -> Drawing:
     """Paint a scene.
 
     Args:
-        scene (Scene): From :func:`portrait` or :func:`crowd`.
+        scene (Scene): From :func:`single_object_scene` or :func:`multi_object_scene`.
         photographs (dict): From :func:`~.shape_classes.load_photographs`.
 
     Returns:
@@ -206,22 +214,29 @@ def draw(scene: Scene, photographs: dict[str, np.ndarray]) -> Drawing:
     """
     height, width = scene.size
     y, x = (np.mgrid[:height, :width] + 0.5) / np.array(scene.size)[:, None, None]  # (H, W) each
-    image = _paint_backdrop(scene.backdrop, x, y)  # (H, W, 3)
+    image = _paint_background(scene.background, x, y)  # (H, W, 3)
     seen = _visible(scene)
     to_frame = np.array([[2 / PATCH, 0, 1 / PATCH - 1], [0, 2 / PATCH, 1 / PATCH - 1], [0, 0, 1]])
-    for thing, coverage, _ in seen:
-        patch = surface(NAMES[thing.label], np.random.default_rng(thing.seed), photographs)
-        place = _frame(thing) @ to_frame - [[0, 0, 0.5], [0, 0, 0.5]]  # patch to image pixels
+    for scene_object, coverage, _ in seen:
+        patch = surface(
+            NAMES[scene_object.label], np.random.default_rng(scene_object.seed), photographs
+        )
+        place = _frame(scene_object) @ to_frame - [
+            [0, 0, 0.5],
+            [0, 0, 0.5],
+        ]  # patch to image pixels
         mix = cv2.warpAffine(patch, place, (width, height), borderMode=cv2.BORDER_REPLICATE)
-        look = thing.dark + mix[..., None] * np.subtract(thing.light, thing.dark)
+        look = scene_object.dark + mix[..., None] * np.subtract(
+            scene_object.light, scene_object.dark
+        )
         image += coverage[..., None] * (look - image)
-    distance = np.hypot(x - scene.backdrop.lamp[0], y - scene.backdrop.lamp[1])
-    image *= 1.1 - scene.backdrop.falloff * distance[..., None]
+    distance = np.hypot(x - scene.background.lamp[0], y - scene.background.lamp[1])
+    image *= 1.1 - scene.background.falloff * distance[..., None]
     image += np.random.default_rng(scene.seed).normal(0, NOISE, (height, width, 1))
     masks = np.array([mask for *_, mask in seen]).reshape(-1, height, width)
     return Drawing(
         (image.clip(0, 1) * 255).round().astype(np.uint8),
-        np.array([thing.label for thing, *_ in seen], np.int64),
+        np.array([scene_object.label for scene_object, *_ in seen], np.int64),
         masks,
         np.array([_box(mask) for mask in masks], np.int64).reshape(-1, 4),
     )

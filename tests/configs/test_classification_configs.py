@@ -166,7 +166,7 @@ def test_the_remedy_names_the_root_and_the_share_of_the_list(name, monkeypatch):
     monkeypatch.setenv('FINOLA_IMAGENET', '/my/images')
     cfg = Config.fromfile(ROOT / f'configs/classification/low_shot/{name}.py')
     share = name.rpartition('_')[2].removesuffix('pct')
-    assert cfg.data_remedy.endswith(f'draw_low_shot.py /my/images/train {share}')
+    assert cfg.missing_data_hint.endswith(f'draw_low_shot.py /my/images/train {share}')
 
 
 @pytest.mark.parametrize('suffix', SUFFIXES)

@@ -23,22 +23,25 @@ def rng(*key):
     return np.random.default_rng(key)
 
 
-def edges(thing):
+def edges(scene_object):
     """The outline in the image: (E, 2) begins and (E, 2) ends, from the pose by its definition."""
-    cos, sin = np.cos(thing.angle), np.sin(thing.angle)
+    cos, sin = np.cos(scene_object.angle), np.sin(scene_object.angle)
     begins, ends = [], []
-    for ring in CLASSES[shapes.NAMES[thing.label]][0]:
-        u, v = ring[:, 0] * thing.stretch, ring[:, 1]
-        points = np.stack([cos * u - sin * v, sin * u + cos * v], 1) * thing.radius + thing.centre
+    for ring in CLASSES[shapes.NAMES[scene_object.label]][0]:
+        u, v = ring[:, 0] * scene_object.stretch, ring[:, 1]
+        points = (
+            np.stack([cos * u - sin * v, sin * u + cos * v], 1) * scene_object.radius
+            + scene_object.centre
+        )
         begins.append(points)
         ends.append(np.roll(points, -1, axis=0))
     return np.concatenate(begins), np.concatenate(ends)
 
 
-def inside_and_distance(thing, size):
+def inside_and_distance(scene_object, size):
     """Per pixel centre: inside by counting crossings of a ray; distance to the outline, pixels."""
     y, x = (np.mgrid[: size[0], : size[1]] + 0.5).reshape(2, -1, 1)  # (HW, 1)
-    (x0, y0), (x1, y1) = (points.T[:, None] for points in edges(thing))  # (1, E)
+    (x0, y0), (x1, y1) = (points.T[:, None] for points in edges(scene_object))  # (1, E)
     with np.errstate(divide='ignore', invalid='ignore'):
         crosses = ((y0 > y) != (y1 > y)) & (x < x0 + (y - y0) * (x1 - x0) / (y1 - y0))
     length = (x1 - x0) ** 2 + (y1 - y0) ** 2
@@ -49,10 +52,10 @@ def inside_and_distance(thing, size):
 
 @pytest.mark.parametrize('label', range(len(shapes.NAMES)), ids=shapes.NAMES)
 def test_mask_is_the_outline(label, photographs):
-    scene = shapes.portrait(rng(1, label), 96, label)
+    scene = shapes.single_object_scene(rng(1, label), 96, label)
     drawing = shapes.draw(scene, photographs)
     assert drawing.labels.tolist() == [label]
-    inside, distance = inside_and_distance(scene.things[0], scene.size)
+    inside, distance = inside_and_distance(scene.objects[0], scene.size)
     # The two rules, "more than half covered" and "centre inside", disagree only where the outline
     # runs within half a pixel of the centre; a mask shifted by (0.5, 0.5) disagrees out to 0.7.
     assert distance[drawing.masks[0] != inside].max(initial=0) < 0.5
@@ -60,9 +63,12 @@ def test_mask_is_the_outline(label, photographs):
 
 @pytest.mark.parametrize('seed', range(12))
 def test_nearer_objects_hide_farther_ones(seed, photographs):
-    scene = shapes.crowd(rng(2, seed), (90, 120))
+    scene = shapes.multi_object_scene(rng(2, seed), (90, 120))
     drawing = shapes.draw(scene, photographs)
-    alone = [shapes.draw(scene._replace(things=(thing,)), photographs) for thing in scene.things]
+    alone = [
+        shapes.draw(scene._replace(objects=(scene_object,)), photographs)
+        for scene_object in scene.objects
+    ]
     # From the front: what is left of each, by the definition of visibility.
     taken, expected = np.zeros(scene.size, bool), []
     for single in reversed(alone):
@@ -82,38 +88,42 @@ def test_nearer_objects_hide_farther_ones(seed, photographs):
 
 
 def test_fully_hidden_object_is_dropped(photographs):
-    scene = shapes.portrait(rng(3), 96, shapes.NAMES.index('ball'))
-    ball = scene.things[0]
+    scene = shapes.single_object_scene(rng(3), 96, shapes.NAMES.index('ball'))
+    ball = scene.objects[0]
     star = ball._replace(label=shapes.NAMES.index('star'), radius=0.8 * ball.radius)
-    hidden = shapes.draw(scene._replace(things=(star, ball)), photographs)
+    hidden = shapes.draw(scene._replace(objects=(star, ball)), photographs)
     without = shapes.draw(scene, photographs)
     assert hidden.labels.tolist() == [ball.label]
     np.testing.assert_array_equal(hidden.image, without.image)
     # The other way round both are seen.
-    both = shapes.draw(scene._replace(things=(ball, star)), photographs)
+    both = shapes.draw(scene._replace(objects=(ball, star)), photographs)
     assert both.labels.tolist() == [ball.label, star.label]
 
 
 def test_scene_without_objects(photographs):
-    drawing = shapes.draw(shapes.portrait(rng(4), 64, 0)._replace(things=()), photographs)
+    drawing = shapes.draw(
+        shapes.single_object_scene(rng(4), 64, 0)._replace(objects=()), photographs
+    )
     assert drawing.masks.shape == (0, 64, 64)
     assert drawing.boxes.shape == (0, 4)
 
 
 def test_drawing_is_a_function_of_the_scene(photographs):
-    first, second = (shapes.draw(shapes.crowd(rng(5), (80, 60)), photographs) for _ in range(2))
+    first, second = (
+        shapes.draw(shapes.multi_object_scene(rng(5), (80, 60)), photographs) for _ in range(2)
+    )
     assert first.image.shape == (80, 60, 3)
     assert first.image.dtype == np.uint8
     np.testing.assert_array_equal(first.image, second.image)
-    other = shapes.draw(shapes.crowd(rng(6), (80, 60)), photographs)
+    other = shapes.draw(shapes.multi_object_scene(rng(6), (80, 60)), photographs)
     assert (first.image != other.image).any()
 
 
 def test_nothing_but_the_outline_and_the_surface_knows_the_class():
     """Colours, pose, background and light come out the same whatever the class."""
-    scenes = [shapes.portrait(rng(7), 96, label) for label in range(len(shapes.NAMES))]
-    assert len({repr(s._replace(things=(s.things[0]._replace(label=0),))) for s in scenes}) == 1
-    assert [scene.things[0].label for scene in scenes] == list(range(len(shapes.NAMES)))
+    scenes = [shapes.single_object_scene(rng(7), 96, label) for label in range(len(shapes.NAMES))]
+    assert len({repr(s._replace(objects=(s.objects[0]._replace(label=0),))) for s in scenes}) == 1
+    assert [scene.objects[0].label for scene in scenes] == list(range(len(shapes.NAMES)))
 
 
 @pytest.mark.parametrize('name', CLASSES)

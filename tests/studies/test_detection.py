@@ -67,7 +67,7 @@ def test_the_scenes_are_made_where_the_configs_look(studies, configs):
     for cfg in configs:
         assert cfg.train_dataloader.dataset.dataset.data_root == data
         assert cfg.val_dataloader.dataset.data_root == data
-        assert ' '.join(make) in cfg.data_remedy
+        assert ' '.join(make) in cfg.missing_data_hint
 
 
 def test_an_encoder_that_is_lacking_is_named_in_one_line(studies, encoders, tmp_path):

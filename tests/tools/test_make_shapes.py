@@ -92,7 +92,7 @@ def test_coco_masks_areas_and_boxes(make_shapes, made, split):
         assert pixels.shape == (image['height'], image['width'], 3)
         rng = make_shapes._generator(0, 'coco', split, index)
         size = (54, 72) if rng.random() < 0.7 else (72, 54)
-        drawing = make_shapes.draw(make_shapes.crowd(rng, size), photographs)
+        drawing = make_shapes.draw(make_shapes.multi_object_scene(rng, size), photographs)
         assert np.abs(pixels[..., ::-1].astype(int) - drawing.image).mean() < 8  # JPEG's loss
         objects = coco.loadAnns(sorted(coco.getAnnIds(image['id'])))
         count += len(objects)

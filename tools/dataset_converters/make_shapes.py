@@ -27,7 +27,7 @@ import numpy as np
 from rich.progress import track
 
 from finola_mm.datasets.shape_classes import load_photographs
-from finola_mm.datasets.shapes import NAMES, crowd, draw, portrait
+from finola_mm.datasets.shapes import NAMES, draw, multi_object_scene, single_object_scene
 
 VERSION = 1  # raise it when the same arguments give other pictures
 SPLITS = ('train', 'val')
@@ -159,7 +159,7 @@ def make_portrait(out: Path, seed: int, size: int, split: str, index: int) -> No
     label = index % len(NAMES)
     path = out / 'imagenet' / split / NAMES[label] / f'{NAMES[label]}_{index:06d}.jpg'
     if not path.exists():  # there after an interrupted run
-        scene = portrait(_generator(seed, 'imagenet', split, index), size, label)
+        scene = single_object_scene(_generator(seed, 'imagenet', split, index), size, label)
         write_jpeg(path, draw(scene, photographs(split)).image)
 
 
@@ -167,7 +167,9 @@ def make_scene(out: Path, seed: int, size: int, split: str, index: int) -> tuple
     """Draw one scene. Return its COCO record and those of its objects (without ids)."""
     rng = _generator(seed, 'coco', split, index)
     sides = size * 9 // 8, size * 3 // 2  # 4:3, in either orientation
-    drawing = draw(crowd(rng, sides if rng.random() < 0.7 else sides[::-1]), photographs(split))
+    drawing = draw(
+        multi_object_scene(rng, sides if rng.random() < 0.7 else sides[::-1]), photographs(split)
+    )
     # One numbering for both splits, as in COCO: an id names a picture wherever it lies.
     image_id = SPLITS.index(split) * 10**6 + index + 1
     name = f'{image_id:012d}.jpg'

@@ -6,7 +6,7 @@
 # Measured   not yet run on ImageNet. The paper has no such figure; all but the batch is lin.py's.
 _base_ = ['../lin.py']
 
-data_remedy = (
+missing_data_hint = (
     f'Draw the list: python tools/dataset_converters/draw_low_shot.py {_base_.data_root}/train 10'
 )
 

@@ -8,7 +8,7 @@
 # Measured   not yet run on ImageNet. The paper has no such figure; all else is tran1_ft.py's.
 _base_ = ['../tran1_ft.py']
 
-data_remedy = (
+missing_data_hint = (
     f'Draw the list: python tools/dataset_converters/draw_low_shot.py {_base_.data_root}/train 10'
 )
 

@@ -9,7 +9,7 @@
 #            tran1_ft.py.
 _base_ = ['../tran1_ft.py']
 
-data_remedy = (
+missing_data_hint = (
     f'Draw the list: python tools/dataset_converters/draw_low_shot.py {_base_.data_root}/train 1'
 )
 

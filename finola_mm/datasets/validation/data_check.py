@@ -29,7 +29,7 @@ def check_data(cfg, splits=('train', 'val', 'test')) -> None:
     folders, which have to be the same ones in all ``splits`` and as many as the model has classes;
     in COCO files everything that would end in wrong labels or an AP of 0. Remote storage (a path
     with ``://``) and data sets without ``data_root`` are left to the host. The config's
-    ``data_remedy`` tells the user what to do.
+    ``missing_data_hint`` tells the user what to do.
 
     Raises:
         MissingDataError: a file or folder is not there.
@@ -37,7 +37,7 @@ def check_data(cfg, splits=('train', 'val', 'test')) -> None:
         ValueError: class folders are lacking, differ, or are not of the model's number, or fewer
             than top-k accuracy wants.
     """
-    remedy = cfg.get('data_remedy', '')
+    remedy = cfg.get('missing_data_hint', '')
     for split in splits:
         loader = cfg.get(f'{split}_dataloader') or {}
         for dataset in _datasets(loader.get('dataset')):

@@ -12,7 +12,7 @@ CONFIG = 'configs/selfsup/masked_finola_b.py'
 def config(root, **inner) -> Config:
     inner = dict(dict(type='mmpretrain.CustomDataset', data_prefix='train'), **inner)
     dataset = dict(type='x', dataset=dict(data_root=str(root), **inner))
-    return Config(dict(train_dataloader=dict(dataset=dataset), data_remedy='Put it there.'))
+    return Config(dict(train_dataloader=dict(dataset=dataset), missing_data_hint='Put it there.'))
 
 
 def test_data_in_place_passes(image_folder):
