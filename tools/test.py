@@ -30,6 +30,7 @@ from finola_mm.engine import (
     first_speaks,
     keep_freed_memory,
     load_weights,
+    register_checkpoint_io,
 )
 
 
@@ -74,6 +75,7 @@ def main() -> None:
     with first_speaks():
         args = parse_args()
     keep_freed_memory()
+    register_checkpoint_io()
     try:
         processes = Processes(args.launcher)
     except LaunchError as error:

@@ -42,6 +42,7 @@ from finola_mm.engine import (
     find_latest_valid_checkpoint,
     first_speaks,
     keep_freed_memory,
+    register_checkpoint_io,
 )
 
 # What ends a run by one line.
@@ -229,6 +230,7 @@ def main() -> None:
     with first_speaks():
         args = parse_args()
     keep_freed_memory()
+    register_checkpoint_io()
     try:
         processes = Processes(args.launcher)
     except LaunchError as error:

@@ -1,14 +1,14 @@
 """Small scenes that need no download: a few objects on a smooth, lit background.
 
-Two objects were wanted of them at once; ``benchmarks/shapes_contrast.py`` measures both:
+The scenes meet two requirements; ``benchmarks/shapes_contrast.py`` measures both:
 
 * The classes can be learned in minutes on a CPU, but are not readable from colours, thumbnails or
   random features: colours, place, size, turn and light are drawn independently of the class.
 * A picture can be completed from one quadrant: colours that run on smoothly to the border, one
   light over the whole scene, objects that are large, few and easily completed.
 
-:func:`single_object_scene` and :func:`multi_object_scene` sample a :class:`Scene`, which is plain data; :func:`draw` turns
-it into pixels, masks and boxes and draws no random number that does not follow from the scene.
+:func:`single_object_scene` and :func:`multi_object_scene` sample a :class:`Scene`, which is plain
+data; :func:`draw` renders pixels, masks and boxes as a function of the scene alone.
 The image frame is in pixels, x right, y down; colours are RGB in [0, 1].
 """
 

@@ -15,6 +15,7 @@ from .checkpoints import (
     find_tensors,
     load_weights,
     read_checkpoint,
+    register_checkpoint_io,
     write_weights,
 )
 from .exact_resume import ExactEpochLoop, SeedIterationHook
@@ -72,6 +73,7 @@ __all__ = [
     'keep_freed_memory',
     'load_weights',
     'read_checkpoint',
+    'register_checkpoint_io',
     'checkpoint_metadata',
     'write_weights',
     'atomic_write',

@@ -16,7 +16,7 @@ def clusters(count, dim, seed, noise=1.5):
     generator = torch.Generator().manual_seed(seed)
     centres = torch.randn(CLASSES, dim, generator=torch.Generator().manual_seed(9))
     labels = torch.randint(CLASSES, (count,), generator=generator)
-    evenly_spaced = noise * torch.randn(count, dim, generator=generator)
+    spread = noise * torch.randn(count, dim, generator=generator)
     return (centres[labels] + spread + 0.3).double(), labels
 
 

@@ -4,6 +4,7 @@ from .atomic_file import NO_SPACE, atomic_write, remove_stale_tmp
 from .checkpoint_file import CheckpointError, read_checkpoint, write_weights
 from .checkpoint_metadata import checkpoint_metadata
 from .find_checkpoint import find_checkpoint, last_checkpoint
+from .register_io import register_checkpoint_io
 from .resume_point import (
     ResumePoint,
     check_resumable,
@@ -32,6 +33,7 @@ __all__ = [
     'format_loaded',
     'format_mismatch',
     'read_checkpoint',
+    'register_checkpoint_io',
     'remove_stale_tmp',
     'checkpoint_metadata',
     'write_weights',

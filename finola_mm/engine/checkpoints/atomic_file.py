@@ -1,8 +1,7 @@
 """Write a file so that under its name it is either whole or not there.
 
 MMEngine writes a checkpoint straight to its name: a kill or a full disk leaves a torn one, and in
-its place nothing. Importing this module makes every ``.pth`` file that MMEngine writes on a local
-disk whole, whichever hook or tool asks for it.
+its place nothing.
 """
 
 import contextlib
@@ -10,7 +9,7 @@ import errno
 import os
 from pathlib import Path
 
-from mmengine.fileio import LocalBackend, register_backend
+from mmengine.fileio import LocalBackend
 
 from .checkpoint_file import CheckpointError
 
@@ -86,6 +85,3 @@ def _no_space(file: Path, size: int) -> str:
         f'no space left to write {file} ({size / 1e6:.1f} MB needed); {last}; free space and '
         'go on with --resume'
     )
-
-
-register_backend('local', AtomicLocalBackend, prefixes='', force=True)

@@ -1,9 +1,7 @@
 """Read and write files of weights without running what is in them.
 
 A ``.pth`` file is a pickle, and unpickling may call anything. Here only tensors, plain values and
-the few classes that MMEngine's training checkpoints hold are let in. Importing this module makes
-``read_checkpoint`` MMEngine's loader of local files (``load_from``, ``resume`` and the initialiser
-'Pretrained'), whose own falls back to full unpickling.
+the few classes that MMEngine's training checkpoints hold are let in.
 """
 
 import errno
@@ -18,7 +16,6 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
 from .allow_list import allowed
@@ -233,6 +230,3 @@ def _write(file: Path, tensors: dict[str, Tensor], meta: str, suffix: str) -> No
         # path, torch writes its name into the archive, and equal weights would differ in a hash.
         with open(file, 'wb') as opened:
             torch.save(dict(meta=json.loads(meta), state_dict=tensors), opened)
-
-
-CheckpointLoader.register_scheme(prefixes='', loader=read_checkpoint, force=True)

@@ -173,7 +173,7 @@ def test_a_bad_moment_of_the_storage_ends_the_run(folder, monkeypatch, name):
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         return read(file)
 
-    monkeypatch.setattr(resumable, 'read_checkpoint', stale)
+    monkeypatch.setattr(resume_point, 'read_checkpoint', stale)
     with pytest.raises(OSError, match=shows(folder / name, 'Stale', '--resume')) as caught:
         find_latest_valid_checkpoint(folder)
     assert '\n' not in str(caught.value)
