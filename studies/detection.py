@@ -1,16 +1,15 @@
-"""What does each pre-training leave in the same small encoder for detection?
+"""Compare pre-training methods by detection: MF-Dec-211 on the same small encoder, drawn scenes.
 
-MF-Dec-211, small, on drawn scenes: a decoder is trained on the frozen encoder, as the paper probes
-(arXiv 2305.16319, Section 5.1), then all of it is fine-tuned from there (Section 5.2). The encoders
-are the last states of the long seed of studies/pretraining.py, which has to have run on this
-machine.
+A decoder is trained on the frozen encoder, as in the paper's probing (arXiv 2305.16319, Section
+5.1). Then decoder and encoder are fine-tuned from there (Section 5.2). The encoders are the last
+checkpoints of the long seed of studies/pretraining.py, which must have run on this machine.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pretraining
-from study import Run, Step, numbered, read_log, train
+from study import Run, Step, format_scores, read_log, train
 
 CSV = 'studies/detection.csv'
 SCORE = 'ap'  # COCO's, of boxes, from 0 to 1
@@ -26,14 +25,14 @@ PREPARE = [['tools/dataset_converters/make_shapes.py', '--out', 'data/shapes']]
 
 
 def runs() -> Iterator[Run]:
-    """Every run, in the order in which they are wanted."""
+    """List all runs, in order of execution."""
     for seed in SEEDS:
         for encoder in reversed(ENCODERS):
             yield detector(encoder, seed)
 
 
 def detector(encoder: str, seed: int) -> Run:
-    """A decoder on the frozen encoder, then both."""
+    """Train a decoder on the frozen encoder, then fine-tune both."""
     return Run(
         dict(encoder=encoder, seed=seed),
         lambda work_dir: [
@@ -44,19 +43,19 @@ def detector(encoder: str, seed: int) -> Run:
 
 
 def pretrained(encoder: str, work_dir: Path) -> Path:
-    """The checkpoint that the study of pre-training has left, beside this run's work directory.
+    """Return the encoder's last checkpoint from the pre-training study.
 
     Raises:
-        ValueError: it has not.
+        ValueError: the checkpoint does not exist.
     """
-    run = pretraining.judged(encoder, pretraining.LONG_SEED).name
-    end = pretraining.points(encoder, pretraining.LONG_SEED)[-1]
+    run = pretraining.pretrain_and_eval(encoder, pretraining.LONG_SEED).name
+    end = pretraining.eval_steps(encoder, pretraining.LONG_SEED)[-1]
     checkpoint = work_dir.parents[1] / 'pretraining' / run / 'pretraining' / f'iter_{end}.pth'
     if not checkpoint.is_file():
         raise ValueError(
-            f'the encoder of the run {run} is lacking, {checkpoint}: python studies/study.py '
-            f'pretraining --only {run} makes it (if its rows are in {pretraining.CSV} already, '
-            'from another machine, delete them first)'
+            f'checkpoint {checkpoint} does not exist; create it with: python studies/study.py '
+            f'pretraining --only {run} (first delete the rows of this run from {pretraining.CSV} '
+            'if they come from another machine)'
         )
     return checkpoint
 
@@ -66,7 +65,7 @@ def step(training: str, seed: int, work_dir: Path, *start: str, **options) -> St
         found = read_log(out, 'coco/bbox_mAP')
         return [
             dict(
-                numbered(ap=found['coco/bbox_mAP'], ap50=found['coco/bbox_mAP_50']),
+                format_scores(ap=found['coco/bbox_mAP'], ap50=found['coco/bbox_mAP_50']),
                 training=training,
             )
         ]

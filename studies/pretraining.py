@@ -1,9 +1,9 @@
-"""What does each pre-training leave in the same small encoder, judged with labels?
+"""Compare pre-training methods by the accuracy of the same small encoder on held-out shapes.
 
-Five ways to train MobileFormer('small') on the shapes, 96 x 96 pixels, batches of 64, and none.
-What a frozen encoder gives to its nearest neighbours and to linear probing, what a tran-1 decoder
-makes of it frozen and fine-tuned, and with a tenth of the labels. Accuracy on held-out shapes; the
-paper's order in probing is masked-B > masked-E > vanilla (arXiv 2305.16319).
+MobileFormer('small') is trained by five methods on the shapes (96 x 96 pixels, batch size 64) and
+compared with a random encoder. Protocols: kNN and linear probing of the frozen encoder, a tran-1
+decoder on the frozen encoder, fine-tuning, and fine-tuning with 10 % of the labels. The paper's
+ranking in probing is masked-B > masked-E > vanilla (arXiv 2305.16319).
 """
 
 import json
@@ -16,7 +16,7 @@ CSV = 'studies/pretraining.csv'
 SCORE = 'top1'  # accuracy in percent
 COLUMNS = ('method', 'seed', 'steps', 'protocol', 'after', 'top1')
 
-MEASURE = 'configs/study/finola.py'  # whole images of 96 x 96, for every method's features
+FEATURES = 'configs/study/finola.py'  # whole images of 96 x 96, for the features of all methods
 METHODS = {
     'random': 'configs/study/finola.py',
     'supervised': 'configs/demo/cls_supervised.py',
@@ -25,11 +25,11 @@ METHODS = {
     'masked FINOLA-E': 'configs/study/masked_finola_e.py',
     'masked FINOLA-B': 'configs/study/masked_finola_b.py',
 }
-# A random encoder "trains" without a learning rate: BatchNorm takes the statistics of these
-# batches. The features as they are before that are a floor, too.
-AS_DRAWN = 'random, as drawn'
-STILL = {'optim_wrapper.optimizer.lr': 0, 'optim_wrapper.optimizer.weight_decay': 0}
-STILL_STEPS = 50
+# The random encoder "trains" with a learning rate of 0, so that only BatchNorm's statistics change.
+# RANDOM_INIT is the same encoder before that: a second baseline.
+RANDOM_INIT = 'random, as drawn'
+FROZEN_LR = {'optim_wrapper.optimizer.lr': 0, 'optim_wrapper.optimizer.weight_decay': 0}
+FROZEN_STEPS = 50
 
 PROTOCOLS = {
     'kNN': 'k = 20, frozen',
@@ -39,21 +39,21 @@ PROTOCOLS = {
     'tran1_ft': 'the same, then fine-tuned',
     'tran1_ft_10pct': 'fine-tuned on a tenth of the labels',
 }
-WITHOUT_CHANCE = ('kNN', 'linear')  # the same figure for the same encoder
+DETERMINISTIC = ('kNN', 'linear')  # the same figure for the same encoder
 PROBE_STEPS = 300
 LOW_SHOT = 'low_shot/train_10pct.txt'
 
-# The long seed: about 40 minutes of one core for each method, with a point of its curve at every
-# eighth. The short ones: an eighth of it, a schedule of their own, judged without training a probe.
+# Long seed: about 40 minutes of one core for each method, evaluated after each eighth of the steps.
+# Short seeds: an eighth of the steps, with their own schedule, and no trained probes.
 LONG_SEED, SHORT_SEEDS = 0, (1, 2)
-LONG = {
+LONG_STEPS = {
     'supervised': 2400,
     'MoCo v2': 1600,
     'FINOLA': 1200,
     'masked FINOLA-E': 6000,
     'masked FINOLA-B': 6000,
 }
-POINTS = 8
+NUM_EVALS = 8
 DATA = 'data/shapes/imagenet'
 PREPARE = [
     ['tools/dataset_converters/make_shapes.py', '--out', 'data/shapes'],
@@ -62,70 +62,70 @@ PREPARE = [
 
 
 def runs() -> Iterator[Run]:
-    """Every run, in the order in which they are wanted."""
+    """List all runs, in order of execution."""
     for seed in (LONG_SEED, *SHORT_SEEDS):
         for method in reversed(METHODS):
-            yield judged(method, seed)
+            yield pretrain_and_eval(method, seed)
 
 
-def judged(method: str, seed: int) -> Run:
-    """Pre-training, the curve of its features, then (the long seed) probes on its last state."""
-    every = points(method, seed)
+def pretrain_and_eval(method: str, seed: int) -> Run:
+    """Pre-train and evaluate the features over time; then train probes (long seed only)."""
+    steps = eval_steps(method, seed)
     return Run(
-        dict(method=method, seed=seed, steps=every[-1]),
+        dict(method=method, seed=seed, steps=steps[-1]),
         lambda work_dir: [
-            pretrain(method, seed, every, work_dir / 'pretraining'),
-            *(features(method, seed, work_dir, after) for after in every),
-            *(probes(seed, every[-1], work_dir) if seed == LONG_SEED else ()),
+            pretrain(method, seed, steps, work_dir / 'pretraining'),
+            *(features(method, seed, work_dir, after) for after in steps),
+            *(probes(seed, steps[-1], work_dir) if seed == LONG_SEED else ()),
         ],
     )
 
 
-def points(method: str, seed: int) -> range:
-    """The steps after which the features are judged; the last of them is the end."""
-    still = method in ('random', AS_DRAWN)
-    step = STILL_STEPS if still else LONG[method] // POINTS
-    end = step * POINTS if seed == LONG_SEED and not still else step
+def eval_steps(method: str, seed: int) -> range:
+    """Return the steps after which the features are evaluated; the last one ends the training."""
+    frozen = method in ('random', RANDOM_INIT)
+    step = FROZEN_STEPS if frozen else LONG_STEPS[method] // NUM_EVALS
+    end = step * NUM_EVALS if seed == LONG_SEED and not frozen else step
     return range(step, end + 1, step)
 
 
-def pretrain(method: str, seed: int, every: range, out: Path) -> Step:
+def pretrain(method: str, seed: int, steps: range, out: Path) -> Step:
     options = {
-        'train_cfg.max_iters': every[-1],
-        'param_scheduler.1.T_max': every[-1] - 30,
-        'param_scheduler.1.end': every[-1],
-        'default_hooks.checkpoint.interval': every[0],
+        'train_cfg.max_iters': steps[-1],
+        'param_scheduler.1.T_max': steps[-1] - 30,
+        'param_scheduler.1.end': steps[-1],
+        'default_hooks.checkpoint.interval': steps[0],
         'default_hooks.checkpoint.max_keep_ckpts': -1,
         'train_dataloader.num_workers': 0,
         'train_dataloader.persistent_workers': False,
         'randomness.seed': seed,
-        **(STILL if method == 'random' else {}),
+        **(FROZEN_LR if method == 'random' else {}),
     }
     return train(METHODS[method], options, out, '--no-validate')
 
 
 def features(method: str, seed: int, work_dir: Path, after: int) -> Step:
-    """kNN and linear accuracy of the encoder after so many steps."""
+    """Measure kNN and linear accuracy of the encoder after the given number of steps."""
     out = work_dir / f'features_{after}.json'
     checkpoint = str(work_dir / 'pretraining' / f'iter_{after}.pth')
-    switches = ['--random', '--seed', str(seed)] if method == 'random' else []
+    flags = ['--random', '--seed', str(seed)] if method == 'random' else []
     command = [
         'tools/analysis/knn.py',
-        MEASURE,
+        FEATURES,
         checkpoint,
         '--k',
         '20',
         '--linear',
         '--out',
         str(out),
-        *switches,
+        *flags,
     ]
 
     def scores(out: Path) -> list[dict]:
         encoders = json.loads(out.read_text())
         return [
             dict(
-                method=AS_DRAWN if encoder == 'random' else method,
+                method=RANDOM_INIT if encoder == 'random' else method,
                 protocol=protocol,
                 after=after,
                 top1=f'{found[name][0]:.2f}',
@@ -138,7 +138,7 @@ def features(method: str, seed: int, work_dir: Path, after: int) -> Step:
 
 
 def probes(seed: int, after: int, work_dir: Path) -> list[Step]:
-    """The protocols that train; a fine-tuning starts from the probe before it."""
+    """List the protocols that train; fine-tuning starts from the tran-1 probe."""
     options = {
         'train_cfg.max_iters': PROBE_STEPS,
         'train_cfg.val_interval': PROBE_STEPS,

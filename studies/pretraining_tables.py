@@ -1,18 +1,18 @@
-"""The tables and the curve of studies/pretraining.py in docs/results.md."""
+"""Tables and curves of studies/pretraining.py for docs/results.md."""
 
 import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pretraining import (
-    AS_DRAWN,
+    DETERMINISTIC,
     LONG_SEED,
     METHODS,
-    POINTS,
+    NUM_EVALS,
     PROTOCOLS,
+    RANDOM_INIT,
     SHORT_SEEDS,
-    WITHOUT_CHANCE,
-    points,
+    eval_steps,
 )
 from study import NOT_RUN
 
@@ -26,37 +26,37 @@ def tables(rows: list[dict]) -> Iterator[str]:
         for row in rows
         if not row['note']
     }
-    broken = {(row['method'], int(row['seed'])): row['note'] for row in rows if row['note']}
-    yield f'\n**The long runs** (top-1 in percent, {named([LONG_SEED])})\n'
-    yield from table(found, broken, [LONG_SEED], PROTOCOLS)
-    yield f'\n**The short runs** (top-1 in percent, {named(SHORT_SEEDS)})\n'
-    yield from table(found, broken, SHORT_SEEDS, WITHOUT_CHANCE)
-    for protocol in WITHOUT_CHANCE:
-        yield from curve(found, broken, protocol)
+    failed = {(row['method'], int(row['seed'])): row['note'] for row in rows if row['note']}
+    yield f'\n**The long runs** (top-1 in percent, {describe_seeds([LONG_SEED])})\n'
+    yield from table(found, failed, [LONG_SEED], PROTOCOLS)
+    yield f'\n**The short runs** (top-1 in percent, {describe_seeds(SHORT_SEEDS)})\n'
+    yield from table(found, failed, SHORT_SEEDS, DETERMINISTIC)
+    for protocol in DETERMINISTIC:
+        yield from curve(found, failed, protocol)
 
 
-def table(found: dict, broken: dict, seeds: Sequence[int], protocols: Sequence) -> Iterator[str]:
+def table(found: dict, failed: dict, seeds: Sequence[int], protocols: Sequence) -> Iterator[str]:
     yield f'| pre-training | steps | {" | ".join(protocols)} |'
     yield f'|---|---|{"---|" * len(protocols)}'
-    for method in (AS_DRAWN, *METHODS):
-        end = points(method, seeds[0])[-1]
+    for method in (RANDOM_INIT, *METHODS):
+        end = eval_steps(method, seeds[0])[-1]
         cells = [
             '–'
-            if method == AS_DRAWN and protocol not in WITHOUT_CHANCE  # not asked for
-            else cell(found, broken, [(method, seed, protocol, end) for seed in seeds])
+            if method == RANDOM_INIT and protocol not in DETERMINISTIC  # not evaluated
+            else cell(found, failed, [(method, seed, protocol, end) for seed in seeds])
             for protocol in protocols
         ]
-        yield f'| {method} | {0 if method == AS_DRAWN else end} | {" | ".join(cells)} |'
+        yield f'| {method} | {0 if method == RANDOM_INIT else end} | {" | ".join(cells)} |'
 
 
-def named(seeds: Sequence[int]) -> str:
+def describe_seeds(seeds: Sequence[int]) -> str:
     return f'seed {seeds[0]}' if len(seeds) == 1 else f'mean of the seeds {list(seeds)}, and each'
 
 
-def cell(found: dict, broken: dict, keys: list[tuple]) -> str:
-    """The seeds that have run: one value, or their mean and each of them."""
+def cell(found: dict, failed: dict, keys: list[tuple]) -> str:
+    """Format the finished seeds: one value, or their mean followed by each value."""
     values = [float(found[key]) for key in keys if key in found]
-    if notes := {broken[key[:2]] for key in keys if key not in found and key[:2] in broken}:
+    if notes := {failed[key[:2]] for key in keys if key not in found and key[:2] in failed}:
         return ', '.join(notes)
     if not values:
         return NOT_RUN
@@ -65,38 +65,38 @@ def cell(found: dict, broken: dict, keys: list[tuple]) -> str:
     return f'{statistics.mean(values):.1f}{each}'
 
 
-def curve(found: dict, broken: dict, protocol: str) -> Iterator[str]:
-    """The long seed, from point to point."""
+def curve(found: dict, failed: dict, protocol: str) -> Iterator[str]:
+    """Tabulate the accuracy of the long seed over time."""
     yield f'\n**{protocol} while training, seed {LONG_SEED}** (top-1 in percent)\n'
-    shares = ' | '.join(f'{k}/{POINTS}' for k in range(1, POINTS + 1))
-    yield f'| of the steps | {shares} |\n|---|{"---|" * POINTS}'
+    shares = ' | '.join(f'{k}/{NUM_EVALS}' for k in range(1, NUM_EVALS + 1))
+    yield f'| of the steps | {shares} |\n|---|{"---|" * NUM_EVALS}'
     for method in METHODS:
         if method != 'random':
-            lacking = broken.get((method, LONG_SEED), NOT_RUN)
+            default = failed.get((method, LONG_SEED), NOT_RUN)
             values = [
-                found.get((method, LONG_SEED, protocol, k), lacking)
-                for k in points(method, LONG_SEED)
+                found.get((method, LONG_SEED, protocol, k), default)
+                for k in eval_steps(method, LONG_SEED)
             ]
             yield f'| {method} | {" | ".join(values)} |'
 
 
 def draw(rows: list[dict]) -> None:
-    """Accuracy against images for the methods whose long seed has run; nothing without one."""
-    import matplotlib.pyplot as plt  # only once there is something to draw
+    """Plot accuracy over images for each method whose long seed has run, if any."""
+    import matplotlib.pyplot as plt  # slow to import, needed here only
 
     rows = [row for row in rows if int(row['seed']) == LONG_SEED and not row['note']]
     if not rows:
         return
-    figure, axes = plt.subplots(1, len(WITHOUT_CHANCE), figsize=(9, 3.5), layout='constrained')
-    for ax, protocol in zip(axes, WITHOUT_CHANCE, strict=True):
-        for method in (AS_DRAWN, *METHODS):
+    figure, axes = plt.subplots(1, len(DETERMINISTIC), figsize=(9, 3.5), layout='constrained')
+    for ax, protocol in zip(axes, DETERMINISTIC, strict=True):
+        for method in (RANDOM_INIT, *METHODS):
             line = [
                 (BATCH * int(row['after']) / 1e3, float(row['top1']))
                 for row in rows
                 if (row['method'], row['protocol']) == (method, protocol)
             ]
             if method.startswith('random') and line:
-                dashes = '--' if method == AS_DRAWN else ':'
+                dashes = '--' if method == RANDOM_INIT else ':'
                 ax.axhline(line[0][1], color='grey', linestyle=dashes, label=method)
             elif line:
                 ax.plot(*zip(*sorted(line), strict=True), marker='.', label=method)

@@ -1,14 +1,14 @@
-"""How well do small images come back from one vector, and what of FINOLA does that need?
+"""Compare variants of FINOLA by reconstructing small images from a single latent vector each.
 
-The variants of the papers' tables, small: images of 64 x 64, a CPU, minutes. What a variant does
-not name stays as in CONFIG: C = 256, one path, the norm, q in the centre.
+The variants of the papers' tables at a small size: images of 64 x 64, minutes on a CPU. Settings
+that a variant does not name are those of CONFIG: C = 256, one path, the norm, q in the centre.
 """
 
 import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from study import Run, Step, numbered, read_log, train
+from study import Run, Step, format_scores, read_log, train
 
 CONFIG = 'configs/study/reconstruction.py'
 CSV = 'studies/reconstruction.csv'
@@ -39,7 +39,7 @@ VARIANTS = {
     'q repeated': {'model.neck.step': 'repeat'},
     'q repeated, as many parameters': {'model.neck.step': 'repeat_matched'},
 }
-# Codes of as many numbers, fitted to the same files: tools/analysis/latent_baselines.py
+# Codes of the same size, fitted to the same files: tools/analysis/latent_baselines.py
 LATENTS = (64, 128, 256, 512)
 BASELINES = [
     f'{method}, {k} numbers'
@@ -53,7 +53,7 @@ BASELINES = [
     )
     for k in LATENTS
 ]
-# What the report puts side by side.
+# Tables of the report: title -> variants.
 TABLES = {
     'The size of the vector': ['C = 64', 'C = 128', 'C = 256', 'C = 512'],
     'Paths, a latent of 256 numbers': ['C = 256', '2 paths of 128', '4 paths of 64'],
@@ -70,9 +70,9 @@ TABLES = {
     'Other codes of as many numbers': BASELINES,
 }
 
-# (data, its folder, seed, steps): two short seeds, a longer one. A seed of the photographs leaves
-# out its own third of them (tools/dataset_converters/crop_photographs.py).
-LENGTHS = [
+# (data, folder, seed, steps): two short seeds and a longer one. Each seed of the photographs holds
+# out another third of them (tools/dataset_converters/crop_photographs.py).
+SETTINGS = [
     ('shapes', 'data/shapes/imagenet', 1, 250),
     ('shapes', 'data/shapes/imagenet', 2, 250),
     ('photographs', 'data/photographs/fold1', 1, 250),
@@ -80,7 +80,7 @@ LENGTHS = [
     ('shapes', 'data/shapes/imagenet', 0, 1200),
     ('photographs', 'data/photographs/fold0', 0, 1200),
 ]
-# A run of a quarter of an hour: what the small model makes of more steps. Its weights are demo/'s.
+# The longest run, about 15 minutes; its weights are published in demo/.
 LONGEST = ('shapes', 'data/shapes/imagenet', 0, 5000)
 PREPARE = [
     ['tools/dataset_converters/make_shapes.py', '--out', 'data/shapes'],
@@ -89,31 +89,31 @@ PREPARE = [
 
 
 def runs() -> Iterator[Run]:
-    """Every run, in the order in which they are wanted."""
-    for place in LENGTHS:
+    """List all runs, in order of execution."""
+    for setting in SETTINGS:
         for variant in VARIANTS:
-            yield trained(variant, *place)
-        yield fitted(*place)
-    yield trained('C = 256', *LONGEST)
+            yield train_variant(variant, *setting)
+        yield fit_baselines(*setting)
+    yield train_variant('C = 256', *LONGEST)
 
 
-def trained(variant: str, data: str, folder: str, seed: int, steps: int) -> Run:
-    options = {**VARIANTS[variant], **length(steps), **data_root(folder), 'randomness.seed': seed}
+def train_variant(variant: str, data: str, folder: str, seed: int, steps: int) -> Run:
+    options = {**VARIANTS[variant], **schedule(steps), **data_root(folder), 'randomness.seed': seed}
     return Run(
         dict(data=data, seed=seed, steps=steps, variant=variant),
         lambda work_dir: [train(CONFIG, options, work_dir / 'training', scores=trained_scores)],
     )
 
 
-def fitted(data: str, folder: str, seed: int, steps: int) -> Run:
-    """The baselines, all in one run. Steps and seed are the autoencoder's."""
+def fit_baselines(data: str, folder: str, seed: int, steps: int) -> Run:
+    """Fit all baselines in one run; steps and seed apply to the autoencoder."""
     return Run(
         dict(data=data, seed=seed, steps=steps, variant='baselines'),
         lambda work_dir: [baselines(folder, work_dir / 'baselines.csv', seed, steps)],
     )
 
 
-def length(steps: int) -> dict:
+def schedule(steps: int) -> dict:
     return {
         'train_cfg.max_iters': steps,
         'train_cfg.val_interval': steps,
@@ -128,11 +128,11 @@ def data_root(folder: str) -> dict:
 
 
 def trained_scores(out: Path) -> list[dict]:
-    """The scores of the last validation, from the log."""
+    """Read the scores of the last validation from the log."""
     log = read_log(out, 'image/psnr')
     of_folder = {name: value for name, value in log.items() if name.startswith('image/psnr/')}
     folders = ' '.join(f'{Path(name).name}={value:.2f}' for name, value in of_folder.items())
-    return [dict(numbered(psnr=log['image/psnr'], ssim=log['image/ssim']), folders=folders)]
+    return [dict(format_scores(psnr=log['image/psnr'], ssim=log['image/ssim']), folders=folders)]
 
 
 def baselines(folder: str, out: Path, seed: int, steps: int) -> Step:
@@ -162,7 +162,7 @@ def baseline_scores(out: Path) -> list[dict]:
     with open(out, newline='') as file:
         return [
             dict(
-                numbered(psnr=float(row['psnr']), ssim=float(row['ssim'])),
+                format_scores(psnr=float(row['psnr']), ssim=float(row['ssim'])),
                 variant=f'{row["method"]}, {row["latent"]} numbers',
             )
             for row in csv.DictReader(file)

@@ -1,4 +1,4 @@
-"""The tables of studies/reconstruction.py in docs/results.md."""
+"""Tables of studies/reconstruction.py for docs/results.md."""
 
 import statistics
 from collections.abc import Iterator
@@ -17,8 +17,8 @@ def tables(rows: list[dict]) -> Iterator[str]:
 
 
 def comparisons(rows: dict) -> Iterator[str]:
-    """One table for each comparison: a line a variant, the data sets side by side."""
-    lengths = dict.fromkeys((data, steps) for data, _, _, steps in reconstruction.LENGTHS)
+    """Write one table for each comparison, with a row per variant and a column per data set."""
+    lengths = dict.fromkeys((data, steps) for data, _, _, steps in reconstruction.SETTINGS)
     for title, variants in reconstruction.TABLES.items():
         heads = [f'{data}, {steps} steps' for data, steps in lengths]
         yield f'\n**{title}** (PSNR in dB / SSIM)\n'
@@ -28,9 +28,9 @@ def comparisons(rows: dict) -> Iterator[str]:
 
 
 def cell(rows: dict, variant: str, data: str, steps: int) -> str:
-    """The seeds of this length that have run: one value, or their mean and each of them."""
-    places = (*reconstruction.LENGTHS, reconstruction.LONGEST)
-    seeds = [seed for d, _, seed, s in places if (d, s) == (data, steps)]
+    """Format the finished seeds of this length: one value, or their mean followed by each value."""
+    settings = (*reconstruction.SETTINGS, reconstruction.LONGEST)
+    seeds = [seed for d, _, seed, s in settings if (d, s) == (data, steps)]
     keys = [(data, variant, seed, steps) for seed in seeds]
     found = [rows[key] for key in keys if key in rows]
     if notes := {row['note'] for row in found if row['note']}:
@@ -45,20 +45,20 @@ def cell(rows: dict, variant: str, data: str, steps: int) -> str:
 
 
 def lengths_of_training(rows: dict) -> Iterator[str]:
-    """One variant on the shapes, from the shortest run to the longest."""
-    places = (*reconstruction.LENGTHS, reconstruction.LONGEST)
-    steps = sorted({steps for data, _, _, steps in places if data == 'shapes'})
+    """Compare lengths of training for one variant on the shapes."""
+    settings = (*reconstruction.SETTINGS, reconstruction.LONGEST)
+    steps = sorted({steps for data, _, _, steps in settings if data == 'shapes'})
     yield '\n**Longer training, C = 256 on shapes** (PSNR in dB / SSIM)\n'
     yield f'| steps | {" | ".join(map(str, steps))} |\n|---|{"---|" * len(steps)}'
     yield f'| | {" | ".join(cell(rows, "C = 256", "shapes", s) for s in steps)} |'
 
 
 def per_photograph(rows: dict) -> Iterator[str]:
-    """PSNR of each photograph while it was left out, for every length of the vector."""
+    """Write the PSNR of each held-out photograph for all sizes of the latent vector."""
     variants = reconstruction.TABLES['The size of the vector']
     yield '\n**Each photograph, left out of the training** (PSNR in dB)\n'
     yield f'| photograph | steps | {" | ".join(variants)} |\n|---|---|{"---|" * len(variants)}'
-    for data, _, seed, steps in reconstruction.LENGTHS:
+    for data, _, seed, steps in reconstruction.SETTINGS:
         found = [rows.get((data, variant, seed, steps)) for variant in variants]
         scored = next((row for row in found if row and row['folders']), None)
         if data == 'photographs' and scored:
@@ -72,5 +72,5 @@ def photograph_cell(row: dict | None, name: str) -> str:
 
 
 def folders(row: dict) -> dict[str, str]:
-    """Folder -> PSNR in dB, of a row with scores."""
+    """Return folder -> PSNR in dB of a row with scores."""
     return dict(pair.split('=') for pair in row['folders'].split())

@@ -1,9 +1,9 @@
-"""Write the tables of docs/results.md from what the studies measured.
+"""Write the tables of docs/results.md from the CSV files of the studies.
 
-    python studies/report.py             rewrite them; studies/study.py does so after every run
-    python studies/report.py --check     only say whether they are up to date
+    python studies/report.py             rewrite the tables; studies/study.py calls it
+    python studies/report.py --check     report whether they are up to date, write nothing
 
-A table stands between the two marks of its study in docs/results.md; nothing else is touched.
+Only the text between the two markers of each study in docs/results.md is replaced.
 """
 
 import argparse
@@ -29,24 +29,28 @@ TABLES = {
 
 
 def between_marks(text: str, name: str, body: str) -> str:
-    """``text`` with ``body`` between the study's marks.
+    """Replace the text between the markers of a study by ``body``.
 
     Raises:
-        ValueError: the marks are not there, once each and in this order.
+        ValueError: ``text`` does not contain both markers once each, in this order.
     """
     begin, end = (mark.format(name) for mark in MARKS)
     if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
-        raise ValueError(f'{RESULTS} needs the line {begin.strip()}, then {end.strip()}, once each')
+        raise ValueError(
+            f'{RESULTS} must contain the lines {begin.strip()} and {end.strip()} once each'
+        )
     head, tail = text.split(begin)[0], text.split(end)[1]
     return f'{head}{begin}{body}\n{end}{tail}'
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description='The tables of docs/results.md')
-    parser.add_argument('--check', action='store_true', help='write nothing, fail if out of date')
+    parser = argparse.ArgumentParser(description='Write the tables of docs/results.md')
+    parser.add_argument(
+        '--check', action='store_true', help='write nothing; fail if a table is out of date'
+    )
     args = parser.parse_args()
     with open(__file__) as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two processes of a study may end a run together
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two processes may finish a run at the same time
         try:
             report(args.check)
         except ValueError as error:
@@ -58,7 +62,7 @@ def report(check: bool) -> None:
     for study, tables in TABLES.items():
         new = between_marks(new, study.__name__, '\n'.join(tables(read_rows(study))))
     if check and new != text:
-        sys.exit(f'report: {RESULTS} is out of date; python studies/report.py writes it')
+        sys.exit(f'report: {RESULTS} is out of date; update it with python studies/report.py')
     if not check:
         written = RESULTS.with_suffix('.new')
         written.write_text(new)

@@ -1,12 +1,12 @@
-"""Run what a study lists, one small run after the other, and append what comes out to its CSV.
+"""Run the small trainings of the studies and append their scores to committed CSV files.
 
-    python studies/study.py                           go on where it stopped: make study
-    python studies/study.py pretraining --list        what has run and what has not
-    python studies/study.py --minutes 60 --part 1/2   an hour, every second run
+    python studies/study.py                           start or resume all studies (make study)
+    python studies/study.py pretraining --list        list finished and remaining runs
+    python studies/study.py --minutes 60 --part 1/2   every second run, for an hour
 
-A run that is interrupted goes on from its last checkpoint; one whose rows are in the CSV is not run
-again: delete its rows, and it starts anew. A loss that is not finite is a result: the row says so.
-After every run studies/report.py writes the tables of docs/results.md from the CSV.
+An interrupted run resumes from its last checkpoint. A run with rows in the CSV is finished; delete
+its rows to repeat it. A loss that is not finite is recorded as a result. After each run
+studies/report.py updates the tables of docs/results.md.
 """
 
 import argparse
@@ -29,13 +29,13 @@ from types import ModuleType
 from typing import TextIO
 
 STUDIES = ('reconstruction', 'pretraining', 'detection')
-# Written beside what the study itself measures.
+# Columns of every CSV, after those of the study.
 RECORD = ('note', 'minutes', 'date', 'commit', 'machine')
 NOT_FINITE = 'loss not finite'
 NOT_RUN = 'not yet run'
 # One thread of the CPU: the same sums whatever the machine has, and --part for its other cores.
 ENVIRONMENT = {**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
-FINISHED = 'finished'  # a file in a work directory whose rows are in the CSV
+FINISHED = 'finished'  # marks a work directory whose rows are in the CSV
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Step:
     """One command of a run.
 
     command: a script of this project and its arguments.
-    out: the folder or file that it writes, and goes on from when it was interrupted.
-    scores: rows of the CSV, read from ``out``; ValueError where it does not hold them.
+    out: the folder or file that the command writes and resumes from.
+    scores: reads the rows of the CSV from ``out``; raises ValueError if there are none.
     """
 
     command: list[str]
@@ -56,8 +56,8 @@ class Step:
 class Run:
     """One entry of a study.
 
-    keys: which run it is, columns of the CSV.
-    steps: work directory -> its commands, one after the other.
+    keys: columns of the CSV that identify the run.
+    steps: work directory -> commands, in order of execution.
     """
 
     keys: dict
@@ -65,7 +65,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Of the work directory, and in the CSV."""
+        """Name of the work directory, and of the run in the CSV."""
         return re.sub(r'[^a-z0-9]+', '-', ' '.join(map(str, self.keys.values())).lower()).strip('-')
 
 
@@ -73,10 +73,10 @@ def train(
     config: str,
     options: dict,
     out: Path,
-    *switches: str,
+    *flags: str,
     scores: Callable[[Path], list[dict]] = lambda out: [],
 ) -> Step:
-    """Train, or go on."""
+    """Train, or resume training."""
     settings = [f'{name}={value}'.replace(' ', '') for name, value in options.items()]
     command = [
         'tools/train.py',
@@ -85,7 +85,7 @@ def train(
         str(out),
         '--resume',
         'auto',
-        *switches,
+        *flags,
         '--cfg-options',
         *settings,
     ]
@@ -93,29 +93,29 @@ def train(
 
 
 def read_log(work_dir: Path, score: str) -> dict:
-    """The last line of a run's JSON logs that holds ``score``.
+    """Return the last line with ``score`` of the JSON logs in ``work_dir``.
 
     Raises:
-        ValueError: there is none.
+        ValueError: no line holds the score.
     """
     logs = sorted(work_dir.glob('*/vis_data/scalars.json'))
     lines = [json.loads(line) for log in logs for line in log.read_text().splitlines()]
     lines = [line for line in lines if score in line]
     if not lines:
-        raise ValueError(f'the logs in {work_dir} hold no {score}; the same command runs it anew')
+        raise ValueError(f'the logs in {work_dir} have no {score}; repeat the same command')
     return lines[-1]
 
 
-def numbered(**scores: float) -> dict[str, str]:
+def format_scores(**scores: float) -> dict[str, str]:
     return {name: f'{value:.4f}' for name, value in scores.items()}
 
 
 # ------------------------------------------------------------------------------------ the CSV
 def read_rows(study: ModuleType) -> list[dict]:
-    """The rows of the study's CSV so far.
+    """Read the CSV of a study.
 
     Raises:
-        ValueError: for a file with other columns or a torn line.
+        ValueError: the file has other columns or a truncated line.
     """
     if not Path(study.CSV).exists():
         return []
@@ -123,16 +123,18 @@ def read_rows(study: ModuleType) -> list[dict]:
     reader = csv.DictReader(io.StringIO(text))
     rows = list(reader)
     if tuple(reader.fieldnames or ()) != columns(study):
-        raise ValueError(f'{study.CSV} has the columns {reader.fieldnames}, not {columns(study)}')
+        raise ValueError(
+            f'{study.CSV} has the columns {reader.fieldnames}; expected {columns(study)}'
+        )
     for line, row in enumerate(rows, 2):
         last = line == len(rows) + 1 and not text.endswith('\n')
         if None in row or None in row.values() or last:
-            raise ValueError(f'{study.CSV}: line {line} is not whole; delete it to run it again')
+            raise ValueError(f'{study.CSV}: line {line} is truncated; delete it to repeat its run')
     return rows
 
 
 def append_rows(study: ModuleType, rows: list[dict]) -> None:
-    """Whole, though other processes append to the same file."""
+    """Append rows to the CSV, locked against other processes of the same study."""
     with open(study.CSV, 'a', newline='') as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         writer = csv.DictWriter(file, columns(study), lineterminator='\n', restval='')
@@ -147,13 +149,13 @@ def columns(study: ModuleType) -> tuple[str, ...]:
     return ('run', *study.COLUMNS, *RECORD)
 
 
-def place() -> dict:
-    """Which code on which machine."""
+def environment_info() -> dict:
+    """Return the commit of the code and the name of the machine."""
 
     def output(*command):
         return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT).stdout
 
-    # What the study itself writes does not make the code another.
+    # Files that the study itself writes do not count as changes.
     code = ('--', '.', ':!studies/*.csv', ':!docs/results.md', ':!docs/*.png')
     changed = output('git', 'status', '--porcelain', '--untracked-files=no', *code)
     commit = output('git', 'describe', '--always').strip() or 'unknown'
@@ -164,62 +166,62 @@ def place() -> dict:
 
 
 # ---------------------------------------------------------------------------------- the runs
-def carry_out(run: Run, work_dir: Path) -> list[dict]:
-    """Do the steps that were not done before; -> the rows of the CSV.
+def run_all(run: Run, work_dir: Path) -> list[dict]:
+    """Run the remaining steps of a run and return its rows of the CSV.
 
     Raises:
         ChildProcessError: a command failed; the message names its log.
-        ValueError: a command ended well without its scores; the next start runs it anew.
+        ValueError: a command succeeded without writing its scores; the next start repeats it.
     """
-    if (work_dir / FINISHED).exists():  # of rows that were deleted
+    if (work_dir / FINISHED).exists():  # its rows were deleted
         shutil.rmtree(work_dir)
     work_dir.mkdir(parents=True, exist_ok=True)
-    rows, where = [], place()
+    rows, info = [], environment_info()
     for k, step in enumerate(run.steps(work_dir), 1):
         done = work_dir / f'step_{k}.json'
         if not done.exists():
             with timed(work_dir / 'seconds'):
-                found = carry_out_step(step, work_dir / 'output.log')
+                found = run_step(step, work_dir / 'output.log')
             done.write_text(json.dumps(found))
         rows += json.loads(done.read_text())
-        if rows and rows[-1].get('note'):  # what comes next would begin with this one's weights
+        if rows and rows[-1].get('note'):  # later steps would start from these weights
             break
     minutes = float((work_dir / 'seconds').read_text()) / 60
     common = dict(
-        run.keys, run=run.name, minutes=f'{minutes:.1f}', date=time.strftime('%Y-%m-%d'), **where
+        run.keys, run=run.name, minutes=f'{minutes:.1f}', date=time.strftime('%Y-%m-%d'), **info
     )
     return [{**common, **row} for row in rows]
 
 
-def carry_out_step(step: Step, log: Path) -> list[dict]:
-    """Run the command; -> its rows, or one whose note says that a loss was not finite."""
+def run_step(step: Step, log: Path) -> list[dict]:
+    """Run a command and return its rows, or one row with a note if the loss was not finite."""
     with open(log, 'a') as output:
         code = call([sys.executable, *step.command], output)
     if code and any(step.out.glob('**/nonfinite_loss*.json')):
         return [dict(note=NOT_FINITE)]
     if code:
-        raise ChildProcessError(f'{" ".join(step.command)} ended with {code}; see {log}')
+        raise ChildProcessError(f'{" ".join(step.command)} failed with status {code}; see {log}')
     try:
         return step.scores(step.out)
-    except (OSError, ValueError):  # as when it was killed after its last checkpoint
+    except (OSError, ValueError):  # e.g. killed between last checkpoint and validation
         shutil.rmtree(step.out, ignore_errors=True)
         raise
 
 
 def call(command: list[str], output: TextIO) -> int:
-    """Run a command; -> its exit status. Ctrl-C ends both, the command once it has saved."""
+    """Run a command and return its exit status; on Ctrl-C, let it save, then exit."""
     process = subprocess.Popen(command, stdout=output, stderr=output, env=ENVIRONMENT)
     try:
         return process.wait()
     except KeyboardInterrupt:
         process.terminate()
         process.wait()
-        raise SystemExit('\nstudy: interrupted; the same command goes on') from None
+        raise SystemExit('\nstudy: interrupted; resume with the same command') from None
 
 
 @contextmanager
 def timed(file: Path) -> Iterator[None]:
-    """Add the seconds that pass to the number in ``file``."""
+    """Add the elapsed seconds to the number in ``file``."""
     start = time.time()
     try:
         yield
@@ -229,22 +231,24 @@ def timed(file: Path) -> Iterator[None]:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Run the studies, or go on with them')
+    parser = argparse.ArgumentParser(description='Run or resume the studies')
     parser.add_argument(
         'studies', nargs='*', metavar='STUDY', help=f'of {", ".join(STUDIES)}; default: all'
     )
-    parser.add_argument('--list', action='store_true', help='only say what has run')
+    parser.add_argument('--list', action='store_true', help='only list finished and remaining runs')
     parser.add_argument(
-        '--minutes', type=float, default=float('inf'), help='start nothing new after so long'
+        '--minutes', type=float, default=float('inf'), help='start no run after this time'
     )
     parser.add_argument(
-        '--part', default='1/1', metavar='I/N', help='the I-th of N processes that share the list'
+        '--part', default='1/1', metavar='I/N', help='run the I-th of N shares of the list'
     )
-    parser.add_argument('--only', default='', metavar='TEXT', help='runs with this in their name')
+    parser.add_argument(
+        '--only', default='', metavar='TEXT', help='only runs whose name contains TEXT'
+    )
     args = parser.parse_args()
     for name in args.studies:
         if name not in STUDIES:
-            parser.error(f'there is no study {name}; expected one of {", ".join(STUDIES)}')
+            parser.error(f'unknown study {name}; expected one of {", ".join(STUDIES)}')
     part = re.fullmatch(r'([1-9]\d*)/([1-9]\d*)', args.part)
     if not part or int(part[1]) > int(part[2]):
         parser.error(f'--part {args.part}: expected I/N with I from 1 to N, such as 1/2')
@@ -258,7 +262,7 @@ def main() -> None:
     try:
         for name in args.studies or STUDIES:
             study = importlib.import_module(name)
-            list_runs(study, args) if args.list else go_on(study, args)
+            list_runs(study, args) if args.list else resume_study(study, args)
     except (ChildProcessError, subprocess.CalledProcessError, ValueError) as error:
         raise SystemExit(f'\nstudy: {error}') from None
 
@@ -270,8 +274,8 @@ def list_runs(study: ModuleType, args: argparse.Namespace) -> None:
             print(f'{"done" if run.name in done else NOT_RUN:12} {run.name}')
 
 
-def go_on(study: ModuleType, args: argparse.Namespace) -> None:
-    """Carry out what this process has to do of a study, until the time is over."""
+def resume_study(study: ModuleType, args: argparse.Namespace) -> None:
+    """Run the remaining runs of this process until the time limit."""
     done = {row['run'] for row in read_rows(study)}
     runs = [run for run in study.runs() if args.only in run.name]
     i, n = args.part
@@ -280,16 +284,16 @@ def go_on(study: ModuleType, args: argparse.Namespace) -> None:
         subprocess.check_call([sys.executable, *command])
     for k, run in mine.items():
         if time.time() > args.end:
-            print(f'{args.minutes:g} minutes are over; the same command goes on')
+            print(f'time limit of {args.minutes:g} minutes reached; resume with the same command')
             return
         print(f'{k}/{len(runs)} {run.name} ... ', end='', flush=True)
         work_dir = Path('work_dirs/study', study.__name__, run.name)
-        rows = carry_out(run, work_dir)
+        rows = run_all(run, work_dir)
         append_rows(study, rows)
         (work_dir / FINISHED).touch()
         subprocess.check_call([sys.executable, 'studies/report.py'])
         print(', '.join(row.get('note') or row[study.SCORE] for row in rows), flush=True)
-    print(f'all of this part has run: {study.CSV}')
+    print(f'all runs of this part are finished: {study.CSV}')
 
 
 if __name__ == '__main__':

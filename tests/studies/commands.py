@@ -1,4 +1,4 @@
-"""What the steps of a study give the tools."""
+"""Arguments that the steps of a study pass to the tools."""
 
 import argparse
 
@@ -6,7 +6,7 @@ from mmengine.config import DictAction
 
 
 def arguments(step):
-    """Those of tools/train.py in a step, with the options as it parses them."""
+    """Parse the arguments of a step as tools/train.py does."""
     parser = argparse.ArgumentParser()
     parser.add_argument('script')
     parser.add_argument('config')

@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture
 def studies(project_root, monkeypatch):
-    """The modules of studies/ as its scripts see each other, from the project's root."""
+    """The modules of studies/, imported as its scripts import each other."""
     monkeypatch.syspath_prepend(str(project_root / 'studies'))
     monkeypatch.chdir(project_root)
     names = [path.stem for path in (project_root / 'studies').glob('*.py')]

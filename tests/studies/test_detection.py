@@ -1,4 +1,4 @@
-"""The study of detection: its list, what its commands train, and its table."""
+"""The study of detection: its list of runs, its commands and its table."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.studies.commands import arguments
 
 @pytest.fixture
 def encoders(studies, tmp_path):
-    """What the study of pre-training leaves: its last checkpoints."""
+    """The last checkpoints of the study of pre-training."""
     paths = {}
     for encoder, run, end in (
         ('random', 'random-0-50', 50),
@@ -27,7 +27,7 @@ def encoders(studies, tmp_path):
 
 @pytest.fixture
 def configs(studies, encoders, tmp_path):
-    """Those of the first run, with its options: frozen, fine-tuned."""
+    """The configs of the first run with its options: frozen, fine-tuned."""
     run = next(studies.detection.runs())
     steps = map(arguments, run.steps(tmp_path / 'detection' / run.name))
     return [load_config(step.config, options=step.cfg_options) for step in steps]
@@ -70,11 +70,11 @@ def test_the_scenes_are_made_where_the_configs_look(studies, configs):
         assert ' '.join(make) in cfg.missing_data_hint
 
 
-def test_an_encoder_that_is_lacking_is_named_in_one_line(studies, encoders, tmp_path):
+def test_a_missing_encoder_is_named_in_one_line(studies, encoders, tmp_path):
     encoders['supervised'].unlink()
-    lacking = next(r for r in studies.detection.runs() if r.keys['encoder'] == 'supervised')
+    run = next(r for r in studies.detection.runs() if r.keys['encoder'] == 'supervised')
     with pytest.raises(ValueError, match=r'iter_2400\.pth') as seen:
-        lacking.steps(tmp_path / 'detection' / lacking.name)
+        run.steps(tmp_path / 'detection' / run.name)
     assert '\n' not in str(seen.value) and '--only supervised-0-2400' in str(seen.value)
 
 
@@ -96,7 +96,7 @@ def test_the_rows_are_the_last_validation(studies, encoders, tmp_path):
     ]
 
 
-def test_the_table_has_what_has_run(studies):
+def test_the_table_shows_finished_runs(studies):
     common = dict(seed='0', note='', minutes='31.4')
     rows = [
         dict(common, encoder='random', training='frozen', ap='0.0512', ap50='0.1250'),

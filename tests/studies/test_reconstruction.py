@@ -9,13 +9,13 @@ from tests.messages import shows
 from tests.studies.commands import arguments
 
 
-def test_every_variant_has_settings_that_exist_and_a_table(studies):
+def test_every_variant_has_valid_settings_and_a_table(studies):
     for variant, options in studies.reconstruction.VARIANTS.items():
         load_config(studies.reconstruction.CONFIG, options=dict(options))
         assert variant in sum(studies.reconstruction.TABLES.values(), [])
 
 
-def test_options_reach_the_config_as_the_command_line_gives_them(studies, tmp_path):
+def test_options_of_the_command_line_reach_the_config(studies, tmp_path):
     run = next(r for r in studies.reconstruction.runs() if 'corner' in r.keys['variant'])
     (step,) = run.steps(tmp_path)
     cfg = load_config(studies.reconstruction.CONFIG, options=arguments(step).cfg_options)
@@ -38,7 +38,7 @@ def test_the_scores_are_those_of_the_last_validation(studies, tmp_path):
         studies.study.read_log(tmp_path, 'score')
 
 
-def test_a_cell_says_what_has_run(studies):
+def test_a_cell_shows_finished_seeds(studies):
     cell = studies.reconstruction_tables.cell
     assert cell({}, 'C = 64', 'shapes', 250) == 'not yet run'
     rows = {('shapes', 'C = 64', 1, 250): dict(psnr='20', ssim='0.5', note='')}

@@ -18,7 +18,7 @@ def test_the_tables_of_the_results_are_up_to_date(studies, monkeypatch):
     studies.report.main()
 
 
-def test_only_the_text_between_the_marks_is_replaced(studies):
+def test_only_the_text_between_the_markers_is_replaced(studies):
     begin, end = (mark.format('x') for mark in studies.report.MARKS)
     text = f'before\n{begin}old\n{end}after\n'
     assert studies.report.between_marks(text, 'x', 'new') == f'before\n{begin}new\n{end}after\n'

@@ -1,4 +1,4 @@
-"""The runner of the studies, with a small study of its own."""
+"""The runner of the studies, tested with a small study."""
 
 import re
 import signal
@@ -28,7 +28,7 @@ log.write_text('\\n'.join(map(json.dumps, lines)))
 
 @pytest.fixture
 def toy(studies, tmp_path, monkeypatch):
-    """A study of three runs whose command is SCRIPT; the third's result can be changed."""
+    """A study of three runs whose command is SCRIPT; ``results`` can be changed."""
     script = tmp_path / 'script.py'
     script.write_text(SCRIPT)
     toy = types.ModuleType('toy')
@@ -44,7 +44,7 @@ def toy(studies, tmp_path, monkeypatch):
         return [studies.study.Step(command, out, toy.scores)]
 
     def scores(out):
-        return [studies.study.numbered(psnr=studies.study.read_log(out, 'score')['score'])]
+        return [studies.study.format_scores(psnr=studies.study.read_log(out, 'score')['score'])]
 
     toy.scores = scores
     toy.runs = lambda: [
@@ -52,7 +52,9 @@ def toy(studies, tmp_path, monkeypatch):
     ]
     monkeypatch.setitem(sys.modules, 'toy', toy)
     monkeypatch.setattr(studies.study, 'STUDIES', ('toy',))
-    monkeypatch.setattr(studies.study, 'place', lambda: dict(commit='abc', machine='a CPU'))
+    monkeypatch.setattr(
+        studies.study, 'environment_info', lambda: dict(commit='abc', machine='a CPU')
+    )
     monkeypatch.setattr(studies.study.subprocess, 'check_call', lambda command: None)  # the report
     monkeypatch.setattr(studies.study, 'Path', lambda *parts: tmp_path.joinpath(*parts))
 
@@ -67,7 +69,7 @@ def toy(studies, tmp_path, monkeypatch):
     return toy
 
 
-def test_runs_append_their_rows_and_are_not_run_again(toy):
+def test_runs_append_their_rows_and_are_not_repeated(toy):
     assert toy.run() == ['one', 'two', 'three']
     assert [(r['variant'], r['psnr']) for r in toy.rows()] == [
         ('one', '1.5000'),
@@ -79,7 +81,7 @@ def test_runs_append_their_rows_and_are_not_run_again(toy):
     assert len(toy.rows()) == 3
 
 
-def test_a_failed_run_keeps_what_is_there_and_is_tried_again(toy):
+def test_a_failed_run_keeps_earlier_rows_and_is_repeated(toy):
     toy.results['two'] = 'crash'
     with pytest.raises(SystemExit, match=r'(?s)(?=.*crash)(?=.*\b1\b)(?=.*output\.log)'):
         toy.run()
@@ -100,8 +102,7 @@ def test_a_loss_that_is_not_finite_is_a_result(toy):
     assert toy.run() == []
 
 
-def test_a_run_whose_rows_are_deleted_starts_anew(toy, tmp_path):
-    """What its work directory held does not become the new result."""
+def test_a_run_whose_rows_are_deleted_starts_in_an_empty_work_dir(toy, tmp_path):
     toy.run()
     left_over = next(tmp_path.glob('**/one')) / 'left_over'
     left_over.touch()
@@ -111,8 +112,8 @@ def test_a_run_whose_rows_are_deleted_starts_anew(toy, tmp_path):
     assert not left_over.exists() and len(toy.rows()) == 3
 
 
-def test_a_step_without_its_score_is_run_anew(toy, tmp_path):
-    """As when it was killed between its last checkpoint and its validation."""
+def test_a_step_without_its_score_is_repeated(toy, tmp_path):
+    """For example, one that was killed between its last checkpoint and its validation."""
     scores, out = toy.scores, tmp_path / 'out'
 
     def none(out):
@@ -129,17 +130,17 @@ def test_a_step_without_its_score_is_run_anew(toy, tmp_path):
 
 @pytest.fixture
 def three_steps(toy, studies, tmp_path):
-    """One run whose steps write a, b and c into a file; b fails until ``mended`` is there."""
+    """One run whose steps write a, b and c into a file; b fails until ``fixed`` exists."""
     script = tmp_path / 'note.py'
     script.write_text(
         'import pathlib, sys\n'
         'with open(sys.argv[1], "a") as f: f.write(sys.argv[2])\n'
         'sys.exit(sys.argv[2] == "b" and not pathlib.Path(sys.argv[3]).exists())'
     )
-    toy.noted, toy.mended = tmp_path / 'noted', tmp_path / 'mended'
+    toy.noted, toy.fixed = tmp_path / 'noted', tmp_path / 'fixed'
 
     def step(name, out):
-        command = [str(script), str(toy.noted), name, str(toy.mended)]
+        command = [str(script), str(toy.noted), name, str(toy.fixed)]
         return studies.study.Step(command, out, lambda out: [dict(psnr=name)])
 
     toy.runs = lambda: [
@@ -150,17 +151,17 @@ def three_steps(toy, studies, tmp_path):
     return toy
 
 
-def test_a_step_that_has_ended_is_not_run_again(three_steps):
+def test_a_finished_step_is_not_repeated(three_steps):
     with pytest.raises(SystemExit, match=r'(?s)(?=.*note\.py \S+ b )(?=.*\b1\b)'):
         three_steps.run()
     assert three_steps.rows() == []
-    three_steps.mended.touch()
+    three_steps.fixed.touch()
     three_steps.run()
     assert three_steps.noted.read_text() == 'abbc'
     assert [row['psnr'] for row in three_steps.rows()] == ['a', 'b', 'c']
 
 
-def test_a_loss_that_is_not_finite_keeps_what_came_before(three_steps, tmp_path):
+def test_a_loss_that_is_not_finite_keeps_the_rows_of_earlier_steps(three_steps, tmp_path):
     with pytest.raises(SystemExit):
         three_steps.run()
     (out,) = (path.parent / 'b' for path in tmp_path.glob('**/step_1.json'))
@@ -174,7 +175,7 @@ def test_a_loss_that_is_not_finite_keeps_what_came_before(three_steps, tmp_path)
     assert three_steps.run() == [] and three_steps.noted.read_text() == 'abb'
 
 
-def test_the_minutes_of_interrupted_tries_count(studies, tmp_path):
+def test_the_minutes_of_interrupted_attempts_count(studies, tmp_path):
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt), studies.study.timed(tmp_path / 'seconds'):
             time.sleep(0.02)
@@ -183,7 +184,7 @@ def test_the_minutes_of_interrupted_tries_count(studies, tmp_path):
 
 
 def test_ctrl_c_waits_for_the_command_to_save(studies, tmp_path):
-    """The command hears of it, takes its time, and has saved when the study ends."""
+    """The command receives SIGTERM and has saved before the study ends."""
     script = tmp_path / 'saves.py'
     script.write_text("""
 import pathlib, signal, sys, time
@@ -209,7 +210,7 @@ time.sleep(60)
     assert saved.exists()
 
 
-def test_two_processes_that_begin_the_file_write_one_head(toy, studies):
+def test_two_processes_that_create_the_csv_write_one_header(toy, studies):
     row = dict(run='one', variant='one', psnr='1')
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda _: studies.study.append_rows(toy, [row]), range(50)))
@@ -223,7 +224,7 @@ def test_two_processes_share_the_list(toy):
 
 
 def states(listed):
-    """What --list says of each run."""
+    """Return the state of each run in the output of --list."""
     lines = (line.rsplit(maxsplit=1) for line in listed.splitlines())
     return {name: state for state, name in lines}
 
@@ -242,14 +243,14 @@ def test_list_only_and_minutes(toy, capsys):
 
 
 @pytest.mark.parametrize('part', ['0/2', '3/2', 'x', '1', '1/0'])
-def test_a_part_that_is_none_is_refused(toy, part, capsys):
+def test_an_invalid_part_is_refused(toy, part, capsys):
     with pytest.raises(SystemExit):
         toy.run('--part', part)
     assert re.search(shows('--part', part), capsys.readouterr().err.splitlines()[-1])
 
 
 @pytest.mark.parametrize('cut', [-1, -5, -30])
-def test_a_torn_line_and_other_columns_are_said(toy, tmp_path, cut):
+def test_a_truncated_line_and_other_columns_are_reported(toy, tmp_path, cut):
     toy.run()
     whole = (tmp_path / 'toy.csv').read_text()
     (tmp_path / 'toy.csv').write_text(whole[:cut])
@@ -260,6 +261,6 @@ def test_a_torn_line_and_other_columns_are_said(toy, tmp_path, cut):
         toy.run()
 
 
-def test_the_place_is_this_code_and_this_machine(studies):
-    assert set(studies.study.place()) == {'commit', 'machine'}
-    assert all(studies.study.place().values())
+def test_the_environment_is_this_code_and_this_machine(studies):
+    assert set(studies.study.environment_info()) == {'commit', 'machine'}
+    assert all(studies.study.environment_info().values())
