@@ -1,10 +1,10 @@
-# COCO 2017 for detection, with DETR's augmentation (the paper names only the framework): flip; then
-# a shorter side of 480 to 800 pixels and a longer one of at most 1333, half of the time after a
-# crop of 384 to 600 pixels from a smaller size.
+# COCO 2017 for detection with DETR's augmentation (the paper names only the framework): horizontal
+# flip; resizing to a shorter side of 480 to 800 pixels and a longer one of at most 1333. With
+# probability 0.5 this follows a crop of 384 to 600 pixels from a smaller size.
 #
-# data/coco/{annotations,train2017,val2017}, or the folder that FINOLA_COCO names. Before a run the
-# annotation files are looked through; tools/check/coco.py also looks at every image.
-# Other classes: `metainfo=dict(classes=(...))` in both data sets, `num_classes` in the model.
+# The data are in data/coco/{annotations,train2017,val2017}, or in the folder that FINOLA_COCO
+# names. Annotation files are checked before a run; tools/check/coco.py also checks all images. For
+# other classes set `metainfo=dict(classes=(...))` in both data sets and `num_classes` in the model.
 data_root = '{{$FINOLA_COCO:data/coco}}'
 
 missing_data_hint = (
@@ -50,9 +50,8 @@ test_pipeline = [
     ),
 ]
 
-# No AspectRatioBatchSampler, which pairs tall images with tall ones and wide with wide: it keeps
-# samples back between batches, so that a run could not be resumed within an epoch. Without it some
-# batches carry more padding.
+# No AspectRatioBatchSampler (which groups tall and wide images): it holds samples back between
+# batches, so a run could not be resumed within an epoch. Without it some batches have more padding.
 train_dataloader = dict(
     batch_size=2,
     num_workers=4,
@@ -72,8 +71,8 @@ train_dataloader = dict(
     ),
 )
 
-# Not wrapped in SeededDataset: mmdet's DetInferencer and its tools look for the pipeline right
-# here, and no image of an evaluation may be replaced by another, as that would be another AP.
+# Not wrapped in SeededDataset: mmdet's DetInferencer and tools expect the pipeline here, and an
+# evaluation must not replace images, which would change the AP.
 val_dataloader = dict(
     batch_size=1,
     num_workers=4,

@@ -1,5 +1,5 @@
-# imagenet_classification_224.py with RandAugment(9, 0.5) and random erasing (Table 13: RandAug(9,
-# 0.5), of 0.25 for W2880). The first number is the magnitude, the second its deviation.
+# imagenet_classification_224.py with RandAugment(9, 0.5) (magnitude, its standard deviation) and,
+# for W2880, random erasing with probability 0.25 (Table 13).
 _base_ = ['imagenet_classification_224.py']
 
 train_pipeline = [
@@ -13,7 +13,7 @@ train_pipeline = [
         magnitude_level=9,
         magnitude_std=0.5,
         hparams=dict(pad_val=[104, 116, 124], interpolation='bicubic'),
-    ),  # BGR, the mean colour
+    ),  # mean colour, BGR
     dict(
         type='RandomErasing',
         erase_prob=0.25,

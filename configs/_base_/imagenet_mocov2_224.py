@@ -1,8 +1,8 @@
-# Images without labels as two views of 224 x 224, by mmpretrain's augmentation for MoCo v2; nothing
-# is validated.
+# Images without labels as two views of 224 x 224, with mmpretrain's augmentation for MoCo v2 and
+# without validation.
 #
-# data/imagenet/train, or below the folder that FINOLA_IMAGENET names: every image counts, as in
-# imagenet_selfsup_256.py.
+# The data are in data/imagenet/train, or in train/ of the folder that FINOLA_IMAGENET names. Every
+# image counts, as in imagenet_selfsup_256.py.
 _base_ = ['mmpretrain::_base_/datasets/imagenet_bs32_mocov2.py']
 
 data_root = '{{$FINOLA_IMAGENET:data/imagenet}}'

@@ -1,5 +1,5 @@
-# Images without labels, 256 x 256, seen as a whole: imagenet_selfsup_256.py without the visible
-# block, scored by ImageQuality.
+# Images without labels, 256 x 256, used as a whole: imagenet_selfsup_256.py without the visible
+# block, evaluated by ImageQuality.
 _base_ = ['imagenet_selfsup_256.py']
 
 meta_keys = ('sample_idx', 'img_path')

@@ -1,8 +1,10 @@
-# Images without labels, 256 x 256, for pre-training (Table 12; what it leaves open as in MAE).
+# Images without labels, 256 x 256, for pre-training (Table 12; settings that it omits are those of
+# MAE).
 #
-# data/imagenet/{train,val}, or the folder that FINOLA_IMAGENET names. Every image below the
-# folder counts, with class folders or without. For a list file, one image a line without label,
-# relative to train/: --cfg-options train_dataloader.dataset.dataset.ann_file=/path/to/list.txt
+# The data are in data/imagenet/{train,val}, or in the folder that FINOLA_IMAGENET names. Every
+# image below the folder counts, with or without class folders. To use a list file (one image per
+# line without label, paths relative to train/): --cfg-options
+# train_dataloader.dataset.dataset.ann_file=/path/to/list.txt
 data_root = '{{$FINOLA_IMAGENET:data/imagenet}}'
 
 missing_data_hint = (

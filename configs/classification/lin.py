@@ -1,9 +1,9 @@
-# Linear probing of a pre-trained encoder, Mobile-Former W2880, on ImageNet-1K.
+# Linear probing of a frozen pre-trained encoder, Mobile-Former W2880, on ImageNet-1K.
 #
-# Paper      arXiv 2305.16319, Appendix C, Table 13. The encoder is frozen.
-# Train      tools/dist_train.sh configs/classification/lin.py 8 --pretrained CHECKPOINT --amp: 8
-#            GPUs x 512 images = batch 4096. Another total batch: --auto-scale-lr. Hours and memory
-#            are not yet known.
+# Paper      arXiv 2305.16319, Appendix C, Table 13.
+# Train      tools/dist_train.sh configs/classification/lin.py 8 --pretrained CHECKPOINT --amp
+#            8 GPUs x 512 images = batch size 4096. For a different total batch size, scale the
+#            learning rate with --auto-scale-lr. Hours and memory: not yet measured.
 # Test       tools/test.py configs/classification/lin.py work_dirs/lin
 # Expected   66.4 top-1 after masked FINOLA-B (Table 6).
 # Measured   not yet run on ImageNet.
@@ -18,7 +18,7 @@ model = dict(
     ),
 )
 
-# Table 13. Its momentum is not printed.
+# Table 13, which omits the momentum.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='SGD', lr=0.1 * 4096 / 256, momentum=0.9, weight_decay=0),

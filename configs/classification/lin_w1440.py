@@ -1,4 +1,4 @@
-# Linear probing, encoder Mobile-Former W1440; all else as in lin.py.
+# Linear probing with encoder Mobile-Former W1440.
 # Expected   62.8 top-1 after masked FINOLA-B (Table 6).
 # Measured   not yet run on ImageNet.
 _base_ = ['lin.py']

@@ -1,4 +1,4 @@
-# Linear probing, encoder Mobile-Former W720; all else as in lin.py.
+# Linear probing with encoder Mobile-Former W720.
 # Expected   51.3 top-1 after masked FINOLA-B (Table 6).
 # Measured   not yet run on ImageNet.
 _base_ = ['lin.py']

@@ -1,13 +1,16 @@
 # Supervised training of encoder and tran-1 decoder from scratch, Mobile-Former W2880, on
 # ImageNet-1K: the baseline of Tables 3 and 4.
 #
-# Paper      arXiv 2305.16319, Section 5. It gives no settings: those of the tran-1 probe, with
-#            mixup 0.2, batch, learning rate and epochs of Mobile-Former's published command for its
-#            508M; the weight decay 0.2, dropout 0.3 and erasing 0.2 of that command are not taken.
-# Train      tools/dist_train.sh configs/classification/supervised.py 8 --amp: 8 GPUs x 128 images =
-#            batch 1024. Another total batch: --auto-scale-lr. Hours and memory are not yet known.
+# The paper gives no settings. Settings are those of the tran-1 probe with mixup 0.2, and batch
+# size, learning rate and epochs of Mobile-Former's published command for its 508M model. Weight
+# decay 0.2, dropout 0.3 and erasing 0.2 of that command are not used.
+#
+# Paper      arXiv 2305.16319, Section 5.
+# Train      tools/dist_train.sh configs/classification/supervised.py 8 --amp
+#            8 GPUs x 128 images = batch size 1024. For a different total batch size, scale the
+#            learning rate with --auto-scale-lr. Hours and memory: not yet measured.
 # Test       tools/test.py configs/classification/supervised.py work_dirs/supervised
-# Expected   the figures of Table 3 are not in the text that we have.
+# Expected   Table 3 is missing in our copy of the paper.
 # Measured   not yet run on ImageNet.
 _base_ = ['tran1.py']
 

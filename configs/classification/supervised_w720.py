@@ -1,5 +1,4 @@
-# Supervised training from scratch, encoder Mobile-Former W720 with its tran-1 decoder; all else as
-# in supervised.py.
+# Supervised training from scratch, encoder Mobile-Former W720 with its tran-1 decoder.
 # Measured   not yet run on ImageNet.
 _base_ = ['supervised.py']
 

@@ -1,12 +1,12 @@
-# tran-1 probing of a pre-trained encoder, Mobile-Former W2880, on ImageNet-1K: one transformer
-# block of width 768 and a classifier.
+# tran-1 probing of a frozen pre-trained encoder, Mobile-Former W2880, on ImageNet-1K: one
+# transformer block of width 768 and a linear classifier.
 #
-# Paper      arXiv 2305.16319, Appendix C, Table 13. The encoder is frozen.
-# Train      tools/dist_train.sh configs/classification/tran1.py 8 --pretrained CHECKPOINT --amp: 8
-#            GPUs x 512 images = batch 4096. Another total batch: --auto-scale-lr. Hours and memory
-#            are not yet known.
+# Paper      arXiv 2305.16319, Appendix C, Table 13.
+# Train      tools/dist_train.sh configs/classification/tran1.py 8 --pretrained CHECKPOINT --amp
+#            8 GPUs x 512 images = batch size 4096. For a different total batch size, scale the
+#            learning rate with --auto-scale-lr. Hours and memory: not yet measured.
 # Test       tools/test.py configs/classification/tran1.py work_dirs/tran1
-# Expected   the figures of Table 5 are not in the text that we have.
+# Expected   Table 5 is missing in our copy of the paper.
 # Measured   not yet run on ImageNet.
 _base_ = ['../_base_/imagenet_classification_224_randaug.py', '../_base_/classification_runtime.py']
 
@@ -27,7 +27,7 @@ model = dict(
     ),
 )
 
-# Table 13; the betas are not printed. No decay on norms, biases and tokens, as in pre-training.
+# Table 13, which omits the betas. No weight decay on norms, biases and tokens, as in pre-training.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=5e-4 * 4096 / 256, weight_decay=0.1, fused=True),

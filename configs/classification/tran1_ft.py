@@ -1,17 +1,18 @@
-# Fine-tuning of encoder and tran-1 decoder, Mobile-Former W2880, on ImageNet-1K.
+# Fine-tuning of encoder and tran-1 decoder, Mobile-Former W2880, on ImageNet-1K, starting from the
+# tran-1 probe (run tran1.py first).
 #
-# Both start from the tran-1 probe: first run tran1.py.
+# Table 14 (settings) is missing in our copy of the paper. Settings are those of the probe with
+# mixup 0.2 as in Mobile-Former's recipe, and batch size, learning rate and epochs of mmpretrain's
+# MAE fine-tuning. Its layer-wise decay is 0.65; ours is 0.75, not tuned.
 #
-# Paper      arXiv 2305.16319, Appendix C. The settings, its Table 14, are not in the text that we
-#            have: those of the probe, with mixup 0.2 as in Mobile-Former's own recipe, and batch,
-#            learning rate and epochs of mmpretrain's MAE fine-tuning. That has a decay by layer of
-#            0.65; 0.75 is our choice, not tuned.
-# Train      tools/dist_train.sh configs/classification/tran1_ft.py 8 --amp: 8 GPUs x 128 images =
-#            batch 1024. It starts from the last checkpoint in work_dirs/tran1, or from
-#            --cfg-options load_from=CHECKPOINT. Another total batch: --auto-scale-lr. Hours and
-#            memory are not yet known.
+# Paper      arXiv 2305.16319, Appendix C.
+# Train      tools/dist_train.sh configs/classification/tran1_ft.py 8 --amp
+#            8 GPUs x 128 images = batch size 1024. Starts from the last checkpoint in
+#            work_dirs/tran1, or from --cfg-options load_from=CHECKPOINT. For a different total
+#            batch size, scale the learning rate with --auto-scale-lr. Hours and memory: not yet
+#            measured.
 # Test       tools/test.py configs/classification/tran1_ft.py work_dirs/tran1_ft
-# Expected   the figures of Tables 3 and 5 are not in the text that we have.
+# Expected   Tables 3 and 5 are missing in our copy of the paper.
 # Measured   not yet run on ImageNet.
 _base_ = ['tran1.py']
 
@@ -23,8 +24,8 @@ model = dict(
 
 train_dataloader = dict(batch_size=128)
 
-# The head has the full rate; the encoder's final convolution 0.75 of it, the last block 0.75^2, and
-# so on down to the stem and the tokens.
+# Learning rates: the head the full rate, the encoder's final convolution 0.75 of it, the last block
+# 0.75^2, and so on down to the stem and the tokens.
 optim_wrapper = dict(
     optimizer=dict(lr=5e-4 * 1024 / 256),
     constructor='mmpretrain.LearningRateDecayOptimWrapperConstructor',

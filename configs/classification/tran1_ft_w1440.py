@@ -1,5 +1,4 @@
-# Fine-tuning with the tran-1 decoder, encoder Mobile-Former W1440, after tran1_w1440.py; all else
-# as in tran1_ft.py.
+# Fine-tuning with the tran-1 decoder, encoder Mobile-Former W1440, starting from tran1_w1440.py.
 # Measured   not yet run on ImageNet.
 _base_ = ['tran1_ft.py']
 

@@ -1,5 +1,4 @@
-# Fine-tuning with the tran-1 decoder, encoder Mobile-Former W720, after tran1_w720.py; all else
-# as in tran1_ft.py.
+# Fine-tuning with the tran-1 decoder, encoder Mobile-Former W720, starting from tran1_w720.py.
 # Measured   not yet run on ImageNet.
 _base_ = ['tran1_ft.py']
 

@@ -1,5 +1,4 @@
-# tran-1 probing, encoder Mobile-Former W720: a block of width 192, dropout 0.1; all else as in
-# tran1.py.
+# tran-1 probing with encoder Mobile-Former W720: a transformer block of width 192, dropout 0.1.
 # Measured   not yet run on ImageNet.
 _base_ = ['tran1.py']
 

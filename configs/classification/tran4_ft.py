@@ -1,9 +1,9 @@
-# Fine-tuning of encoder and tran-4 decoder (four blocks), Mobile-Former W2880, on ImageNet-1K; all
-# else as in tran1_ft.py.
+# Fine-tuning of encoder and tran-4 decoder (four blocks), Mobile-Former W2880, on ImageNet-1K.
 #
-# What the tran-1 probe has starts from it: encoder, projection, first block, norm and classifier.
-# Blocks 2 to 4 alone may be missing in its file, and start at random. Another probe than the
-# last in work_dirs/tran1: --cfg-options model.init_cfg.checkpoint=CHECKPOINT.
+# Encoder, projection, first block, norm and classifier start from the tran-1 probe; blocks 2 to 4
+# start at random, and only they may be missing in its checkpoint. The default is the last
+# checkpoint in work_dirs/tran1; for another one: --cfg-options
+# model.init_cfg.checkpoint=CHECKPOINT.
 #
 # Expected   83.9 top-1 after masked FINOLA-B (Table 7).
 # Measured   not yet run on ImageNet.

@@ -1,5 +1,5 @@
-# Fine-tuning with the tran-4 decoder, encoder Mobile-Former W1440, after tran1_w1440.py; all else
-# as in tran4_ft.py.
+# Fine-tuning with the tran-4 decoder, encoder Mobile-Former W1440, starting from tran1_w1440.py as
+# in tran4_ft.py.
 # Expected   82.2 top-1 after masked FINOLA-B (Table 7).
 # Measured   not yet run on ImageNet.
 _base_ = ['tran1_ft_w1440.py']

@@ -1,7 +1,8 @@
 # Linear probing of the demo's encoder on generated shapes (12 classes).
 #
-# The same code as configs/classification/lin.py at a smaller size: images of 96 x 96, the small
-# encoder, batches of 64, 400 steps.
+# configs/classification/lin.py at a smaller size: images of 96 x 96, the small encoder, batch size
+# 64, 400 steps.
+#
 # Train      tools/train.py configs/demo/cls_lin.py --pretrained work_dirs/demo
 # Measured   not yet run in full.
 _base_ = ['../classification/lin.py']

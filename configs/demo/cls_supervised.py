@@ -1,5 +1,4 @@
-# Supervised training from scratch on generated shapes: what the same network makes of the labels
-# alone. All else as in cls_tran1.py.
+# Supervised training from scratch on generated shapes: the baseline with labels.
 # Train      tools/train.py configs/demo/cls_supervised.py
 # Measured   not yet run in full.
 _base_ = ['cls_tran1.py']

@@ -1,5 +1,5 @@
-# tran-1 probing of the demo's encoder on generated shapes: a transformer block of width 64. Data
-# and schedule are those of cls_lin.py; no RandAugment in so short a run.
+# tran-1 probing of the demo's encoder on generated shapes: a transformer block of width 64, without
+# RandAugment (the run is short).
 # Train      tools/train.py configs/demo/cls_tran1.py --pretrained work_dirs/demo
 # Measured   not yet run in full.
 _base_ = ['cls_lin.py']

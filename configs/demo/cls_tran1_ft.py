@@ -1,4 +1,5 @@
-# Fine-tuning of the demo's encoder with the tran-1 decoder on generated shapes, after cls_tran1.py.
+# Fine-tuning of the demo's encoder and tran-1 decoder on generated shapes, starting from
+# cls_tran1.py.
 # Train      tools/train.py configs/demo/cls_tran1_ft.py
 # Measured   not yet run in full.
 _base_ = ['cls_tran1.py']

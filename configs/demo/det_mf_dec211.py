@@ -1,14 +1,15 @@
-# The detection demo: MF-Dec-211 on the small encoder, generated scenes, on a CPU.
+# The detection demo: MF-Dec-211 on the small encoder, on generated scenes, on a CPU.
 #
-# The same code as configs/det/detr_mf_dec211.py on scenes squeezed to 128 x 128 pixels, two to six
-# objects of 12 classes in each, with 25 queries of width 128. The encoder is frozen, and has to
-# know the objects: a random one's map at stride 16 differs by 0.4 % from one image to another.
+# configs/det/detr_mf_dec211.py at a smaller size: scenes squeezed to 128 x 128 pixels, two to six
+# objects of 12 classes in each, 25 queries of width 128. The encoder is frozen and must be
+# pre-trained: the map of a random one at stride 16 differs by 0.4 % from image to image.
+#
 # Train      tools/train.py configs/demo/det_mf_dec211.py \
 #                --pretrained demo/masked_finola_b_shapes-fc5a4b1a.safetensors
 # Measured   by studies/detection.py, seed 0, 200 held-out scenes: AP 0.072, AP50 0.169; fine-tuned
 #            from there (configs/study/det_mf_dec211_finetune.py) 0.171 and 0.347, 34 minutes in all
-#            on one core beside other work. The latter weights are in demo/; other encoders and the
-#            trials of settings: docs/results.md.
+#            on one core beside other work. The fine-tuned weights are in demo/. Other encoders and
+#            settings: docs/results.md.
 _base_ = ['../det/detr_mf_dec211.py']
 
 data_root = 'data/shapes/coco'
@@ -63,7 +64,7 @@ model = dict(
     test_cfg=dict(max_per_img=25),
 )
 
-# Batches of 8 at 1e-3 did not train. bfloat16 saves a tenth of a step here.
+# Training at batch size 8 and 1e-3 failed. bfloat16 would save a tenth of the time of a step.
 optim_wrapper = dict(optimizer=dict(lr=7e-4))
 
 max_epochs = 10
@@ -80,7 +81,7 @@ param_scheduler = [
 ]
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 work_dir = 'work_dirs/demo_detection'
-# After so short a training several queries still find the same object: the surest are drawn.
+# After this short training several queries find the same object: draw only confident ones.
 visualization = dict(score_thr=0.5)
 default_hooks = dict(
     logger=dict(interval=50), checkpoint=dict(interval=1), visualization=visualization

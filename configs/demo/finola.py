@@ -1,9 +1,11 @@
-# FINOLA on generated shapes, 20 minutes of one core: images through one vector of 256 numbers.
+# The FINOLA demo: reconstruct generated shapes from a single latent vector of 256 numbers each, 20
+# minutes of one core.
 #
-# The same code as configs/selfsup/finola.py at a smaller size: images of 64 x 64, the small
-# encoder, a map of 16 x 16, then the stack's last three rows at a quarter of their width or less.
+# configs/selfsup/finola.py at a smaller size: images of 64 x 64, the small encoder, a map of 16 x
+# 16, then the last three rows of Table 10 at a quarter of their width or less.
+#
 # Train      tools/train.py configs/demo/finola.py
-# Measured   1.3 s a step on machine B of docs/results.md; scores not yet.
+# Measured   1.3 s a step on machine B of docs/results.md; scores not yet measured.
 _base_ = ['../selfsup/finola.py']
 
 data_root = 'data/shapes/imagenet'

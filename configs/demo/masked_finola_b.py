@@ -1,10 +1,11 @@
-# The demo: masked FINOLA-B on generated shapes, minutes on 2 CPU cores. `make demo` runs it.
+# The pre-training demo (`make demo`): masked FINOLA-B on generated shapes, minutes on 2 CPU cores.
 #
-# The same code as configs/selfsup/masked_finola_b.py at a smaller size: images of 128 x 128, a
-# visible block of 64 x 64 (4 x 4 positions), the small encoder, 2 transformer blocks. A small batch
-# with many steps: on a CPU a step costs what its images cost, and steps are what it needs.
+# configs/selfsup/masked_finola_b.py at a smaller size: images of 128 x 128, a visible block of 64 x
+# 64 (4 x 4 positions), the small encoder, 2 transformer blocks. The batch size is small because the
+# time of a step is proportional to it on a CPU, and the number of steps matters most.
+#
 # Train      tools/train.py configs/demo/masked_finola_b.py
-# Measured   docs/results.md
+# Measured   docs/results.md.
 _base_ = ['../selfsup/masked_finola_b.py']
 
 data_root = 'data/shapes/imagenet'
@@ -47,8 +48,7 @@ model = dict(
 
 optim_wrapper = dict(
     type='finola_mm.BFloat16OptimWrapper',
-    # With 2e-3 the loss rises again after some 250 steps, or not, as rounding has it
-    # (docs/results.md).
+    # At 2e-3 rounding decides whether the loss rises again after about 250 steps (docs/results.md).
     optimizer=dict(lr=5e-4, weight_decay=0.05),
 )
 

@@ -1,10 +1,13 @@
-# MoCo v2 on generated shapes: the self-supervised baseline of the demo, of as many steps.
+# MoCo v2 on generated shapes: the self-supervised baseline of the demo, with the same number of
+# steps.
 #
-# The same code as configs/selfsup/mocov2.py at a smaller size: views of 64 x 64, the small encoder,
-# a queue of 4096. One process shuffles its keys with nobody: BatchNorm sees query and key in the
-# same batches, which MoCo avoids.
+# configs/selfsup/mocov2.py at a smaller size: views of 64 x 64, the small encoder, a queue of 4096.
+# On a single rank keys are not shuffled: BatchNorm sees query and key in the same batches, which
+# MoCo avoids.
+#
 # Train      tools/train.py configs/demo/mocov2.py
-# Test       by a probe: tools/train.py configs/demo/cls_lin.py --pretrained work_dirs/demo_mocov2
+# Test       by a probe:
+#            tools/train.py configs/demo/cls_lin.py --pretrained work_dirs/demo_mocov2
 # Measured   not yet run in full.
 _base_ = ['../selfsup/mocov2.py']
 

@@ -1,5 +1,5 @@
-# The detector of detr_mf_dec522_w1440.py, fine-tuned as in detr_mf_dec522_finetune.py.
-# Expected   no figure of the paper is at hand.
+# Fine-tuning of the detector of detr_mf_dec522_w1440.py, encoder included.
+# Expected   missing in our copy of the paper.
 # Measured   not yet run on COCO.
 _base_ = ['detr_mf_dec522_finetune.py']
 

@@ -1,11 +1,13 @@
-# DINO on COCO with the Mobile-Former encoder W2880, fine-tuned. The paper has no such experiment.
+# DINO on COCO with the Mobile-Former encoder W2880, fine-tuned; the paper has no such experiment.
 #
-# mmdet's own DINO (4 scales, 12 epochs) with another encoder: stage 3 (stride 8) and the final map
-# (stride 16), below them two strided convolutions. Added to its data and runtime: the exact resume
-# and the guards that all our runs have.
+# mmdet's DINO (4 scales, 12 epochs) with another encoder: stage 3 (stride 8), the final map (stride
+# 16) and two strided convolutions. Data and runtime are mmdet's, with the exact resume and the
+# guards of our other configs.
+#
 # Train      tools/dist_train.sh configs/det/dino_mf.py 8 --pretrained encoder.safetensors
-# Expected   no published figure
-# Measured   not yet run
+#            Hours and memory: not yet measured.
+# Expected   no published figure.
+# Measured   not yet run.
 _base_ = ['mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py']
 
 model = dict(
@@ -26,7 +28,7 @@ missing_data_hint = (
 )
 train_dataloader = dict(
     sampler=dict(type='finola_mm.SeededSampler'),
-    batch_sampler=None,  # mmdet's cannot start within an epoch: see _base_/coco_detection.py
+    batch_sampler=None,  # mmdet's cannot resume within an epoch: see _base_/coco_detection.py
     dataset=dict(
         _delete_=True,
         type='finola_mm.SeededDataset',

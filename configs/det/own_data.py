@@ -1,12 +1,16 @@
-# Objects of your own on one GPU: MF-Dec-211 on Mobile-Former W720, encoder and all, images of up to
-# 640 pixels. docs/own_data.md goes through it. As it stands it reads the scenes of make_shapes.py.
+# Your own objects on one GPU: MF-Dec-211 on Mobile-Former W720, encoder included, images of up to
+# 640 pixels. docs/own_data.md is the tutorial. Without changes it reads the scenes of
+# make_shapes.py.
 #
-# Copy it, beside it, and write your folder, files and classes into the copy; the classes as
+# Copy this file within its folder and set data folder, files and classes in the copy. List the
+# classes in the order of the annotation file; this command prints them:
 #   python tools/check/coco.py FILE.json FOLDER
-# prints them, in that order. A decoder begins at random: a few hundred images want many epochs.
-# Train      python tools/train.py configs/det/own_data.py --pretrained ENCODER --amp: batches of 8.
-#            Other batches: --auto-scale-lr. ENCODER is a pre-training's work directory or
-#            checkpoint, or what extract_backbone.py made of one.
+#
+# Train      python tools/train.py configs/det/own_data.py --pretrained ENCODER --amp
+#            Batch size 8. For a different total batch size, scale the learning rate with
+#            --auto-scale-lr. ENCODER is a work directory or checkpoint of a pre-training, or the
+#            output of extract_backbone.py. The decoder starts at random: a few hundred images need
+#            many epochs.
 # Test       python tools/test.py configs/det/own_data.py work_dirs/own_data --show-dir shown
 # Measured   not yet run to its end.
 _base_ = ['detr_mf_dec211_w720.py']
@@ -64,7 +68,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=f'{data_root}/{val_file}')
 test_evaluator = val_evaluator
 
-# The encoder learns, too, at a tenth of the rate; BatchNorm keeps the statistics of pre-training.
+# The encoder is trained at a tenth of the learning rate; its BatchNorm statistics stay fixed.
 model = dict(
     backbone=dict(frozen_stages=-1, norm_eval=True), bbox_head=dict(num_classes=len(classes))
 )

@@ -1,12 +1,14 @@
-# RetinaNet on COCO with the Mobile-Former encoder W2880, fine-tuned. The paper has no such
+# RetinaNet on COCO with the Mobile-Former encoder W2880, fine-tuned; the paper has no such
 # experiment.
 #
-# The feature pyramid starts from stage 3 (stride 8) and the final map (stride 16), which
-# pre-training trained last; the three coarser levels are strided convolutions as in mmdet's own.
-# Schedule and optimizer are those of mmdet's RetinaNet with a PVT encoder.
+# The feature pyramid starts from stage 3 (stride 8) and the final map (stride 16), which is the
+# last map trained in pre-training. The three coarser levels are strided convolutions as in mmdet's
+# RetinaNet. Schedule and optimizer are those of mmdet's RetinaNet with a PVT encoder.
+#
 # Train      tools/dist_train.sh configs/det/retinanet_mf.py 8 --pretrained encoder.safetensors
-# Expected   no published figure
-# Measured   not yet run
+#            Hours and memory: not yet measured.
+# Expected   no published figure.
+# Measured   not yet run.
 _base_ = [
     'mmdet::_base_/models/retinanet_r50_fpn.py',
     '../_base_/coco_detection.py',

@@ -1,10 +1,12 @@
-# FINOLA, encoder Mobile-Former W2880, C = 3072: an image through one vector, on ImageNet-1K.
+# FINOLA, encoder Mobile-Former W2880, C = 3072: reconstruct each image from a single latent vector,
+# on ImageNet-1K.
 #
 # Paper      arXiv 2305.16319, Section 2, Tables 2, 9, 10 and 12.
-# Train      tools/dist_train.sh configs/selfsup/finola.py 8 --amp: 8 GPUs x 16 images = batch 128,
-#            the recipe's. Another total batch: --auto-scale-lr. Hours and memory are not yet known.
-# Test       tools/test.py configs/selfsup/finola.py CHECKPOINT (PSNR on val)
-# Expected   the paper's PSNR is 25.8 dB (Table 2).
+# Train      tools/dist_train.sh configs/selfsup/finola.py 8 --amp
+#            8 GPUs x 16 images = batch size 128, as in the paper. For a different total batch size,
+#            scale the learning rate with --auto-scale-lr. Hours and memory: not yet measured.
+# Test       tools/test.py configs/selfsup/finola.py CHECKPOINT    # PSNR on val
+# Expected   PSNR 25.8 dB (Table 2).
 # Measured   not yet run on ImageNet.
 _base_ = ['../_base_/imagenet_reconstruction_256.py', '../_base_/selfsup_runtime.py']
 
@@ -21,8 +23,8 @@ train_dataloader = dict(batch_size=16)
 val_dataloader = dict(batch_size=16)
 test_dataloader = val_dataloader
 
-# Table 12; betas and the minimal learning rate are not printed: MAE's. No decay on norms, biases,
-# tokens and the queries of the pooling, as in MAE.
+# Table 12; it omits betas and minimal learning rate, which are MAE's. No weight decay on norms,
+# biases, tokens and the queries of the pooling, as in MAE.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(

@@ -1,5 +1,5 @@
-# FINOLA with a vector of 128 channels; all else as in finola.py.
-# Expected   the paper's PSNR is 19.4 dB (Table 2a).
+# FINOLA with C = 128.
+# Expected   PSNR 19.4 dB (Table 2a).
 # Measured   not yet run on ImageNet.
 _base_ = ['finola.py']
 

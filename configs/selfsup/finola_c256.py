@@ -1,5 +1,5 @@
-# FINOLA with a vector of 256 channels; all else as in finola.py.
-# Expected   the paper's PSNR is 20.8 dB (Table 2a).
+# FINOLA with C = 256.
+# Expected   PSNR 20.8 dB (Table 2a).
 # Measured   not yet run on ImageNet.
 _base_ = ['finola.py']
 

@@ -1,9 +1,11 @@
-# FINOLA with 16 paths of 1024 channels, a latent of 16,384 numbers; all else as in finola.py.
+# FINOLA with 16 paths of 1024 channels: a latent of 16,384 numbers.
 #
-# Paper      arXiv 2310.12976. As in it, all paths share their matrices: of 1 M parameters each,
-#            where one path of 16,384 channels would need 268 M.
-# Expected   this pair is not among the figures that are known here; second hand, 8 paths of 1024
-#            have 27.1 dB.
+# The paths share their matrices, as in the paper: 1 M parameters each, where a single path of
+# 16,384 channels would have matrices of 268 M.
+#
+# Paper      arXiv 2310.12976.
+# Expected   unknown for this setting; according to a secondary source, 8 paths of 1024 reach 27.1
+#            dB.
 # Measured   not yet run on ImageNet.
 _base_ = ['finola.py']
 

@@ -1,5 +1,4 @@
-# FINOLA with 16 paths of 1024 channels, encoder Mobile-Former W720; all else as in
-# finola_multipath.py.
+# FINOLA with 16 paths of 1024 channels, encoder Mobile-Former W720.
 # Measured   not yet run on ImageNet.
 _base_ = ['finola_multipath.py']
 

@@ -1,7 +1,7 @@
-# FINOLA with a map of 128 x 128 positions and 128 channels; all else as in finola_c128.py, whose
-# map has 16 x 16. Table 10's stack from the row of 128 on. Another width: neck.channels and
-# upsampler.in_channels through --cfg-options.
-# Expected   not known for this map.
+# FINOLA with C = 128 and a feature map of 128 x 128 instead of 16 x 16, upsampled by the rows of
+# Table 10 from 128 on. For another width set neck.channels and upsampler.in_channels by
+# --cfg-options.
+# Expected   unknown for this map.
 # Measured   not yet run on ImageNet.
 _base_ = ['finola_c128.py']
 

@@ -1,5 +1,5 @@
-# FINOLA, encoder Mobile-Former W1440; all else as in finola.py.
-# Expected   the paper's PSNR is 25.1 dB (Table 2b).
+# FINOLA with encoder Mobile-Former W1440.
+# Expected   PSNR 25.1 dB (Table 2b).
 # Measured   not yet run on ImageNet.
 _base_ = ['finola.py']
 

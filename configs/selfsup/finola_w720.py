@@ -1,5 +1,5 @@
-# FINOLA, encoder Mobile-Former W720; all else as in finola.py.
-# Expected   the paper's PSNR is 24.4 dB (Table 2b).
+# FINOLA with encoder Mobile-Former W720.
+# Expected   PSNR 24.4 dB (Table 2b).
 # Measured   not yet run on ImageNet.
 _base_ = ['finola.py']
 

@@ -1,8 +1,6 @@
-# Masked FINOLA-E, encoder Mobile-Former W2880: the visible block goes through one vector.
-# All else as in masked_finola_b.py.
-#
+# Masked FINOLA-E, encoder Mobile-Former W2880: the visible block is pooled into one latent vector.
 # Paper      arXiv 2305.16319, Section 3, Fig. 4 left, Table 10.
-# Expected   the paper gives no masked PSNR; block-wise FINOLA's accuracy is higher (Fig. 9).
+# Expected   the paper gives no masked PSNR; block-wise FINOLA has the higher accuracy (Fig. 9).
 # Measured   not yet run on ImageNet.
 _base_ = ['masked_finola_b.py']
 

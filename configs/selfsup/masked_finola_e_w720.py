@@ -1,4 +1,4 @@
-# Masked FINOLA-E, encoder Mobile-Former W720; all else as in masked_finola_e.py.
+# Masked FINOLA-E with encoder Mobile-Former W720.
 # Measured   not yet run on ImageNet.
 _base_ = ['masked_finola_e.py']
 

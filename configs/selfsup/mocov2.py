@@ -1,16 +1,18 @@
 # MoCo v2, encoder Mobile-Former W2880: the self-supervised baseline of Table 5, on ImageNet-1K.
 #
-# Paper      arXiv 2003.04297, by mmpretrain's own algorithm and its settings for ResNet-50; the
-#            FINOLA paper gives none. The encoder's 2880 channels are averaged for the projection,
-#            its tokens act inside the encoder only. Keys are shuffled between processes, so that
-#            BatchNorm tells nothing of which belongs to which query; one process alone has no
-#            others to shuffle with.
-# Train      tools/dist_train.sh configs/selfsup/mocov2.py 8 --amp: 8 GPUs x 32 images = batch 256.
-#            Another total batch has to divide the queue's 65536, with --auto-scale-lr. Hours and
-#            memory are not yet known.
-# Test       by a probe: tools/dist_train.sh configs/classification/lin.py 8
-#            --pretrained work_dirs/mocov2
-# Expected   the figures of Table 5 are not in the text that we have.
+# The algorithm and its settings are mmpretrain's for ResNet-50; the FINOLA paper gives none. The
+# projection takes the average of the encoder's 2880 channels; the tokens are used inside the
+# encoder only. Keys are shuffled between ranks, so that BatchNorm statistics do not reveal pairs of
+# query and key; on a single rank there is no shuffling.
+#
+# Paper      arXiv 2003.04297.
+# Train      tools/dist_train.sh configs/selfsup/mocov2.py 8 --amp
+#            8 GPUs x 32 images = batch size 256. A different total batch size must divide the queue
+#            length of 65536; scale the learning rate with --auto-scale-lr. Hours and memory: not
+#            yet measured.
+# Test       by a probe:
+#            tools/dist_train.sh configs/classification/lin.py 8 --pretrained work_dirs/mocov2
+# Expected   Table 5 is missing in our copy of the paper.
 # Measured   not yet run on ImageNet.
 _base_ = ['../_base_/imagenet_mocov2_224.py', '../_base_/default_runtime.py']
 

@@ -1,4 +1,4 @@
-# MoCo v2, encoder Mobile-Former W1440; all else as in mocov2.py.
+# MoCo v2 with encoder Mobile-Former W1440.
 # Measured   not yet run on ImageNet.
 _base_ = ['mocov2.py']
 

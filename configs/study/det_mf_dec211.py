@@ -1,6 +1,6 @@
-# The detection demo in one process, for studies/detection.py.
+# The detection demo without worker processes, for studies/detection.py.
 # Train      make study
-# Measured   docs/results.md
+# Measured   docs/results.md.
 _base_ = ['../demo/det_mf_dec211.py']
 
 loader = dict(num_workers=0, persistent_workers=False)

@@ -1,8 +1,8 @@
-# The detector of det_mf_dec211.py, encoder and all, fine-tuned from the end of that run at a
-# smaller learning rate. BatchNorm of the encoder learns its statistics anew, other than in
-# configs/det/: the scenes are not the images that it was pre-trained on, and 16 make a batch.
+# Fine-tuning of the detector of det_mf_dec211.py, encoder included, at a smaller learning rate.
+# Unlike in configs/det/, BatchNorm of the encoder updates its statistics: the scenes differ from
+# the images of the pre-training, and the batch size is 16.
 # Train      make study
-# Measured   docs/results.md
+# Measured   docs/results.md.
 _base_ = ['det_mf_dec211.py']
 
 load_from = 'work_dirs/study/det_mf_dec211'

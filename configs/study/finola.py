@@ -1,7 +1,6 @@
-# FINOLA at 96 x 96: the whole image goes through one vector, to a map of 24 x 24. Data and schedule
-# as in masked_finola_b.py, the model as in reconstruction.py.
+# FINOLA at 96 x 96, with a map of 24 x 24; data and schedule of masked_finola_b.py.
 # Train      make study
-# Measured   docs/results.md
+# Measured   docs/results.md.
 _base_ = ['reconstruction.py']
 
 meta_keys = _base_.meta_keys

@@ -1,9 +1,8 @@
-# Masked FINOLA-B at 96 x 96 (a visible block of 48 x 48, 3 x 3 positions of 6 x 6), for
-# studies/pretraining.py: all methods of the comparison see images of this size, in batches of 64.
-#
-# As configs/demo/masked_finola_b.py otherwise; one checkpoint for each point of the curve.
+# Masked FINOLA-B at 96 x 96 (a visible block of 48 x 48, 3 x 3 of 6 x 6 positions), for
+# studies/pretraining.py: all its methods use images of this size and batch size 64. One checkpoint
+# per evaluation.
 # Train      make study
-# Measured   docs/results.md
+# Measured   docs/results.md.
 _base_ = ['../demo/masked_finola_b.py']
 
 meta_keys = _base_.meta_keys
@@ -26,10 +25,8 @@ train_dataloader = dict(dataset=dict(dataset=dict(pipeline=train_pipeline)), **l
 val_dataloader = dict(dataset=dict(dataset=dict(pipeline=test_pipeline)), **loader)
 test_dataloader = val_dataloader
 
-# The demo's rate, 5e-4. With 2e-3 kNN and linear accuracy were 8.4 and 21.2 % after 750 steps of
-# 6000 and 7.0 and 23.0 after 1500. A run of 600 steps with 5e-4 gave 14.0 and 33.6 (seed 0); a
-# random encoder, but for BatchNorm's statistics, has 15.4 and 29.6. masked_finola_e.py has the same
-# rate.
-
-
+# The learning rate is the demo's, 5e-4, also for masked_finola_e.py. At 2e-3 kNN and linear
+# accuracy were 8.4 and 21.2 % after 750 steps of 6000, and 7.0 and 23.0 % after 1500. A run of 600
+# steps at 5e-4 gave 14.0 and 33.6 % (seed 0). A random encoder with updated BatchNorm statistics
+# has 15.4 and 29.6 %.
 work_dir = 'work_dirs/study/masked_finola_b'

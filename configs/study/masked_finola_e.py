@@ -1,7 +1,6 @@
-# Masked FINOLA-E at 96 x 96: the visible block goes through one vector. All else as in
-# masked_finola_b.py.
+# Masked FINOLA-E at 96 x 96: the visible block is pooled into one latent vector.
 # Train      make study
-# Measured   docs/results.md
+# Measured   docs/results.md.
 _base_ = ['masked_finola_b.py']
 
 model = dict(

@@ -1,6 +1,6 @@
-# MoCo v2 at 96 x 96, otherwise as configs/demo/mocov2.py.
+# MoCo v2 at 96 x 96.
 # Train      make study
-# Measured   docs/results.md
+# Measured   docs/results.md.
 _base_ = ['../demo/mocov2.py']
 
 train_pipeline = [
@@ -21,7 +21,7 @@ train_dataloader = dict(
     num_workers=0, persistent_workers=False, dataset=dict(dataset=dict(pipeline=train_pipeline))
 )
 
-# 4000 images: in a longer queue most images would be their own negatives.
+# The data set has 4000 images: in a longer queue most of them would be their own negatives.
 model = dict(queue_len=1024)
 
 param_scheduler = [

@@ -1,5 +1,4 @@
-# Linear probing with 10 % of ImageNet's labels, encoder Mobile-Former W1440; all else as in
-# lin_10pct.py.
+# Linear probing with 10 % of ImageNet's labels, encoder Mobile-Former W1440.
 # Measured   not yet run on ImageNet.
 _base_ = ['lin_10pct.py']
 

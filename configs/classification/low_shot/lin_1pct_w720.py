@@ -1,5 +1,4 @@
-# Linear probing with 1 % of ImageNet's labels, encoder Mobile-Former W720; all else as in
-# lin_1pct.py.
+# Linear probing with 1 % of ImageNet's labels, encoder Mobile-Former W720.
 # Measured   not yet run on ImageNet.
 _base_ = ['lin_1pct.py']
 

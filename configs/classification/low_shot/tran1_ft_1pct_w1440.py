@@ -1,5 +1,4 @@
-# Fine-tuning with 1 % of ImageNet's labels, encoder Mobile-Former W1440; all else as in
-# tran1_ft_1pct.py.
+# Fine-tuning with 1 % of ImageNet's labels, encoder Mobile-Former W1440.
 # Measured   not yet run on ImageNet.
 _base_ = ['tran1_ft_1pct.py']
 

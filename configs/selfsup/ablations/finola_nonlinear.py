@@ -1,6 +1,5 @@
-# FINOLA with a two-layer network, as large as the matrix, in the place of each; all else as in
-# finola.py.
-# Expected   no figure is known here.
+# FINOLA with a two-layer network in place of each matrix, with the same number of parameters.
+# Expected   unknown.
 # Measured   not yet run on ImageNet.
 _base_ = ['../finola.py']
 

@@ -1,5 +1,5 @@
-# q repeated over the map instead of FINOLA; all else as in finola.py.
-# Expected   no figure is known here.
+# Baseline: q repeated over the map instead of FINOLA.
+# Expected   unknown.
 # Measured   not yet run on ImageNet.
 _base_ = ['../finola.py']
 
