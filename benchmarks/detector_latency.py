@@ -1,22 +1,22 @@
-"""How long does a detector of ours take for a batch, beside mmdet's DETR-R50?
+"""Compare the latency of our detectors with that of mmdet's DETR-R50.
 
     python benchmarks/detector_latency.py [--size 800 1333] [--batches 1 8]
 
-The six published sizes (encoders W720, W1440 and W2880 under MF-Dec-211 and MF-Dec-522) and
-DETR-R50 from mmdet's own config, all with random weights, on the same random images that fill the
-batch. Every BatchNorm behind a convolution is put into its weights, as mmdet's own benchmark does
-with --fuse-conv-bn; multiply-adds are counted before. On a CPU the process keeps freed memory, as
-tools/test.py does (--return-memory: as PyTorch does by itself). The time is that of `predict`: from
-normalised images on the device to boxes, scores and labels. Each of ours has a process of its own,
-where it and DETR-R50 take turns; other models beside them would take memory and caches. A ratio is
-the median over the turns of latency over DETR's in that turn. Beside it stands the ratio of
-multiply-adds: where the two differ, the machine runs one of the two models further below its speed
-of multiplication.
+The six published sizes (encoders W720, W1440 and W2880 with MF-Dec-211 and MF-Dec-522) and DETR-R50
+of mmdet's config, all with random weights, process the same random images without padding.
+BatchNorm is folded into convolutions as by --fuse-conv-bn of mmdet's benchmark; multiply-adds are
+counted before. On a CPU the C library keeps freed memory (--return-memory: its default).
+
+The time is that of `predict`: from normalised images on the device to boxes, scores and labels.
+Each of our models shares a process with DETR-R50 only, and the two take turns. The time ratio is
+the median over the turns. If it differs from the ratio of multiply-adds, the machine runs one of
+the two models less efficiently.
 """
 
 import argparse
 import logging
 import multiprocessing
+import os
 import statistics
 import time
 import warnings
@@ -37,10 +37,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import finola_mm.det  # noqa: F401
 from finola_mm.apis import optimize_for_cpu
-from finola_mm.engine import keep_freed_memory
 
 CONFIGS = Path(__file__).parents[1] / 'configs' / 'det'
 PEER = 'DETR-R50'
+MALLOC = {'MALLOC_MMAP_THRESHOLD_': '4294967296', 'MALLOC_TRIM_THRESHOLD_': '8589934592'}
 OURS = {
     f'MF-{width} + {decoder}': f'detr_mf_dec{decoder}{suffix}.py'
     for width, suffix in (('W720', '_w720'), ('W1440', '_w1440'), ('W2880', ''))
@@ -51,24 +51,28 @@ OURS = {
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--size', type=int, nargs=2, default=(800, 1333), metavar=('H', 'W'))
-    parser.add_argument('--batches', type=int, nargs='+', default=[1, 8], help='images of a batch')
+    parser.add_argument('--batches', type=int, nargs='+', default=[1, 8], help='images per batch')
     parser.add_argument('--models', nargs='+', choices=OURS, default=list(OURS))
-    parser.add_argument('--turns', type=int, default=5, help='timed batches of each model')
+    parser.add_argument('--turns', type=int, default=5, help='timed batches per model')
     parser.add_argument('--precision', choices=['float32', 'bfloat16'], default='float32')
-    parser.add_argument('--return-memory', action='store_true', help='do not keep freed memory')
+    parser.add_argument(
+        '--return-memory',
+        action='store_true',
+        help='let the C library return freed memory to the system',
+    )
     return parser.parse_args()
 
 
 def model_config(name):
     if name == PEER:
         model = get_config('mmdet::detr/detr_r50_8xb2-150e_coco.py').model
-        model.backbone.init_cfg = None  # nothing is downloaded
+        model.backbone.init_cfg = None  # no download
         return model
     return Config.fromfile(CONFIGS / OURS[name]).model
 
 
 def make_batch(number, size, device):
-    """Random images (N, 3, H, W) as after normalisation, and what mmdet knows of them."""
+    """Return random normalised images (N, 3, H, W) and their data samples."""
     metainfo = dict(
         img_shape=size,
         ori_shape=size,
@@ -81,8 +85,8 @@ def make_batch(number, size, device):
 
 
 def count(model, size):
-    """-> parameters; multiply-adds of one image, attention products included."""
-    model.requires_grad_(False)  # the counter's module hooks trip over torch.no_grad()
+    """Return parameters, and multiply-adds of one image, attention products included."""
+    model.requires_grad_(False)  # the counter's module hooks fail under torch.no_grad()
     images, samples = make_batch(1, size, get_device())
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         model(images, samples, mode='tensor')
@@ -91,7 +95,7 @@ def count(model, size):
 
 @torch.inference_mode()
 def seconds(model, images, samples, precision):
-    # The model writes its predictions into the samples, which are made anew outside of the time.
+    # The model writes its predictions into the samples: use copies, made outside the measured time.
     samples = [sample.clone() for sample in samples]
     device = images.device.type
     wait()
@@ -108,11 +112,11 @@ def wait():
 
 
 def take_turns(models, number, args):
-    """-> seconds of every model in every turn."""
+    """Return model -> seconds in each turn."""
     images, samples = make_batch(number, tuple(args.size), get_device())
     times = {name: [] for name in models}
-    for turn in range(-1, args.turns):  # one to warm up
-        for name in sorted(models, reverse=turn % 2 == 0):  # neither is always the first
+    for turn in range(-1, args.turns):  # one warm-up turn
+        for name in sorted(models, reverse=turn % 2 == 0):  # alternate the order
             spent = seconds(models[name], images, samples, args.precision)
             if turn >= 0:
                 times[name].append(spent)
@@ -120,9 +124,7 @@ def take_turns(models, number, args):
 
 
 def compare(name, args):
-    """One of ours beside DETR. -> ours and DETR's: parameters, MAdds, {batch: seconds in turns}"""
-    if not args.return_memory:
-        keep_freed_memory()
+    """Measure one of our models and DETR: parameters, multiply-adds, {batch size: seconds}."""
     logging.disable(logging.INFO)
     warnings.simplefilter('ignore')
     init_default_scope('mmdet')
@@ -141,13 +143,15 @@ def compare(name, args):
 
 
 def alone(function, *args):
-    """What it returns in a process of its own."""
+    """Call a function in a fresh process."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context('spawn')) as pool:
         return pool.submit(function, *args).result()
 
 
 def main():
     args = parse_args()
+    if not args.return_memory:
+        os.environ.update({**MALLOC, **os.environ})  # read by the C library of new processes
     height, width = args.size
     print(
         f'{machine()}; images of {height} x {width}, {args.precision}, {args.turns} turns\n\n'

@@ -1,21 +1,19 @@
-"""How near is `finola()` to the matrix products that no FINOLA can avoid?
+"""Compare the time of `finola()` with that of its matrix products alone, the lower bound.
 
     python benchmarks/finola_op.py [--threads 2] [--turns 7] [--cases C512 C1024 C3072 64x64]
 
-Four do the same work in turns, in one process, in float32; a ratio is the median over the turns.
+Four implementations run in turns in one process, in float32; a ratio is the median over the turns.
 
-* products: the bare matrix products of the recurrence, M n(z) of every step, and of its two
-  gradients, M^T dz of every step and dz n(z)^T. The numbers are random, inputs and outputs are
-  allocated beforehand. The four directions go in one call or in four, whichever is faster here;
-  dz n(z)^T takes all steps at once.
-* finola: `finola_mm.functional.finola`. It has one mode: for the backward pass two maps of n(z) are
-  kept, and no z.
-* batched: all chains of an axis at once, as one writes it down, with torch's autograd.
-* loop: position after position, in both orders, with torch's autograd.
+* products: the matrix products of the recurrence alone: M n(z) of each step and its two gradients,
+  M^T dz of each step and dz n(z)^T of all steps at once. Inputs are random; inputs and outputs are
+  allocated beforehand. The four directions take one call or four, depending on which is faster.
+* finola: `finola_mm.functional.finola`, which keeps two maps of n(z) for the backward pass, and no
+  z.
+* batched: all chains of an axis at once, with torch's autograd.
+* loop: one position after the other, in both orders, with torch's autograd.
 
-Memory is the peak above what was there before the call: of resident memory in a fresh process for
-each figure (Linux), of CUDA tensors on a GPU. The inputs, and the results of the products, are
-among what was there before.
+Memory is the increase of the peak during the call: of resident memory in a fresh process (Linux),
+or of CUDA tensors on a GPU. It excludes the inputs and the outputs of the products.
 """
 
 import argparse
@@ -44,19 +42,19 @@ def parse_args():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--cases', nargs='+', choices=CASES, default=list(CASES))
     parser.add_argument('--threads', type=int, default=2)
-    parser.add_argument('--turns', type=int, default=7, help='timed calls of each')
-    parser.add_argument('--loop-turns', type=int, default=2, help='as many of the loop, or 0')
-    parser.add_argument('--no-memory', action='store_true', help='the times alone')
+    parser.add_argument('--turns', type=int, default=7, help='timed calls per implementation')
+    parser.add_argument('--loop-turns', type=int, default=2, help='timed calls of the loop, or 0')
+    parser.add_argument('--no-memory', action='store_true', help='measure only times')
     return parser.parse_args()
 
 
 def sides(side):
-    """Steps back and forth of a chain around its middle."""
+    """Return the numbers of backward and forward steps of a chain around its middle."""
     return side // 2, side - 1 - side // 2
 
 
 class Products:
-    """The matrix products alone: for each direction a line of N rows, then chains of N * side."""
+    """The matrix products alone: per direction a line of N rows, then chains of N * side rows."""
 
     def __init__(self, c, n, side):
         generator = torch.Generator().manual_seed(0)
@@ -64,11 +62,11 @@ class Products:
         steps = sides(side)[0]
         self.matrices = new(4, c, c).to(get_device())
         self.shorter = sides(side)[1]
-        # Per direction: all rows of all steps; a step is a slice of them.
+        # Per direction: (rows of a step, steps) of the line and of the chains.
         self.rows = [(n, steps), (n * side, steps)]
         total = sum(rows * steps for rows, steps in self.rows)
         self.n, self.dz = (new(4, total, c).to(get_device()) for _ in range(2))
-        self.out = self.n.new_empty(4, n * side, c)  # each step overwrites the last one's
+        self.out = self.n.new_empty(4, n * side, c)  # overwritten by each step
         self.dm = torch.empty_like(self.matrices)
         self.at_once = True
         times = [self.seconds(at_once) for at_once in (True, False, True, False)]
@@ -91,7 +89,7 @@ class Products:
         for rows, steps in self.rows:
             for step in range(steps):
                 here = slice(start, start + rows)
-                # Of two pairs of opposite directions the second has a step less on an even side.
+                # On an even side the second of two opposite directions has one step less.
                 some = slice(None, None, 1 if step < self.shorter else 2)
                 self.multiply(vectors[some, here], matrices[some], self.out[some, :rows])
                 start += rows
@@ -105,7 +103,7 @@ class Products:
 
 
 def batched(q, A, A_neg, B, B_neg, size):
-    """(N, C) -> (N, H, W, C): chains along an axis at once, both orders, autograd."""
+    """Unroll q (N, C) -> (N, H, W, C), all chains of an axis at once."""
 
     def chains(line, forth, back, length):  # (N, ..., C) -> (N, length, ..., C)
         origin = length // 2
@@ -121,7 +119,7 @@ def batched(q, A, A_neg, B, B_neg, size):
 
 
 def loop(q, A, A_neg, B, B_neg, size):
-    """(N, C) -> (N, H, W, C): a position after the other, in both orders, autograd."""
+    """Unroll q (N, C) -> (N, H, W, C), one position after the other."""
 
     def along_x(z, u):
         return norm_linear_step(z[u - 1], A) if u > 0 else norm_linear_step(z[u + 1], A_neg)
@@ -153,12 +151,12 @@ PEERS = {'finola': whole, 'batched': batched, 'loop': loop}
 
 
 class Peer:
-    """One way to make the map, with its inputs."""
+    """One implementation of the recurrence, with its inputs."""
 
     def __init__(self, name, c, n, side):
         generator = torch.Generator().manual_seed(0)
         shapes = (n, c), *[(c, c)] * 4
-        self.unroll, self.size = PEERS[name], (side, side)
+        self.function, self.size = PEERS[name], (side, side)
         self.inputs = [
             (torch.randn(s, generator=generator) * (1 if s[0] == n else c**-0.5)).to(get_device())
             for s in shapes
@@ -168,7 +166,7 @@ class Peer:
 
     def run(self, backward):
         with torch.set_grad_enabled(backward):
-            z = self.latent_to_map(*self.inputs, self.size)
+            z = self.function(*self.inputs, self.size)
         return torch.autograd.grad(z, self.inputs, self.grad) if backward else z
 
 
@@ -183,12 +181,12 @@ def build(name, case):
 
 
 def take_turns(case, args):
-    """-> {(name, backward): seconds of the timed calls}, in the same order of turns."""
+    """Return {(name, backward): seconds of the timed calls}, in the order of the turns."""
     names = ['products', 'finola', 'batched', *['loop'] * (args.loop_turns > 0)]
     peers = {name: build(name, case) for name in names}
     times = {(name, backward): [] for backward in (False, True) for name in names}
-    for turn in range(-1, args.turns):  # one to warm up
-        order = names if turn % 2 else names[::-1]  # neither is always the first
+    for turn in range(-1, args.turns):  # one warm-up turn
+        order = names if turn % 2 else names[::-1]  # alternate the order
         for name, backward in [(name, b) for b in (False, True) for name in order]:
             if name == 'loop' and not 0 <= turn < args.loop_turns:
                 continue
@@ -200,17 +198,17 @@ def take_turns(case, args):
 
 
 def peak_mib(name, case, backward, threads):
-    """Memory that one call takes above what was there before it, in MiB."""
+    """Return the increase of the peak memory during one call, in MiB."""
     torch.set_num_threads(threads)
     peer = build(name, case)
     tiny = Peer('finola' if name == 'products' else name, 64, 2, 3)
-    tiny.run(backward)  # what the libraries allocate once is not the call's
+    tiny.run(backward)  # allocations that libraries make once are not counted
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         peer.run(backward)
         return (torch.cuda.max_memory_allocated() - before) / 2**20
-    Path('/proc/self/clear_refs').write_text('5')  # the high-water mark starts anew
+    Path('/proc/self/clear_refs').write_text('5')  # resets the high-water mark
     before = status_kib('VmRSS')
     peer.run(backward)
     return (status_kib('VmHWM') - before) / 2**10

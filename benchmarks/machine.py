@@ -1,4 +1,4 @@
-"""What a benchmark ran on: the first line of every one.
+"""Describe the machine: the first line of the output of every benchmark.
 
 python benchmarks/machine.py
 """
@@ -11,7 +11,7 @@ import torch
 
 
 def machine() -> str:
-    """Processor and what it computes with, or GPU; threads and torch, in a line."""
+    """Return one line with the GPU, or the CPU, its vector extension and threads, and torch."""
     if torch.cuda.is_available():
         return f'{torch.cuda.get_device_name()}, torch {torch.__version__}'
     threads = f'{torch.get_num_threads()} threads of {os.cpu_count()} cores'
@@ -20,7 +20,7 @@ def machine() -> str:
 
 
 def processor() -> str:
-    """The name of the CPU where Linux tells it, else the architecture."""
+    """Return the name of the CPU (Linux), or else the architecture."""
     try:
         lines = Path('/proc/cpuinfo').read_text().splitlines()
     except OSError:

@@ -1,19 +1,19 @@
-"""How far do the detections of a padded image drift from those of the same image alone?
+"""Measure how padding changes the detections of an image.
 
     python benchmarks/padding_drift.py [CONFIG] [CHECKPOINT] [--images 32]
 
-A batch pads its images to the largest. The decoder is blind to that, to rounding, and so is the
-encoder where it gets the mask (`masked`), as in our configs. `unmasked` gives the encoder no mask,
-as other detectors of mmdet do. Each image is padded at the
-right and at the bottom to the given share of its sides, and compared with itself:
+A batch pads its images to the size of the largest one. Padding is masked throughout the decoder
+and, as in our configs, in the encoder (`masked`): detections then change by rounding only.
+`unmasked` gives the encoder no mask, like other detectors of mmdet. Each image is padded at the
+right and at the bottom to a multiple of its sides, and compared with the image alone:
 
-* maps: root mean square of the difference over that of the map, at strides 8 and 16;
+* maps: root mean square of the difference over that of the feature map, at strides 8 and 16;
 * score, box: largest class score, and the four box corners in pixels, of the five queries with the
   highest scores in each image: mean and maximum of the absolute differences;
-* class: how many of those queries change their class.
+* class: share of those queries whose class changes.
 
-The detector is that of demo/ where none is named. With random weights the numbers would say little:
-what drifts are the tokens' effects, and they are learned.
+The default detector is that of demo/. Random weights would show little: the drift comes through the
+tokens, whose effect is learned.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from finola_mm.functional import downsample_mask
 CONFIG = 'configs/demo/det_mf_dec211.py'
 CHECKPOINT = 'demo/det_mf_dec211_shapes-6d81c10d.safetensors'
 SHARES = (1.1, 1.25, 1.5, 2.0)
-BEST = 5  # queries of an image that are compared
+BEST = 5  # queries per image that are compared
 
 
 def parse_args() -> argparse.Namespace:
@@ -43,18 +43,18 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--images', type=int, default=32)
     args = parser.parse_args()
     if args.config != CONFIG and args.checkpoint == CHECKPOINT:
-        parser.error(f'name a checkpoint of {args.config} too')
+        parser.error(f'{args.config} requires a CHECKPOINT of its own')
     return args
 
 
 def load_images(cfg: Config, count: int, preprocess) -> list[dict]:
-    """The first validation images, each a batch of its own."""
+    """Load the first validation images, each as a batch of one."""
     dataset = DATASETS.build({**cfg.val_dataloader.dataset, 'indices': count})
     return [preprocess(pseudo_collate([dataset[i]])) for i in range(len(dataset))]
 
 
 def padded(batch: dict, share: float) -> torch.Tensor:
-    """The image (1, 3, H, W) in a larger batch of zeros, which is the mean colour."""
+    """Pad an image (1, 3, H, W) at the right and bottom by zeros, the mean colour."""
     image = batch['inputs']
     height, width = (round(share * side) for side in image.shape[2:])
     larger = image.new_zeros(1, 3, height, width)
@@ -63,9 +63,9 @@ def padded(batch: dict, share: float) -> torch.Tensor:
 
 
 @torch.no_grad()
-def look(model, images: torch.Tensor, samples: list, masked: bool = True):
-    """Maps (strides 8, 16) of the image's own extent, class scores (Q, classes), boxes (Q, 4)."""
-    mask = model.padding(images, samples)
+def predict(model, images: torch.Tensor, samples: list, masked: bool = True):
+    """Return maps (strides 8, 16) without padding, class scores (Q, classes) and boxes (Q, 4)."""
+    mask = model.padding_mask(images, samples)
     feats = model.extract_feat(images, mask if masked else None)
     queries = model.decoder(feats, downsample_mask(mask, 8))
     scores, boxes = model.bbox_head(queries[-1:])
@@ -79,12 +79,12 @@ def look(model, images: torch.Tensor, samples: list, masked: bool = True):
 
 
 def drift(model, batches: list[dict], share: float, masked: bool) -> list[float]:
-    """The row of a table: maps at 8 and 16, scores mean and max, boxes mean and max, classes."""
+    """Return maps at strides 8 and 16, scores and boxes (mean, maximum), and classes."""
     maps, scores, boxes, classes = [], [], [], []
     for batch in batches:
         samples = batch['data_samples']
-        alone = look(model, batch['inputs'], samples)
-        other = look(model, padded(batch, share), samples, masked)
+        alone = predict(model, batch['inputs'], samples)
+        other = predict(model, padded(batch, share), samples, masked)
         pairs = zip(alone[0], other[0], strict=True)
         maps.append([float((a - b).norm() / a.norm()) for a, b in pairs])
         best = alone[1].amax(1).topk(BEST).indices
@@ -102,7 +102,7 @@ def drift(model, batches: list[dict], share: float, masked: bool) -> list[float]
 
 
 def corners(boxes: torch.Tensor) -> torch.Tensor:
-    """Centre, width, height (Q, 4) to corners (Q, 4)."""
+    """Convert centre, width, height (Q, 4) to corners (Q, 4)."""
     centre, half = boxes[:, :2], boxes[:, 2:] / 2
     return torch.cat([centre - half, centre + half], 1)
 

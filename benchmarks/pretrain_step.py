@@ -1,12 +1,12 @@
-"""How fast is a step of masked FINOLA-B beside one of MAE, and where does the time go?
+"""Compare the time of a training step of masked FINOLA-B with that of MAE, and split it into parts.
 
     python benchmarks/pretrain_step.py [--batch 16] [--precision float32] [--compile]
 
-Both train the same images (random ones: content costs nothing) at the same size, precision and
-batch, with the same fused AdamW, in turns in one process; a ratio is the median over the turns.
-MAE is mmpretrain's: ViT-B beside W2880, ViT-S beside W1440, ViT-Ti beside W720, with its decoder
-of 8 blocks of width 512. A step is the runner's `train_step`: normalisation, forward and backward
-pass, optimizer. The second table divides the same step into parts, forward and backward together.
+Both train on the same random images with the same size, precision, batch size and fused AdamW, in
+turns in one process; a ratio is the median over the turns. MAE is mmpretrain's, with its decoder of
+8 blocks of width 512: ViT-B is compared with W2880, ViT-S with W1440 and ViT-Ti with W720. A step
+is `train_step`: normalisation, forward and backward pass, optimizer. The second table splits the
+same step into parts, forward and backward pass together.
 """
 
 import argparse
@@ -29,7 +29,7 @@ import finola_mm.selfsup  # noqa: F401
 from finola_mm.apis import optimize_for_cpu
 
 CONFIGS = Path(__file__).parents[1] / 'configs' / 'selfsup'
-# our config; the peer, its arch and width in mmpretrain
+# our config; name, arch and width of the MAE encoder in mmpretrain
 PAIRS = {
     'W2880': ('masked_finola_b.py', 'ViT-B', 'deit-base', 768),
     'W1440': ('masked_finola_b_w1440.py', 'ViT-S', 'deit-small', 384),
@@ -40,16 +40,16 @@ PAIRS = {
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--pairs', nargs='+', choices=PAIRS, default=list(PAIRS))
-    parser.add_argument('--batch', type=int, default=8, help='images of a step')
+    parser.add_argument('--batch', type=int, default=8, help='images per step')
     parser.add_argument('--size', type=int, default=256, help='side of an image in pixels')
     parser.add_argument('--precision', choices=['float32', 'bfloat16'], default='bfloat16')
-    parser.add_argument('--turns', type=int, default=5, help='timed steps of each model')
+    parser.add_argument('--turns', type=int, default=5, help='timed steps per model')
     parser.add_argument('--compile', action='store_true', help='torch.compile both models')
     return parser.parse_args()
 
 
 def mae(arch, width, size):
-    """mmpretrain's MAE for images of ``size``, as its own configs have it."""
+    """Return the config of mmpretrain's MAE for images of ``size``."""
     return dict(
         type='MAE',
         backbone=dict(type='MAEViT', arch=arch, img_size=size, patch_size=16, mask_ratio=0.75),
@@ -74,7 +74,7 @@ def mae(arch, width, size):
 
 
 class Trainee:
-    """A model with its optimizer, and the names of its parts in the order of the forward pass."""
+    """A model, its optimizer, and its parts in the order of the forward pass."""
 
     def __init__(self, model, parts, args):
         recipe = Config.fromfile(CONFIGS / 'masked_finola_b.py')
@@ -119,7 +119,7 @@ def build_pair(name, args):
 
 
 def random_batch(args, generator):
-    """As a data loader gives it: uint8 images and data samples, on the CPU."""
+    """Return a batch as of a data loader: uint8 images and data samples, on the CPU."""
     places = args.size // 32 + 1
     offsets = torch.randint(places, (args.batch, 2), generator=generator).tolist()
     shape = (args.batch, 3, args.size, args.size)
@@ -130,12 +130,12 @@ def random_batch(args, generator):
 
 
 def take_turns(pair, args):
-    """-> seconds of the timed steps of either model."""
+    """Return model -> seconds of its timed steps."""
     generator = torch.Generator().manual_seed(0)
     times = {name: [] for name in pair}
-    for turn in range(-2, args.turns):  # two to warm up
+    for turn in range(-2, args.turns):  # two warm-up turns
         batch = random_batch(args, generator)
-        for name in sorted(pair, reverse=turn % 2 == 0):  # neither is always the first
+        for name in sorted(pair, reverse=turn % 2 == 0):  # alternate the order
             seconds = pair[name].seconds(batch)
             if turn >= 0:
                 times[name].append(seconds)
@@ -143,14 +143,14 @@ def take_turns(pair, args):
 
 
 def split(trainee, args):
-    """Where a step's time goes -> part: seconds, medians over the turns.
+    """Return part -> seconds of a step, medians over the turns.
 
-    A clock is read where a part begins and ends: by module hooks on the way forward, by hooks on
-    the gradients of the parts' outputs on the way back.
+    The clock is read at the borders of the parts: by module hooks in the forward pass, and by hooks
+    on the gradients of the parts' outputs in the backward pass.
     """
     spent, last = defaultdict(float), 0.0
 
-    def close(name):  # what went by since the clock was last read belongs to ``name``
+    def close(name):  # assign the time since the last reading to ``name``
         nonlocal last
         spent[name] += now() - last
         last = now()
@@ -186,7 +186,7 @@ def split(trainee, args):
 
 def main():
     args = parse_args()
-    logging.disable(logging.INFO)  # mmengine lists every parameter's options
+    logging.disable(logging.INFO)  # MMEngine logs the options of every parameter
     init_default_scope('mmpretrain')
     print(
         f'{machine()}; batches of {args.batch} images of {args.size} x {args.size}, '

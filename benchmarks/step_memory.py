@@ -1,11 +1,11 @@
-"""How much memory does a training step of FINOLA on its largest map take?
+"""Measure the memory of a training step of FINOLA on its largest feature map.
 
     python benchmarks/step_memory.py [--archs w2880 w720] [--batch 8] [--threads 2]
 
 Each encoder trains for two steps of `configs/selfsup/finola_r256.py` (a map of 256 x 256 positions,
-C = 128, float32, AdamW) on random images, in a fresh process; the second has the optimizer's state
-from its start. Printed is the peak of all its resident memory, libraries included (Linux), on a GPU
-that of CUDA tensors.
+C = 128, float32, AdamW) on random images, in a fresh process. The second step starts with the
+optimizer's state. The result is the peak of resident memory, libraries included (Linux), or on a
+GPU of CUDA tensors.
 """
 
 import argparse
@@ -32,14 +32,14 @@ WIDTHS = {'w2880': 2880, 'w1440': 1440, 'w720': 720}  # the encoder's output, Ta
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--archs', nargs='+', choices=WIDTHS, default=['w2880', 'w720'])
-    parser.add_argument('--batch', type=int, default=8, help='images of a step')
+    parser.add_argument('--batch', type=int, default=8, help='images per step')
     parser.add_argument('--threads', type=int, default=2)
     return parser.parse_args()
 
 
 def peak_gib(arch, batch, threads):
-    """Peak memory of this process after two steps, in GiB."""
-    logging.disable(logging.INFO)  # mmengine lists every parameter's options
+    """Return the peak memory of this process after two steps, in GiB."""
+    logging.disable(logging.INFO)  # MMEngine logs the options of every parameter
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     init_default_scope('mmpretrain')
@@ -53,7 +53,7 @@ def peak_gib(arch, batch, threads):
         model.train_step(dict(inputs=images, data_samples=[DataSample() for _ in images]), optim)
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**30
-    # Linux counts in KiB; what the parent process had resident at the start is far below a step's.
+    # In KiB on Linux. The memory inherited from the parent process is far below that of a step.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
