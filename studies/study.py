@@ -35,7 +35,7 @@ NOT_FINITE = 'loss not finite'
 NOT_RUN = 'not yet run'
 # One thread of the CPU: the same sums whatever the machine has, and --part for its other cores.
 ENVIRONMENT = {**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
-FINISHED = 'finished'  # marks a work directory whose rows are in the CSV
+FINISHED = 'finished'  # a file in a work directory whose rows are in the CSV
 
 
 @dataclass(frozen=True)
