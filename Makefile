@@ -11,7 +11,7 @@ RUN := .venv/bin/python
 help:
 	@echo 'make demo    pre-train a small encoder on the CPU and detect objects: pictures and metrics, minutes'
 	@echo 'make test    run the tests'
-	@echo 'make lint    check format, style and the syntax of shell scripts'
+	@echo 'make lint    check format, style, types and the syntax of shell scripts'
 	@echo 'make bench   run every benchmark'
 	@echo 'make study   run or resume the experiments behind docs/results.md: hours'
 	@echo 'make setup   only make the .venv that the other targets share'
@@ -31,6 +31,7 @@ test: setup
 lint: setup
 	$(RUN) -m ruff format --check
 	$(RUN) -m ruff check
+	$(RUN) -m mypy
 	@for script in .ci/run $$(find scripts tools tests -name '*.sh'); do bash -n $$script || exit 1; done
 
 bench: setup

@@ -90,7 +90,17 @@ setup(
         'demo': DEMO,
         'detection': DETECTION,
         'onnx': ONNX,
-        'dev': [*DEMO, *DETECTION, *ONNX, *TOOLS, 'pytest', 'pytest-xdist', 'ruff', 'pre-commit'],
+        'dev': [
+            *DEMO,
+            *DETECTION,
+            *ONNX,
+            *TOOLS,
+            'mypy',
+            'pytest',
+            'pytest-xdist',
+            'ruff',
+            'pre-commit',
+        ],
     },
     zip_safe=False,
 )

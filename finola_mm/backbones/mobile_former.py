@@ -179,7 +179,7 @@ class MobileFormer(BaseModule):
         )
         widths = [arch['stem'], *(stage[-1][1] for stage in arch['stages'])]
         with as_user_error():
-            self.stages = nn.ModuleList(
+            self.stages: Any = nn.ModuleList(  # no annotation nests ModuleLists
                 self._build_stage(index, channels, arch['stages'][index])
                 for index, channels in enumerate(widths[: min(max(out_indices), 3) + 1])
             )

@@ -72,7 +72,7 @@ class _Unroll(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, q, matrices, size, origin, eps, grad_enabled):
-        tape = [] if grad_enabled and any(ctx.needs_input_grad) else None
+        tape: list[Tensor] | None = [] if grad_enabled and any(ctx.needs_input_grad) else None
         lines = [q.new_empty(length, *q.shape) for length in size]  # the column and the row of q
         out = q.new_zeros(len(q), *size, q.shape[-1])
         maps = _bundles(out, 1)
@@ -131,7 +131,7 @@ def _chains_backward(grads, weight, matrices, size, origin, tape, dm):
     grads: those of the two bundles, (L, N, M, S, C), scaled by ``weight``. Consumes the tape from
     its end.
     """
-    starts = []
+    starts: list[Tensor] = []
     for axes, length, place in reversed(_together(size, origin)):
         shape = grads[axes.start].shape[1:]
         front = grads[0].new_zeros(len(grads[axes]), 2, *shape)

@@ -63,7 +63,7 @@ def masked_avg_pool(x: Tensor, stride: int, padding_mask: Tensor | None = None) 
     return x / share.clamp(min=stride**-2)
 
 
-def upsample_2x(x: Tensor, size: tuple[int, int], padding_mask: Tensor | None = None) -> Tensor:
+def upsample_2x(x: Tensor, size: Sequence[int], padding_mask: Tensor | None = None) -> Tensor:
     """Upsample bilinearly by 2 and crop: (N, C, h, w) -> (N, C, *size).
 
     A fixed factor, not a stretch to ``size``, keeps positions independent of the batch's padding.
@@ -76,6 +76,6 @@ def upsample_2x(x: Tensor, size: tuple[int, int], padding_mask: Tensor | None = 
     return x / share.clamp(min=1 / 16)  # at a position of the image at least 9/16
 
 
-def _interpolate_2x(x: Tensor, size: tuple[int, int]) -> Tensor:
+def _interpolate_2x(x: Tensor, size: Sequence[int]) -> Tensor:
     x = F.interpolate(x, scale_factor=2, mode='bilinear', align_corners=False)
     return x.narrow(2, 0, size[0]).narrow(3, 0, size[1])  # a slice fixes the size in an ONNX export

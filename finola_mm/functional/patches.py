@@ -4,6 +4,8 @@ Legend: N images of H x W pixels, patches of p x p pixels, a grid of H/p x W/p p
 in row-major order.
 """
 
+from collections.abc import Sequence
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -13,7 +15,7 @@ def image_to_patches(images: Tensor, patch_size: int) -> Tensor:
     return F.pixel_unshuffle(images, patch_size).flatten(2).transpose(1, 2)
 
 
-def patches_to_image(patches: Tensor, patch_size: int, grid: tuple[int, int]) -> Tensor:
+def patches_to_image(patches: Tensor, patch_size: int, grid: Sequence[int]) -> Tensor:
     """(N, L, 3*p*p) on a grid (H/p, W/p) -> (N, 3, H, W), the inverse of ``image_to_patches``."""
     return F.pixel_shuffle(patches.transpose(1, 2).unflatten(2, grid), patch_size)
 

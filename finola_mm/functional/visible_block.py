@@ -7,12 +7,14 @@ Legend: N images, a grid of H x W positions, the visible block h x w at offset (
 0 <= row <= H-h, 0 <= col <= W-w. The default grid is 2h x 2w: the block is a quarter of it.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 
 def as_offsets(
-    offset, block: tuple[int, int], n: int | None = None, grid: tuple[int, int] | None = None
+    offset, block: Sequence[int], n: int | None = None, grid: Sequence[int] | None = None
 ) -> Tensor:
     """Convert (row, col) or (N, 2) to (N, 2) int64 on the CPU and check that blocks fit the grid.
 
@@ -45,7 +47,7 @@ def as_offsets(
 
 
 def block_mask(
-    offset, block: tuple[int, int], n: int = 1, grid: tuple[int, int] | None = None
+    offset, block: Sequence[int], n: int = 1, grid: Sequence[int] | None = None
 ) -> Tensor:
     """Mark the masked positions.
 
@@ -59,8 +61,8 @@ def block_mask(
         BoolTensor (N, H, W) on the CPU; True = masked (predicted), False = visible.
     """
     (h, w), (height, width) = block, _grid(block, grid)
-    n = None if torch.as_tensor(offset).ndim == 2 else n
-    row, col = as_offsets(offset, block, n, grid)[:, :, None].unbind(1)  # (N, 1) each
+    repeats = None if torch.as_tensor(offset).ndim == 2 else n
+    row, col = as_offsets(offset, block, repeats, grid)[:, :, None].unbind(1)  # (N, 1) each
     y, x = torch.arange(height), torch.arange(width)
     visible_y, visible_x = (y >= row) & (y < row + h), (x >= col) & (x < col + w)
     return ~(visible_y[:, :, None] & visible_x[:, None, :])  # (N, H, W)
@@ -84,7 +86,7 @@ def masked_positions(mask: Tensor) -> Tensor:
     return mask.nonzero()[:, 1].view(len(mask), -1)
 
 
-def crop_block(images: Tensor, offset, block: tuple[int, int], patch_size: int) -> Tensor:
+def crop_block(images: Tensor, offset, block: Sequence[int], patch_size: int) -> Tensor:
     """Crop the visible block, the encoder's input, out of every image.
 
     images (N, C, H*p, W*p), offset and block (h, w) in grid positions -> (N, C, h*p, w*p), channels

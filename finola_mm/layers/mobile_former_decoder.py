@@ -18,7 +18,7 @@ other, Q queries, B blocks; strides 8, 16 and 32 of the image; mask: True = padd
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -68,7 +68,7 @@ class MobileFormerDecoder(nn.Module):
         self.positions = nn.Parameter(torch.empty(num_queries, dim))
         self.down = Downsample(coarse, dim)
         self.ups = nn.ModuleList([UpsampleLateral(coarse, dim), UpsampleLateral(fine, dim)])
-        self.scales = nn.ModuleList()
+        self.scales: Any = nn.ModuleList()  # no annotation nests ModuleLists
         for scale, depth in enumerate(get_arch(arch)):
             blocks = nn.ModuleList()
             for block in range(depth):
@@ -158,10 +158,11 @@ class DecoderBlock(nn.Module):
         if skip_map_update:
             return
         self.map_attention = map_attention
-        if map_attention:
-            self.mobile = EncoderLayer(dim, heads, hidden, dropout)
-        else:
-            self.mobile = MaskedBottleneck(dim, hidden, dim)
+        self.mobile = (
+            EncoderLayer(dim, heads, hidden, dropout)
+            if map_attention
+            else MaskedBottleneck(dim, hidden, dim)
+        )
         self.to_mobile = CrossAttentionLayer(dim, heads, dropout)
         self.pos_update = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
 
@@ -314,7 +315,7 @@ def get_arch(arch: str | Sequence[int]) -> tuple[int, ...]:
     return tuple(arch)
 
 
-def check_maps(feats: Sequence[Tensor], channels: tuple[int, int]) -> Sequence[Tensor]:
+def check_maps(feats: Sequence[Tensor], channels: tuple[int, ...]) -> Sequence[Tensor]:
     """Return ``feats`` if they are two maps of these channels, the second at twice the stride."""
     shapes = [tuple(feat.shape[2:]) for feat in feats]
     if len(feats) != 2 or shapes[1] != tuple(-(-side // 2) for side in shapes[0]):

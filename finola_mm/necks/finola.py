@@ -84,7 +84,7 @@ class FINOLANeck(BaseModule):
         """q (N, M, C), or (N, C) for one path -> z (N, C, H, W)."""
         return self.finola(q, self.size, self.origin)
 
-    def latent_to_map_at(self, q: Tensor, offset: Tensor, block: tuple[int, int]) -> Tensor:
+    def latent_to_map_at(self, q: Tensor, offset: Tensor, block: Sequence[int]) -> Tensor:
         """q (N, M, C) at the centre of a visible block h x w at ``offset`` -> z (N, C, H, W).
 
         All images are unrolled over one map that covers every offset, and each crops its part:
