@@ -20,7 +20,6 @@ from finola_mm.apis import (
     optimize_for_cpu,
     unknown_setting,
 )
-from finola_mm.datasets import BadDataError
 from finola_mm.datasets.validation import check_data
 from finola_mm.engine import (
     EvaluationDataError,
@@ -32,6 +31,7 @@ from finola_mm.engine import (
     load_weights,
     register_checkpoint_io,
 )
+from finola_mm.errors import BadDataError
 
 
 def parse_args() -> argparse.Namespace:

@@ -18,13 +18,7 @@ from finola_mm.apis import (
     optimize_for_cpu,
     unknown_setting,
 )
-from finola_mm.datasets import BadDataError
-from finola_mm.datasets.validation import (
-    AnnotationError,
-    BatchError,
-    check_batch,
-    check_data,
-)
+from finola_mm.datasets.validation import check_batch, check_data
 from finola_mm.engine import (
     NO_SPACE,
     SIGNALS,
@@ -44,16 +38,10 @@ from finola_mm.engine import (
     keep_freed_memory,
     register_checkpoint_io,
 )
+from finola_mm.errors import UserError
 
 # What ends a run by one line.
-STOPS = (
-    AnnotationError,
-    BadDataError,
-    BatchError,
-    CheckpointError,
-    EvaluationDataError,
-    NonFiniteLossError,
-)
+STOPS = (CheckpointError, EvaluationDataError, NonFiniteLossError, UserError)
 
 
 def parse_args() -> argparse.Namespace:

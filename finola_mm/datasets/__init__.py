@@ -1,10 +1,11 @@
-"""Data: per-sample randomness, the visible block."""
+"""Data sets: per-sample randomness, replacement of unreadable files, crops, the visible block."""
 
-from .bad_samples import BadDataError, BadSamples
+from .bad_samples import BadSampleTracker
 from .image_files import IMAGE_SUFFIXES, find_images
-from .labelled_data import LabelledData, NoLabelsError, labelled_data
+from .labelled_data import LabelledData, labelled_data
 from .load_random_resized_crop import LoadRandomResizedCrop
 from .random_block import RandomBlock
+from .sampling import evenly_spaced
 from .seeded_dataset import (
     SampleKey,
     SeededDataset,
@@ -14,17 +15,16 @@ from .seeded_dataset import (
 )
 
 __all__ = [
-    'BadDataError',
-    'BadSamples',
+    'BadSampleTracker',
     'IMAGE_SUFFIXES',
     'LabelledData',
     'LoadRandomResizedCrop',
-    'NoLabelsError',
     'RandomBlock',
     'SampleKey',
     'SeededDataset',
     'SeededInfiniteSampler',
     'SeededSampler',
+    'evenly_spaced',
     'find_images',
     'labelled_data',
     'seeded',

@@ -1,16 +1,18 @@
-"""Image files: which they are, and those that the files and folders of a command line hold."""
+"""Image files among the paths of a command line."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif')  # as mmpretrain reads
+from ..errors import UserError
+
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif')  # mmpretrain's
 
 
 def find_images(paths: Sequence[str]) -> list[Path]:
-    """Files as given, folders with all images below them, in order of name.
+    """List the given files, and all images below the given folders sorted by name.
 
     Raises:
-        FileNotFoundError: a path that does not exist, or no image in any.
+        UserError: a path does not exist, or there is no image.
     """
     files = []
     for path in map(Path, paths):
@@ -20,7 +22,10 @@ def find_images(paths: Sequence[str]) -> list[Path]:
         elif path.is_file():
             files.append(path)
         else:
-            raise FileNotFoundError(f'no image or folder {path}')
+            raise UserError(f'{path} does not exist. Name an image or a folder of images.')
     if not files:
-        raise FileNotFoundError(f'no image ({", ".join(IMAGE_SUFFIXES)}) in {", ".join(paths)}')
+        raise UserError(
+            f'{", ".join(paths)} contains no image ({", ".join(IMAGE_SUFFIXES)}). '
+            'Name a folder with images.'
+        )
     return files

@@ -1,7 +1,7 @@
-"""The labelled images by which an encoder is judged: a config's own, with their class folders.
+"""Labelled images for kNN and linear evaluation: the config's own data, with its class folders.
 
-Pre-training leaves labels aside. Here the same training and validation images are read with
-them, whole, as the validation's pipeline reads them.
+Pre-training ignores labels. Here the same training and validation images are read with labels,
+through the validation pipeline.
 """
 
 import copy
@@ -11,20 +11,17 @@ from typing import NamedTuple
 from mmengine.config import Config, ConfigDict
 from torch.utils.data import Dataset
 
+from ..errors import NoLabelsError, list_names
 from ..registry import DATASETS
 
 REMEDY = (
-    "The folder of each split wants one folder for each class, the same ones in both (ImageNet's "
-    'layout), or a list with a path and a number on each line (ann_file)'
+    'Each split must contain the same class folders (the layout of ImageNet), or name a list of '
+    'paths and class numbers (ann_file).'
 )
 
 
-class NoLabelsError(ValueError):
-    """The data has no labels, or not the same classes twice. The message is for the user."""
-
-
 class LabelledData(NamedTuple):
-    """Data sets of labelled images: those that are known, and those to classify."""
+    """Data sets of labelled images: a bank of known images, and queries to classify."""
 
     bank: Dataset
     queries: Dataset
@@ -34,18 +31,21 @@ class LabelledData(NamedTuple):
 def labelled_data(
     cfg: Config, *, bank: dict | None = None, queries: dict | None = None
 ) -> LabelledData:
-    """Training images as the bank, validation images as the queries, of a run's config.
+    """Build the bank from a config's training images, the queries from its validation images.
 
-    bank, queries: data sets to take instead, as configs, with labels and a pipeline of their own.
+    Args:
+        cfg (Config): Of a run.
+        bank (dict, optional): Data set to use instead, with labels and its own pipeline.
+        queries (dict, optional): Likewise.
 
     Raises:
-        NoLabelsError: images without labels, no validation data, or classes that differ.
+        NoLabelsError: images without labels, no validation data, or different classes.
     """
     if queries is None:
         if not cfg.get('val_dataloader'):
             raise NoLabelsError(
-                'there is no validation data (--no-validate, or a config without any); '
-                'tools/analysis/knn.py takes any config of the same encoder that has some'
+                'there is no validation data (--no-validate, or a config without any). Run '
+                'tools/analysis/knn.py with a config of the same encoder that has validation data.'
             )
         queries = with_labels(cfg.val_dataloader.dataset)
     if bank is None:
@@ -54,31 +54,32 @@ def labelled_data(
     bank, queries = _build(bank, 'training'), _build(queries, 'validation')
     known, asked = (data.metainfo.get('classes') for data in (bank, queries))
     if known and asked and tuple(known) != tuple(asked):
-        differing = sorted(set(known) ^ set(asked)) or 'their order'
+        only = [sorted({*a} - {*b}) for a, b in ((known, asked), (asked, known))]
         raise NoLabelsError(
-            f'the classes of the training and of the validation images differ by {differing}. '
-            + REMEDY
+            'training and validation images must have the same classes in the same order; only in '
+            f'training: {list_names(only[0]) or "none"}; only in validation: '
+            f'{list_names(only[1]) or "none"}. {REMEDY}'
         )
     return LabelledData(bank, queries, known)
 
 
 def with_labels(dataset: ConfigDict) -> ConfigDict:
-    """A copy of a data set's config whose innermost part reads labels."""
+    """Copy a data set's config; its innermost data set reads labels."""
     dataset = copy.deepcopy(dataset)
     innermost(dataset).with_label = True
     return dataset
 
 
 def innermost(dataset: ConfigDict) -> ConfigDict:
-    """The config of the data set inside its wrappers, such as ``SeededDataset``."""
+    """The config of the data set inside wrappers such as ``SeededDataset``."""
     while 'dataset' in dataset:
         dataset = dataset['dataset']
     return dataset
 
 
 def _build(dataset: dict, name: str) -> Dataset:
-    # Without class folders mmpretrain's CustomDataset finds no image (RuntimeError); of a list
-    # without labels it takes the end of the last word for a number (ValueError).
+    # mmpretrain's CustomDataset raises RuntimeError without class folders. In a list without
+    # labels it converts the last word to a number (ValueError).
     try:
         return DATASETS.build(dataset)
     except (RuntimeError, ValueError) as error:

@@ -1,11 +1,11 @@
 """Load a random crop: mmcv's loading and mmpretrain's ``RandomResizedCrop`` in one step.
 
-The crops and, but for rounding, the pixels are the host's; the time is about half
-(``benchmarks/loader.py``). The host spends most of it after decoding: it hands Pillow a slice of
-the image, which NumPy copies byte by byte, and Pillow resizes without vector instructions. torch
-takes the slice as it is and applies the same antialiased filter in a sixth of the time. A large
-JPEG is not even decoded in full: leaving out the upper frequencies of each 8 x 8 block gives a
-half, a quarter or an eighth of the size.
+The crops equal mmpretrain's, the pixels too up to rounding, in about half the time
+(``benchmarks/loader.py``). Most of mmpretrain's time after decoding is spent on handing Pillow a
+slice of the image, which NumPy copies byte by byte, and on Pillow's resizing. torch reads the
+slice in place and applies the same antialiased filter with vector instructions. A large JPEG is
+decoded at a half, a quarter or an eighth of its size, without the upper frequencies of each 8 x 8
+block.
 """
 
 import math
@@ -22,9 +22,10 @@ from mmengine import fileio
 from PIL import ExifTags, Image
 from PIL.JpegImagePlugin import JpegImageFile
 
+from ..errors import UserError
 from ..registry import TRANSFORMS
 
-# Each side divided by -> the flag that makes OpenCV's JPEG decoder do so. BGR, EXIF applied.
+# Reduction of each side -> flag of OpenCV's JPEG decoder. All give BGR and apply EXIF.
 DECODE_FLAGS = {
     8: cv2.IMREAD_REDUCED_COLOR_8,
     4: cv2.IMREAD_REDUCED_COLOR_4,
@@ -35,31 +36,30 @@ DECODE_FLAGS = {
 
 @TRANSFORMS.register_module()
 class LoadRandomResizedCrop(BaseTransform):
-    """In place of ``LoadImageFromFile`` and ``RandomResizedCrop(backend='pillow')``.
+    """Replace ``LoadImageFromFile`` and ``RandomResizedCrop(backend='pillow')``.
 
-    The crop is drawn from the size in a JPEG's header, by the same draws from ``numpy.random`` as
-    mmpretrain's. Then the image is decoded at the smallest scale at which the crop still has
-    at least the resolution of the output, so nothing is enlarged that would not be enlarged
-    otherwise. At full scale the pixels are the host's up to rounding (2 grey levels at most); at
-    a smaller one the decoder's low-pass filter takes the place of a part of the resizing, and the
-    crop moves by up to half a pixel of the decoded image.
+    The crop is drawn from the size in a JPEG's header, with the same draws from ``numpy.random`` as
+    mmpretrain's. The image is then decoded at the smallest scale at which the crop has at least
+    the resolution of the output. At full scale the pixels differ from mmpretrain's by at most
+    2 grey levels. At a reduced scale the decoder's low-pass filter replaces part of the resizing,
+    and the crop moves by up to half a pixel of the decoded image.
 
     **Required keys:** img_path. **Added keys:** img, (h, w, 3) uint8 in the order BGR, as OpenCV
     loads it; img_shape (h, w) of the output; ori_shape (h, w) of the whole image, upright.
 
     Args:
         scale (int | Sequence[int]): Size of the output in pixels: a side, or (h, w).
-        crop_ratio_range (Sequence[float]): Least and largest share of the image's area.
+        crop_ratio_range (Sequence[float]): Smallest and largest share of the image's area.
             Defaults to (0.08, 1.0).
-        aspect_ratio_range (Sequence[float]): Least and largest width / height. Defaults to
+        aspect_ratio_range (Sequence[float]): Smallest and largest width / height. Defaults to
             (3 / 4, 4 / 3).
-        max_attempts (int): Draws until one fits into the image; after that, the largest centred
+        max_attempts (int): Draws until a crop fits into the image; after that, the largest centred
             crop. Defaults to 10.
         interpolation (str): 'bilinear' or 'bicubic', both antialiased. Defaults to 'bilinear'.
-        backend_args (dict, optional): Of the storage, for ``mmengine.fileio.get``.
+        backend_args (dict, optional): Storage back end, for ``mmengine.fileio.get``.
 
     Raises:
-        ValueError: For a file that is empty, truncated, or no image.
+        UserError: a setting out of range; a file that is empty, truncated or not an image.
     """
 
     def __init__(
@@ -74,17 +74,17 @@ class LoadRandomResizedCrop(BaseTransform):
     ):
         self.scale = (scale, scale) if isinstance(scale, int) else tuple(scale)
         if len(self.scale) != 2 or min(self.scale) < 1:
-            raise ValueError(f'scale must be a side or (height, width) in pixels, got {scale}')
+            raise UserError(f'scale is {scale}; set it to a side or (height, width) in pixels')
         for name, (low, high) in (
             ('crop_ratio_range', crop_ratio_range),
             ('aspect_ratio_range', aspect_ratio_range),
         ):
             if not 0 < low <= high:
-                raise ValueError(f'{name} must be 0 < least <= largest, got {(low, high)}')
+                raise UserError(f'{name} is {(low, high)}; it must be 0 < smallest <= largest')
         if interpolation not in ('bilinear', 'bicubic'):
-            raise ValueError(
-                f"interpolation must be 'bilinear' or 'bicubic', got {interpolation!r}"
-                '; for others use LoadImageFromFile and RandomResizedCrop'
+            raise UserError(
+                f"interpolation is {interpolation!r}; it must be 'bilinear' or 'bicubic'. For "
+                'others use LoadImageFromFile and RandomResizedCrop.'
             )
         self.crop_ratio_range = crop_ratio_range
         self.aspect_ratio_range = aspect_ratio_range
@@ -100,9 +100,8 @@ class LoadRandomResizedCrop(BaseTransform):
             box = self.draw_box(*size)
             reduction = self.choose_reduction(box)
             image = decode(data, path, reduction=reduction)
-        else:  # another format, or an odd header: only decoding tells the size
-            reduction = 1
-            image = decode(data, path)
+        else:  # another format, or an unreadable header: decoding gives the size
+            image, reduction = decode(data, path), 1
             size = image.shape[:2]
             box = self.draw_box(*size)
         results['img'] = self.resize(crop(image, box, reduction))
@@ -111,7 +110,7 @@ class LoadRandomResizedCrop(BaseTransform):
         return results
 
     def draw_box(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """Draw a crop of a (height, width) image. -> top, left, height, width, in pixels."""
+        """Draw a crop of a (height, width) image: top, left, height, width in pixels."""
         log_ratio = [math.log(ratio) for ratio in self.aspect_ratio_range]
         for _ in range(self.max_attempts):
             area = np.random.uniform(*self.crop_ratio_range) * (height * width)
@@ -126,55 +125,50 @@ class LoadRandomResizedCrop(BaseTransform):
         return (height - h) // 2, (width - w) // 2, h, w
 
     def choose_reduction(self, box: tuple[int, int, int, int]) -> int:
-        """By how much the image may shrink before the crop is smaller than the output."""
+        """The largest reduction at which the crop is not smaller than the output."""
         spare = min(box[2] / self.scale[0], box[3] / self.scale[1])
         return next((reduction for reduction in DECODE_FLAGS if reduction <= spare), 1)
 
     def resize(self, image: np.ndarray) -> np.ndarray:
         """(h, w, 3) uint8 -> (*scale, 3) uint8, antialiased."""
-        # Permuted behind a batch dimension torch sees channels_last and skips two conversions.
+        # With a batch dimension the permuted tensor is channels_last: no conversion is needed.
         batch = torch.from_numpy(image)[None].permute(0, 3, 1, 2)  # (1, 3, h, w)
         batch = F.interpolate(batch, self.scale, mode=self.interpolation, antialias=True)
         return batch[0].permute(1, 2, 0).numpy()
 
     def __repr__(self) -> str:
-        return (
-            f'{type(self).__name__}(scale={self.scale}, '
-            f'crop_ratio_range={self.crop_ratio_range}, '
-            f'aspect_ratio_range={self.aspect_ratio_range}, '
-            f'max_attempts={self.max_attempts}, interpolation={self.interpolation!r}, '
-            f'backend_args={self.backend_args})'
-        )
+        arguments = ', '.join(f'{name}={value!r}' for name, value in vars(self).items())
+        return f'{type(self).__name__}({arguments})'
 
 
 def read_jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """(height, width) of the upright image by a JPEG's header; None where Pillow cannot tell it."""
+    """(height, width) of the upright image in a JPEG's header; None if Pillow cannot read it."""
     try:
         header = JpegImageFile(BytesIO(data))
-        exif = Image.Exif()  # header.getexif() would believe XMP too, and OpenCV does not
+        exif = Image.Exif()  # header.getexif() also reads XMP, which OpenCV ignores
         exif.load(header.info.get('exif', b''))
-        on_its_side = exif.get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-    # What Pillow raises for what it cannot read; struct.error for odd EXIF, which OpenCV ignores.
+        sideways = exif.get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+    # Pillow's errors; struct.error stands for invalid EXIF data, which OpenCV ignores.
     except (OSError, SyntaxError, ValueError, struct.error):
         return None
     width, height = header.size
-    return (width, height) if on_its_side else (height, width)
+    return (width, height) if sideways else (height, width)
 
 
 def decode(data: bytes, path: str, *, reduction: int = 1) -> np.ndarray:
     """Decode an image to (h, w, 3) uint8, BGR, upright; ``path`` is for the message.
 
-    A file that ends too early is refused; damage in its middle goes unnoticed, as with Pillow.
+    A truncated file is rejected; damage within a file is not detected, as in Pillow.
 
     Raises:
-        ValueError: If the data is empty, truncated, or no image.
+        UserError: the data is empty, truncated or not an image.
     """
     pixels = np.frombuffer(data, np.uint8)
     image = cv2.imdecode(pixels, DECODE_FLAGS[reduction]) if data else None
     if image is None:
-        raise ValueError(
-            f'{path} is no complete image that OpenCV can decode ({len(data)} bytes): '
-            'fetch it again, or remove it from the data set'
+        raise UserError(
+            f'{path} is not a complete image that OpenCV can decode ({len(data)} bytes). '
+            'Download it again, or remove it from the data set.'
         )
     return image
 
@@ -182,6 +176,5 @@ def decode(data: bytes, path: str, *, reduction: int = 1) -> np.ndarray:
 def crop(image: np.ndarray, box: tuple[int, int, int, int], reduction: int) -> np.ndarray:
     """Cut ``box`` (top, left, height, width in the whole image) out of the reduced ``image``."""
     top, left, height, width = (round(edge / reduction) for edge in box)
-    return image[
-        top : top + height, left : left + width
-    ]  # slicing forgives the odd pixel at the end
+    # Rounding may exceed the image by a pixel; slicing ignores it.
+    return image[top : top + height, left : left + width]

@@ -1,4 +1,4 @@
-"""Where the visible block lies: it "floats around the image randomly" (Section 3)."""
+"""The position of the visible block, which "floats around the image randomly" (Section 3)."""
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -10,14 +10,14 @@ from ..registry import TRANSFORMS
 class RandomBlock(BaseTransform):
     """Draw the offset of a visible block, by default half as high and wide as the image.
 
-    All places on the grid of patches are equally likely, the edges too: 81 for the quarter of a
-    256 x 256 image. Drawn from ``numpy.random``, which ``SeededDataset`` seeds.
+    All positions on the patch grid are equally likely: 81 for a quarter of a 256 x 256 image.
+    The draws come from ``numpy.random``, which ``SeededDataset`` seeds.
 
     **Required keys:** img. **Added keys:** block_offset, (row, col) in patches.
 
     Args:
         patch_size (int): Side of a patch in pixels. Defaults to 16.
-        block_size (tuple[int, int], optional): (h, w) of the block in patches, the same as the
+        block_size (tuple[int, int], optional): (h, w) of the block in patches, equal to the
             model's. By default half the image's height and width.
     """
 
@@ -30,8 +30,8 @@ class RandomBlock(BaseTransform):
         h, w = self.block_size or (height // 2, width // 2)
         if h > height or w > width:
             raise ValueError(
-                f'block_size is {(h, w)}, and the image has only {height} x {width} patches of '
-                f'{self.patch_size} pixels'
+                f'block_size {(h, w)} exceeds the image of {height} x {width} patches of '
+                f'{self.patch_size} pixels; use a smaller block_size or a larger image'
             )
         results['block_offset'] = tuple(np.random.randint(n + 1) for n in (height - h, width - w))
         return results

@@ -1,8 +1,8 @@
-"""Augmentation as a function of (seed, epoch, sample).
+"""Augmentation as a function of (seed, epoch, sample index).
 
-The host's workers draw from streams that depend on which worker got the sample and on what it
-drew before: another number of workers, or a resumed run, sees other crops. Here the sampler
-hands out a key instead of a bare index and the data set seeds every sample by its key.
+In MMEngine the augmentation of a sample depends on the worker that loads it and on that worker's
+earlier draws, hence on the number of workers and on where a run was resumed. Here the sampler
+yields a key instead of a bare index, and the data set seeds every sample by its key.
 """
 
 import errno
@@ -21,38 +21,26 @@ from mmengine.logging import print_log
 from mmengine.registry import DATASETS as ROOT_DATASETS
 from torch.utils.data import get_worker_info
 
+from ..errors import BadDataError
 from ..registry import DATA_SAMPLERS, DATASETS
-from .bad_samples import BadDataError, BadSamples
+from .bad_samples import BadSampleTracker
 
-# Tries for one sample. At the default share of 1 % all of them fail once in 10^20 samples, at 10 %
-# once in 10^10; a mistake in the pipeline, where every one fails, ends the run at once.
+# Attempts for one sample. With a share of 1 % bad samples all ten fail once in 10^20 samples, with
+# 10 % once in 10^10. A mistake in the pipeline, which fails every time, ends the run at once.
 ATTEMPTS = 10
 
-# Errors of a storage that is away for a while, not of a file, and the seconds to wait before the
-# same file is read again. Ten attempts wait 6 minutes, below the 10 after which NCCL gives up.
-OUTAGES = frozenset(
-    {
-        errno.EIO,
-        errno.ESTALE,
-        errno.EAGAIN,
-        errno.ETIMEDOUT,
-        errno.EHOSTDOWN,
-        errno.EHOSTUNREACH,
-        errno.ENETDOWN,
-        errno.ENETUNREACH,
-        errno.ENETRESET,
-        errno.ECONNREFUSED,
-        errno.ECONNRESET,
-        errno.ECONNABORTED,
-        errno.ENOTCONN,
-        errno.ESHUTDOWN,
-    }
-)
+# Errors of a storage outage, after which the same file is read again, and the seconds to wait
+# before each retry. Ten attempts wait 6 minutes, less than NCCL's time limit of 10.
+OUTAGES = {
+    errno.EIO, errno.ESTALE, errno.EAGAIN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH,
+    errno.ENETDOWN, errno.ENETUNREACH, errno.ENETRESET, errno.ECONNREFUSED, errno.ECONNRESET,
+    errno.ECONNABORTED, errno.ENOTCONN, errno.ESHUTDOWN,
+}  # fmt: skip
 PAUSES = (1, 5, 30)
 
 
 class SampleKey(NamedTuple):
-    """What one sample's augmentation depends on, and nothing else."""
+    """All that the augmentation of a sample depends on."""
 
     seed: int
     epoch: int
@@ -61,9 +49,9 @@ class SampleKey(NamedTuple):
 
 @DATA_SAMPLERS.register_module()
 class SeededSampler(DefaultSampler):
-    """mmengine's ``DefaultSampler``, yielding a :class:`SampleKey` instead of an index."""
+    """MMEngine's ``DefaultSampler``, yielding a :class:`SampleKey` instead of an index."""
 
-    skipped = 0  # samples that the next iteration leaves out
+    skipped = 0  # samples that the next iteration omits
 
     def __iter__(self) -> Iterator[SampleKey]:
         indices = islice(super().__iter__(), self.skipped, None)
@@ -71,38 +59,38 @@ class SeededSampler(DefaultSampler):
         return (SampleKey(self.seed, self.epoch, index) for index in indices)
 
     def start_epoch_at(self, num_samples: int) -> None:
-        """Start the next iteration, and only that one, ``num_samples`` of this rank's later.
+        """Skip the first ``num_samples`` samples of this rank in the next iteration only.
 
-        For an epoch that is resumed in its middle: what was consumed is not loaded again. Not
-        named ``skip``: mmengine's loop over iterations takes that to count all epochs.
+        For resuming within an epoch: samples already consumed are not loaded again. Not named
+        ``skip``, which MMEngine's loop over iterations calls with a count over all epochs.
         """
         if not 0 <= num_samples <= len(self):
             raise ValueError(
-                f'cannot start at sample {num_samples}: an epoch has {len(self)} on each process'
+                f'cannot start at sample {num_samples}: an epoch has {len(self)} on each rank'
             )
         self.skipped = num_samples
 
 
 @DATA_SAMPLERS.register_module()
 class SeededInfiniteSampler(InfiniteSampler):
-    """mmengine's ``InfiniteSampler``, yielding a :class:`SampleKey`.
+    """MMEngine's ``InfiniteSampler``, yielding a :class:`SampleKey`.
 
-    All ranks together go through the data set once an epoch, in the order in which
-    ``SeededSampler`` does on one rank. Where the epoch does not divide by the ranks, one starts
-    the next epoch while another ends this one.
+    All ranks together visit the data set once per epoch, in the order of ``SeededSampler`` on one
+    rank. If the number of ranks does not divide the epoch, a rank may start the next epoch while
+    another finishes this one.
     """
 
     def skip(self, num_samples: int) -> None:
-        """Start after ``num_samples`` of this rank's, counted from the start of the run.
+        """Start after ``num_samples`` samples of this rank, counted from the start of the run.
 
-        Takes as long as one epoch's shuffling, however many epochs lie behind.
+        The cost is that of shuffling one epoch, for any number of samples.
         """
         if num_samples < 0:
-            raise ValueError(f'cannot skip {num_samples} samples: the number must not be negative')
+            raise ValueError(f'num_samples is {num_samples}; it must not be negative')
         self.indices = self._indices_of_rank(num_samples)
 
     def _indices_of_rank(self, skipped: int = 0) -> Iterator[SampleKey]:
-        # Positions count through all epochs and ranks; this rank has every world_size-th.
+        # Positions run through all epochs and ranks; this rank takes every world_size-th one.
         position = self.rank + skipped * self.world_size
         while True:
             epoch, first = divmod(position, self.size)
@@ -120,30 +108,30 @@ class SeededInfiniteSampler(InfiniteSampler):
 
 @DATASETS.register_module()
 class SeededDataset:
-    """Give every sample of a data set its own random stream, and replace those that cannot be read.
+    """Give every sample of a data set its own random stream, and replace unreadable samples.
 
-    A bare index counts as seed 0 and epoch 0: under the host's samplers (validation, data
-    browsing) a sample looks the same every time.
+    A bare index means seed 0 and epoch 0: with MMEngine's samplers (validation, data browsing) a
+    sample looks the same every time.
 
-    Where the data set raises, or its pipeline returns None, another sample takes the place, drawn
-    as a function of (seed, epoch, index, attempt). Each bad file is reported once.
-    ``bad_samples`` holds their number and names. Where the storage is away (``OUTAGES``), the same
-    sample is first tried again, with pauses.
+    If the data set raises, or its pipeline returns None, another sample replaces it, drawn as a
+    function of (seed, epoch, index, attempt). Each bad file is logged once, and ``bad_samples``
+    holds their number and names. During a storage outage (``OUTAGES``) the same sample is first
+    read again, with pauses.
 
     Args:
-        dataset (dict | BaseDataset): Any mmengine data set. Its transforms may draw from
+        dataset (dict | BaseDataset): Any MMEngine data set. Its transforms may draw from
             ``random``, ``numpy.random`` and ``torch``.
-        max_bad_share (float): Above this share of bad samples among those seen by this process
-            and its workers, judged as if at least 1000 (or all) had been seen, the run stops.
-            Defaults to 0.01.
+        max_bad_share (float): The run stops above this share of bad samples among those seen by
+            this rank and its workers. At least 1000 samples (or all) count as seen. Defaults to
+            0.01.
 
     Raises:
-        BadDataError: when a sample is fetched; too many are bad, or ten in a row.
+        BadDataError: on fetching a sample, if too many are bad, or ten in a row.
     """
 
     def __init__(self, dataset: dict | BaseDataset, *, max_bad_share: float = 0.01):
         self.dataset = ROOT_DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
-        self.bad_samples = BadSamples(self.dataset, max_bad_share)
+        self.bad_samples = BadSampleTracker(self.dataset, max_bad_share)
 
     def __getitem__(self, key: SampleKey | int):
         key = key if isinstance(key, SampleKey) else SampleKey(0, 0, int(key))
@@ -154,13 +142,13 @@ class SeededDataset:
         raise self.bad_samples.error(f'{ATTEMPTS} samples in a row')
 
     def _try(self, key: SampleKey, attempt: int):
-        """The sample of ``key``, at later attempts one in its place; None if it is bad."""
+        """Load the sample of ``key``, at later attempts a replacement; None if it is bad."""
         for pause in (*PAUSES, None):
             with seeded((*key, attempt) if attempt else key):
                 index = random.randrange(len(self)) if attempt else key.index
                 try:
                     sample = self._fetch(index)
-                except (BadDataError, MemoryError):  # of a data set inside this one; of the machine
+                except (BadDataError, MemoryError):  # an inner data set gave up; no bad file
                     raise
                 except Exception as error:
                     if pause is None or getattr(error, 'errno', None) not in OUTAGES:
@@ -171,16 +159,16 @@ class SeededDataset:
                 else:
                     self.bad_samples.add_good(index)
                     return sample
-            message = f'Cannot read {name} now: {reason}. The next try is in {pause} s.'
+            message = f'Cannot read {name}: {reason}. The next attempt is in {pause} s.'
             print_log(message, logger='current', level=logging.WARNING)
             time.sleep(pause)
 
     def _fetch(self, index: int):
-        # mmengine's own __getitem__ hides a None behind another sample that nobody counts.
+        # MMEngine's __getitem__ silently replaces a None by another sample.
         hides = type(self.dataset).__getitem__ is BaseDataset.__getitem__
         sample = self.dataset.prepare_data(index) if hides else self.dataset[index]
         if sample is None:
-            raise ValueError('its pipeline returned None')
+            raise ValueError('the pipeline returned None')
         return sample
 
     def __len__(self) -> int:
@@ -192,7 +180,7 @@ class SeededDataset:
 
     @property
     def pipeline(self):
-        """The data set's transforms; the host's browsing tools replace them by their own."""
+        """The data set's transforms; mmdet's and mmpretrain's browsing tools set their own."""
         return self.dataset.pipeline
 
     @pipeline.setter
@@ -203,7 +191,7 @@ class SeededDataset:
         self.dataset.full_init()
 
     def get_data_info(self, key: SampleKey | int) -> dict:
-        """mmdet's ``AspectRatioBatchSampler`` asks for what the sampler yields."""
+        """Accept a key as well, which mmdet's ``AspectRatioBatchSampler`` passes."""
         return self.dataset.get_data_info(key.index if isinstance(key, SampleKey) else key)
 
 
@@ -211,9 +199,9 @@ class SeededDataset:
 def seeded(key: Sequence[int]):
     """Seed Python's, NumPy's and torch's CPU generators by ``key``; restore them afterwards.
 
-    Restored, because without workers the data set runs in the training process, whose own
-    stream (dropout, say) must not depend on the data. A worker process has no other use for the
-    streams and saves the time.
+    Without workers the data set runs in the training process, whose own streams (such as those of
+    dropout) must not depend on the data. A worker has no other use for the streams and skips the
+    restoration.
     """
     own = get_worker_info() is None
     saved = (random.getstate(), np.random.get_state(), torch.get_rng_state()) if own else None

@@ -1,9 +1,9 @@
-"""The twelve classes of the small scenes: each one an outline and a surface.
+"""The twelve classes of the small scenes: an outline and a surface each.
 
-No paper prescribes them; the drawings are this project's own. A third of the surfaces are crops of
-photographs that lie inside the scikit-image wheel, the rest is computed. An object lives in a unit
-frame, u to the right and v down, both in [-1, 1]. A surface is a grey picture in [0, 1] that says
-how to mix the object's two colours, so a class has a pattern but no colour.
+The drawings are this project's own. A third of the surfaces are crops of photographs in the
+scikit-image wheel, the others are computed. An object lives in a unit frame, u to the right and v
+down, both in [-1, 1]. A surface is a grey image in [0, 1] that mixes the object's two colours, so
+a class has a pattern but no colour.
 """
 
 from importlib.resources import files
@@ -12,10 +12,12 @@ import cv2
 import numpy as np
 from numpy import ndarray
 
-PATCH = 128  # pixels a side of a surface: about the largest object of the demo
+from ..errors import UserError
 
-# name: file in skimage/data, quarter turns, (x0, y0, x1, y1) for train, the same for val, and the
-# least and largest side of a crop, pixels. The boxes of train and val do not touch.
+PATCH = 128  # side of a surface in pixels: about the largest object of the demo
+
+# name: file in skimage/data, quarter turns, (x0, y0, x1, y1) for train and for val, smallest
+# and largest side of a crop in pixels. The boxes of train and val do not touch.
 PHOTOGRAPHS = {
     'brick': ('brick.png', 1, (0, 0, 512, 300), (0, 328, 512, 512), (130, 180)),
     'gravel': ('gravel.png', 0, (0, 0, 300, 512), (328, 0, 512, 512), (90, 140)),
@@ -25,28 +27,24 @@ PHOTOGRAPHS = {
 
 
 def load_photographs(split: str) -> dict[str, ndarray]:
-    """Read the regions that belong to ``split``.
-
-    Args:
-        split (str): 'train' or 'val'.
+    """Read the regions of ``split``, 'train' or 'val'.
 
     Returns:
         dict: name -> (h, w) float32 in [0, 1], stretched from the 2nd to the 98th percentile.
 
     Raises:
-        ValueError: For another split.
-        FileNotFoundError: If scikit-image is not installed, or without its photographs.
+        UserError: scikit-image is not installed, or lacks its photographs.
     """
     if split not in ('train', 'val'):
         raise ValueError(f"split must be 'train' or 'val', got {split!r}")
     try:
-        # The files themselves, not skimage.data.*(): those would fetch a missing one.
+        # The files themselves: skimage.data.*() would download a missing one.
         folder = files('skimage') / 'data'
         encoded = {name: (folder / row[0]).read_bytes() for name, row in PHOTOGRAPHS.items()}
     except (ModuleNotFoundError, FileNotFoundError) as error:
-        raise FileNotFoundError(
-            f'{error}: the photographs for the surfaces lie in the wheel of '
-            'scikit-image; `pip install scikit-image`'
+        raise UserError(
+            f'{error}: the photographs of the surfaces are part of scikit-image. Install it: '
+            'pip install scikit-image'
         ) from error
     regions = {}
     for name, (_, turns, *boxes, _) in PHOTOGRAPHS.items():
@@ -59,20 +57,22 @@ def load_photographs(split: str) -> dict[str, ndarray]:
     return regions
 
 
-# ------------------------------------------------------------- outlines: closed rings, each (n, 2)
+# Outlines: closed rings, each (n, 2).
+
+
 def _curve(radius, n=96):
-    """Points at ``radius(angle)``, from angle 0 (right) by way of v = 1 (below)."""
+    """Points at ``radius(angle)``, from angle 0 (right) through v = 1 (below)."""
     t = np.linspace(0, 2 * np.pi, n, endpoint=False)
     return np.stack([np.cos(t), np.sin(t)], 1) * np.broadcast_to(radius(t), n)[:, None]
 
 
 def _mirror(right):
-    """Close a right half, given from top to bottom, with its mirror image."""
+    """Complete a right half, given from top to bottom, by its mirror image."""
     return np.concatenate([right, right[::-1] * [-1, 1]])
 
 
 def _star():
-    turn = np.arange(10) * np.pi / 5  # ten corners, the first one on top
+    turn = np.arange(10) * np.pi / 5  # ten corners, the first at the top
     radius = np.tile([1, 0.45], 5)[:, None]
     return np.stack([np.sin(turn), -np.cos(turn)], 1) * radius
 
@@ -97,18 +97,17 @@ def _fish():
 
 
 def _cat():
-    s = np.linspace(0.1, 1, 32) * np.pi  # the head, from beside the crown down to the chin
+    s = np.linspace(0.1, 1, 32) * np.pi  # the head, from the crown to the chin
     head = np.stack([0.9 * np.sin(s), 0.2 - 0.75 * np.cos(s)], 1)
-    return _mirror(
-        np.concatenate([[[0.28, -0.5], [0.72, -1], [0.82, -0.12]], head[head[:, 1] > -0.05]])
-    )
+    ear = [[0.28, -0.5], [0.72, -1], [0.82, -0.12]]
+    return _mirror(np.concatenate([ear, head[head[:, 1] > -0.05]]))
 
 
 def _moon():
     t = np.linspace(0.22, 1.78, 64) * np.pi
     outer = np.stack([np.cos(t), np.sin(t)], 1)
     horn = outer[0, 1]
-    v = np.linspace(-horn, horn, 40)[1:-1]  # back from the upper horn to the lower one
+    v = np.linspace(-horn, horn, 40)[1:-1]  # from the upper horn to the lower one
     inner = np.stack([outer[0, 0] - 0.95 * np.sqrt(1 - (v / horn) ** 2), v], 1)
     return np.concatenate([outer, inner]) + [0.12, 0]
 
@@ -128,9 +127,11 @@ def _mug():
     return [np.concatenate([body[:2], handle, body[2:]])]
 
 
-# ---------------------------------------- surfaces: u, v (PATCH, PATCH), rng -> the same, in [0, 1]
+# Surfaces: u, v (PATCH, PATCH) and rng -> (PATCH, PATCH) in [0, 1].
+
+
 def _soft(x, width=0.12):
-    """A step from 0 to 1 at x = 0 that takes ``width``: hard edges would alias."""
+    """A ramp of ``width`` from 0 to 1 around x = 0, which avoids aliasing."""
     return np.clip(x / width + 0.5, 0, 1)
 
 
@@ -148,7 +149,7 @@ def _sprinkles(u, v, rng):
 
 
 def _facets(u, v, rng):
-    return _soft(np.sin(5 * np.arctan2(u, -v)), 0.3)  # each arm of the star is folded in its middle
+    return _soft(np.sin(5 * np.arctan2(u, -v)), 0.3)  # a fold along the middle of each arm
 
 
 def _dots(u, v, rng):
@@ -165,7 +166,7 @@ def _veins(u, v, rng):
 def _scales(u, v, rng):
     pitch = rng.uniform(0.22, 0.3)
     row = np.floor(v / pitch)
-    best = np.zeros_like(u)  # brightness grows to the rim of the scale that lies on top
+    best = np.zeros_like(u)  # brightness grows towards the rim of the top scale
     for above in (1, 0):  # a scale covers the row below its own
         along = u / pitch + 0.5 * ((row - above) % 2)
         du, dv = along - np.round(along), v / pitch - row + above - 0.5
@@ -196,7 +197,7 @@ _HOUSE = np.array(
 )
 _KITE = np.array([[0, -1], [0.75, -0.2], [0, 1], [-0.75, -0.2]])
 
-# name: (rings, filled where an odd number of them surrounds a point; surface or photograph)
+# name: (rings, filled by the even-odd rule; surface function or name of a photograph)
 CLASSES = {
     'ball': ([_DISC], _wedges),
     'cat': ([_cat()], 'fur'),
@@ -215,15 +216,12 @@ _V, _U = np.mgrid[-1 : 1 : PATCH * 1j, -1 : 1 : PATCH * 1j]
 
 
 def surface(name: str, rng: np.random.Generator, photographs: dict[str, ndarray]) -> ndarray:
-    """One sample of a class's surface.
+    """Draw a sample of a class's surface, (PATCH, PATCH) float32 in [0, 1] over the unit frame.
 
     Args:
         name (str): A key of ``CLASSES``.
         rng (np.random.Generator): Chooses the crop, or the phase and pitch of the pattern.
         photographs (dict): From :func:`load_photographs`.
-
-    Returns:
-        np.ndarray: (PATCH, PATCH) float32 in [0, 1] over the unit frame.
     """
     paint = CLASSES[name][1]
     if isinstance(paint, str):

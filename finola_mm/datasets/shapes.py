@@ -1,11 +1,11 @@
 """Small scenes that need no download: a few objects on a smooth, lit background.
 
-The scenes meet two requirements; ``benchmarks/shapes_contrast.py`` measures both:
+The scenes meet two requirements, which ``benchmarks/shapes_contrast.py`` measures:
 
-* The classes can be learned in minutes on a CPU, but are not readable from colours, thumbnails or
-  random features: colours, place, size, turn and light are drawn independently of the class.
-* A picture can be completed from one quadrant: colours that run on smoothly to the border, one
-  light over the whole scene, objects that are large, few and easily completed.
+* The classes can be learned in minutes on a CPU, but not from colours, thumbnails or random
+  features: colours, position, size, rotation and light are independent of the class.
+* An image can be completed from one quadrant: colours continue smoothly to the border, one light
+  covers the whole scene, and objects are large, few and easily completed.
 
 :func:`single_object_scene` and :func:`multi_object_scene` sample a :class:`Scene`, which is plain
 data; :func:`draw` renders pixels, masks and boxes as a function of the scene alone.
@@ -21,26 +21,26 @@ import numpy as np
 from .shape_classes import CLASSES, PATCH, surface
 
 NAMES = tuple(CLASSES)
-SUPERSAMPLE = 4  # an outline is filled at 4x and averaged: 17 levels of coverage along its edge
-HIDDEN = 0.25  # an object of which others leave less than this share visible is not drawn at all
+SUPERSAMPLE = 4  # outlines are filled at 4x and averaged: 17 levels of coverage at their edges
+HIDDEN = 0.25  # objects whose visible share is at most this are not drawn
 NOISE = 0.012  # standard deviation of the sensor noise; 3 of 255 levels
 
 
 class SceneObject(NamedTuple):
-    """One object: its class, its pose and its colours."""
+    """Class, pose and colours of an object."""
 
     label: int  # index into NAMES
     centre: tuple[float, float]  # x, y in pixels
     radius: float  # pixels per unit of the object's own frame
     angle: float  # radians, clockwise on the screen
-    stretch: float  # width over height before turning; negative = mirrored
+    stretch: float  # width over height before rotation; negative = mirrored
     dark: tuple[float, float, float]  # where the surface is 0
     light: tuple[float, float, float]  # where the surface is 1
-    seed: int  # of its surface
+    seed: int  # seed of the surface
 
 
 class Background(NamedTuple):
-    """The colours behind the objects and the light over everything."""
+    """The colours behind the objects and the light over the whole scene."""
 
     kind: str  # 'linear', 'radial' or 'horizon'
     angle: float  # radians, the direction in which the colour changes
@@ -52,30 +52,29 @@ class Background(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """Everything there is to know about one picture."""
+    """A complete description of an image."""
 
     size: tuple[int, int]  # height, width in pixels
     background: Background
     objects: tuple[SceneObject, ...]  # from back to front
-    seed: int  # of the sensor noise
+    seed: int  # seed of the sensor noise
 
 
 class Drawing(NamedTuple):
-    """A drawn scene with its N visible objects."""
+    """A rendered scene with its N visible objects."""
 
     image: np.ndarray  # (H, W, 3) uint8, RGB
     labels: np.ndarray  # (N,) int64
-    masks: np.ndarray  # (N, H, W) bool; True = this object is what one sees there
+    masks: np.ndarray  # (N, H, W) bool; True = the object is visible here
     boxes: np.ndarray  # (N, 4) int64: x, y, width, height of the mask
 
 
-# ------------------------------------------------------------------------------ random scenes
 def _colour(rng, saturation, value):
     return colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(*saturation), rng.uniform(*value))
 
 
 def _scene_object(rng, label, centre, radius):
-    # Dark and light differ enough that the surface shows in every pair of hues.
+    # Dark and light differ enough to show the surface in every pair of hues.
     return SceneObject(
         label,
         centre,
@@ -103,18 +102,15 @@ def _background(rng):
 
 
 def single_object_scene(rng: np.random.Generator, size: int, label: int) -> Scene:
-    """A scene with one large object, as ImageNet has them.
+    """Sample a scene with one large object, as in ImageNet, of 40 to 75 % of the side.
 
     Args:
-        rng (np.random.Generator): Source of everything random.
-        size (int): Side of the square image, pixels.
+        rng (np.random.Generator): Source of all random choices.
+        size (int): Side of the square image in pixels.
         label (int): Class of the object, an index into ``NAMES``.
-
-    Returns:
-        Scene: With exactly one scene_object, 40 to 75 % of the side.
     """
     radius = size * rng.uniform(0.2, 0.375)
-    slack = size / 2 - radius  # the unit frame stays in the image, unless turned
+    slack = size / 2 - radius  # without rotation the unit frame stays in the image
     centre = tuple(size / 2 + slack * rng.uniform(-0.9, 0.9, 2))
     return Scene(
         (size, size),
@@ -125,14 +121,14 @@ def single_object_scene(rng: np.random.Generator, size: int, label: int) -> Scen
 
 
 def multi_object_scene(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
-    """A scene with two to six objects that may hide parts of each other.
+    """Sample a scene with two to six objects of random classes, which may overlap.
 
     Args:
-        rng (np.random.Generator): Source of everything random.
-        size (tuple[int, int]): Height and width of the image, pixels.
+        rng (np.random.Generator): Source of all random choices.
+        size (tuple[int, int]): Height and width of the image in pixels.
 
     Returns:
-        Scene: Objects of random classes, the farther (smaller) ones behind.
+        Scene: Smaller (farther) objects are behind larger ones.
     """
     height, width = size
     radii = np.sort(rng.uniform(0.13, 0.3, rng.integers(2, 7))) * min(size)
@@ -148,87 +144,69 @@ def multi_object_scene(rng: np.random.Generator, size: tuple[int, int]) -> Scene
     return Scene(size, _background(rng), objects, int(rng.integers(2**31)))
 
 
-# ------------------------------------------------------------------------------------ drawing
-def _frame(scene_object):
-    """Affine map of an object's unit frame to the image. -> (2, 3)"""
-    cos, sin = (
-        np.cos(scene_object.angle) * scene_object.radius,
-        np.sin(scene_object.angle) * scene_object.radius,
-    )
+def _frame(obj):
+    """Affine map (2, 3) of an object's unit frame to the image."""
+    cos, sin = np.cos(obj.angle) * obj.radius, np.sin(obj.angle) * obj.radius
     return np.array(
-        [
-            [cos * scene_object.stretch, -sin, scene_object.centre[0]],
-            [sin * scene_object.stretch, cos, scene_object.centre[1]],
-        ]
+        [[cos * obj.stretch, -sin, obj.centre[0]], [sin * obj.stretch, cos, obj.centre[1]]]
     )
 
 
-def _coverage(scene_object, size):
-    """Share of every pixel that lies inside the outline. -> (H, W) float32 in [0, 1]"""
+def _coverage(obj, size):
+    """Share (H, W) float32 in [0, 1] of every pixel that lies inside an object's outline."""
     height, width = size
     canvas = np.zeros((height * SUPERSAMPLE, width * SUPERSAMPLE), np.uint8)
-    frame = _frame(scene_object)
-    rings = [ring @ frame[:, :2].T + frame[:, 2] for ring in CLASSES[NAMES[scene_object.label]][0]]
-    # fillPoly wants the centres of (fine) pixels at integers; 8 bits of fraction.
+    frame = _frame(obj)
+    rings = [ring @ frame[:, :2].T + frame[:, 2] for ring in CLASSES[NAMES[obj.label]][0]]
+    # fillPoly expects the centres of (fine) pixels at integers; 8 bits of fraction.
     fixed = [np.round((ring * SUPERSAMPLE - 0.5) * 256).astype(np.int32) for ring in rings]
     cv2.fillPoly(canvas, fixed, 255, shift=8)
     return cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA) / np.float32(255)
 
 
 def _visible(scene):
-    """The objects one sees, from back to front: (scene_object, coverage, mask) of each."""
+    """The visible objects from back to front: (object, coverage, mask) each."""
     seen, taken = [], np.zeros(scene.size, bool)
-    for scene_object in reversed(scene.objects):
-        coverage = _coverage(scene_object, scene.size)
+    for obj in reversed(scene.objects):
+        coverage = _coverage(obj, scene.size)
         whole = coverage > 0.5
         mask = whole & ~taken
         if mask.sum() > HIDDEN * max(whole.sum(), 16):
-            seen.append((scene_object, coverage, mask))
+            seen.append((obj, coverage, mask))
             taken |= whole
     return seen[::-1]
 
 
 def _paint_background(background, x, y):
-    """-> (H, W, 3): the colours of the background."""
+    """The colours (H, W, 3) of the background."""
     dx, dy = x - background.centre[0], y - background.centre[1]
-    along = dx * np.cos(background.angle) + dy * np.sin(background.angle)
+    cos, sin = np.cos(background.angle), np.sin(background.angle)
     t = {
-        'linear': 0.5 + 0.7 * along,
+        'linear': 0.5 + 0.7 * (dx * cos + dy * sin),
         'radial': 1.3 * np.hypot(dx, dy),
-        'horizon': 0.5
-        + 0.3 * dy
-        + 0.35 * np.tanh(12 * (dy + 0.15 * np.sin(background.angle) * dx)),
+        'horizon': 0.5 + 0.3 * dy + 0.35 * np.tanh(12 * (dy + 0.15 * sin * dx)),
     }[background.kind].clip(0, 1)[..., None]
     return (1 - t) * background.near + t * np.array(background.far)
 
 
 def draw(scene: Scene, photographs: dict[str, np.ndarray]) -> Drawing:
-    """Paint a scene.
+    """Render a scene; equal arguments give an equal drawing.
 
     Args:
         scene (Scene): From :func:`single_object_scene` or :func:`multi_object_scene`.
         photographs (dict): From :func:`~.shape_classes.load_photographs`.
-
-    Returns:
-        Drawing: The same for the same scene and photographs.
     """
     height, width = scene.size
     y, x = (np.mgrid[:height, :width] + 0.5) / np.array(scene.size)[:, None, None]  # (H, W) each
     image = _paint_background(scene.background, x, y)  # (H, W, 3)
     seen = _visible(scene)
     to_frame = np.array([[2 / PATCH, 0, 1 / PATCH - 1], [0, 2 / PATCH, 1 / PATCH - 1], [0, 0, 1]])
-    for scene_object, coverage, _ in seen:
-        patch = surface(
-            NAMES[scene_object.label], np.random.default_rng(scene_object.seed), photographs
-        )
-        place = _frame(scene_object) @ to_frame - [
-            [0, 0, 0.5],
-            [0, 0, 0.5],
-        ]  # patch to image pixels
+    for obj, coverage, _ in seen:
+        patch = surface(NAMES[obj.label], np.random.default_rng(obj.seed), photographs)
+        # From pixels of the patch to pixels of the image, whose centres are at integers in OpenCV.
+        place = _frame(obj) @ to_frame - [[0, 0, 0.5], [0, 0, 0.5]]
         mix = cv2.warpAffine(patch, place, (width, height), borderMode=cv2.BORDER_REPLICATE)
-        look = scene_object.dark + mix[..., None] * np.subtract(
-            scene_object.light, scene_object.dark
-        )
+        look = obj.dark + mix[..., None] * np.subtract(obj.light, obj.dark)
         image += coverage[..., None] * (look - image)
     distance = np.hypot(x - scene.background.lamp[0], y - scene.background.lamp[1])
     image *= 1.1 - scene.background.falloff * distance[..., None]
@@ -236,7 +214,7 @@ def draw(scene: Scene, photographs: dict[str, np.ndarray]) -> Drawing:
     masks = np.array([mask for *_, mask in seen]).reshape(-1, height, width)
     return Drawing(
         (image.clip(0, 1) * 255).round().astype(np.uint8),
-        np.array([scene_object.label for scene_object, *_ in seen], np.int64),
+        np.array([obj.label for obj, *_ in seen], np.int64),
         masks,
         np.array([_box(mask) for mask in masks], np.int64).reshape(-1, 4),
     )

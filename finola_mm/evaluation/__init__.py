@@ -1,15 +1,12 @@
-"""Metrics."""
+"""Evaluation: image quality, features of an encoder, kNN, a linear probe, and their hooks."""
 
-from .features import encode_batches, evenly_spaced, gather_features, image_loader
-from .image_quality import ImageQuality
-from .knn import check_features, knn_accuracy, knn_vote_accuracy, topk_neighbors
+from .features import check_features, encode_batches, gather_features, global_pool, image_loader
+from .image_metrics import ImageQuality, MaskedPSNR
+from .image_quality import psnr, ssim
+from .knn import knn_accuracy, knn_vote_accuracy, top_accuracy, topk_neighbors
 from .knn_hook import KNNHook
 from .linear_probe import linear_accuracy
-from .masked_psnr import MaskedPSNR
-from .psnr import psnr
 from .reconstruction_hook import ReconstructionHook, draw_reconstructions
-from .ssim import ssim
-from .top_accuracy import top_accuracy
 
 __all__ = [
     'ImageQuality',
@@ -17,16 +14,16 @@ __all__ = [
     'MaskedPSNR',
     'ReconstructionHook',
     'check_features',
-    'gather_features',
     'draw_reconstructions',
     'encode_batches',
+    'gather_features',
+    'global_pool',
     'image_loader',
     'knn_accuracy',
+    'knn_vote_accuracy',
     'linear_accuracy',
-    'topk_neighbors',
     'psnr',
-    'evenly_spaced',
     'ssim',
     'top_accuracy',
-    'knn_vote_accuracy',
+    'topk_neighbors',
 ]

@@ -1,48 +1,46 @@
-"""Feature vectors of labelled images, by which an encoder is judged without training.
+"""Feature vectors of labelled images, for evaluating an encoder without training.
 
-The feature of an image is the global average of the encoder's last map; the image is seen whole,
-as at test time.
+The feature of an image is the global average of the encoder's last map; the image is whole, as at
+test time.
 
 Legend: N images, C channels.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from mmengine.dataset import default_collate
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
-
-def evenly_spaced(length: int, count: int | None) -> range | list[int]:
-    """``count`` of the indices below ``length`` at equal distances; all, where there are no more.
-
-    Data in order of its classes so gives as many images of each as they allow.
-    """
-    if count is None or count >= length:
-        return range(length)
-    return [i * length // count for i in range(count)]
+from ..errors import UserError
 
 
 def image_loader(
-    dataset: Dataset, indices: Sequence[int], *, batch_size: int, num_workers: int
+    dataset: Dataset,
+    indices: Sequence[int],
+    *,
+    batch_size: int,
+    num_workers: int,
+    worker_init_fn: Callable[[int], None] | None = None,
 ) -> DataLoader:
-    """Batches of these images, in this order; no global random stream is drawn from."""
+    """Load these images in this order, without drawing from a global random stream."""
     return DataLoader(
         Subset(dataset, indices),
         batch_size=batch_size,
         num_workers=num_workers,
         collate_fn=default_collate,
-        generator=torch.Generator(),  # the workers' seeds would come from the global one
+        worker_init_fn=worker_init_fn,
+        generator=torch.Generator(),  # by default the workers' seeds come from the global stream
     )
 
 
 def encode_batches(
     encoder: nn.Module, preprocessor: nn.Module, batches: Iterable[dict]
-) -> Iterator:
-    """Yields the features (n, C) in float32 and the labels (n,) of each batch, both on the CPU.
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the features (n, C) in float32 and the labels (n,) of each batch, on the CPU.
 
-    The encoder is in eval mode until the last batch, and then as it was in all its parts.
+    The encoder is in eval mode until the last batch; then the mode of each module is restored.
     """
     modes = {module: module.training for module in encoder.modules()}
     encoder.eval()
@@ -59,7 +57,7 @@ def encode_batches(
 
 
 def gather_features(encoded: Iterable[tuple[Tensor, Tensor]], count: int) -> tuple[Tensor, Tensor]:
-    """The batches of ``encode`` in one: features (count, C), held once, and labels (count,)."""
+    """Join encoded batches into features (count, C), allocated once, and labels (count,)."""
     features, labels, end = torch.empty(0), [], 0
     for part, classes in encoded:
         if not labels:
@@ -71,21 +69,46 @@ def gather_features(encoded: Iterable[tuple[Tensor, Tensor]], count: int) -> tup
 
 
 def global_pool(encoder: nn.Module, images: Tensor) -> Tensor:
-    """Images (N, 3, H, W) -> (N, C), the average of the last map; a vector stays as it is.
+    """Images (N, 3, H, W) -> (N, C), the average of the last map, or the encoder's vector.
 
     Raises:
-        ValueError: an encoder that gives neither.
+        UserError: the encoder returns neither a map nor a vector.
     """
-    # Not by calling it: what CompileHook compiled is for the shape of the training's images.
-    found = encoder.forward(images)
-    if isinstance(found, tuple) and isinstance(found[0], tuple):  # maps and tokens
-        found = found[0]
-    last = found[-1] if isinstance(found, (tuple, list)) else found
+    # forward, not __call__: CompileHook compiles the latter for the shape of training images.
+    output = encoder.forward(images)
+    if isinstance(output, tuple) and isinstance(output[0], tuple):  # maps and tokens
+        output = output[0]
+    last = output[-1] if isinstance(output, (tuple, list)) else output
     if last.ndim == 4:
         return last.mean((2, 3))
     if last.ndim == 2 and last.is_floating_point():
         return last
-    raise ValueError(
+    raise UserError(
         f'the last output of {type(encoder).__name__} is {last.dtype} of shape '
         f'{tuple(last.shape)}; expected a map (N, C, H, W) or a vector (N, C)'
     )
+
+
+def check_features(features: Tensor, labels: Tensor) -> None:
+    """Require finite floating-point features (n, D) and labels (n,), counted from 0.
+
+    Raises:
+        UserError: with the values seen.
+    """
+    if features.ndim != 2 or not len(features) or not features.is_floating_point():
+        raise UserError(
+            f'features are {features.dtype} of shape {tuple(features.shape)}; expected '
+            'floating-point numbers of shape (images, channels)'
+        )
+    if labels.shape != features.shape[:1] or labels.dtype != torch.int64 or labels.min() < 0:
+        raise UserError(
+            f'labels are {labels.dtype} of shape {tuple(labels.shape)} with minimum '
+            f'{labels.min().item() if labels.numel() else None}; expected int64 of shape '
+            f'({len(features)},), counted from 0'
+        )
+    invalid = ~torch.linalg.vector_norm(features, dim=1).isfinite()  # (n,)
+    if invalid.any():
+        raise UserError(
+            f'{int(invalid.sum())} of {len(features)} feature vectors are not finite; look for NaN '
+            "in the encoder's weights and in the images"
+        )

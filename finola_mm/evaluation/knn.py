@@ -1,10 +1,10 @@
-"""Exact nearest neighbours of feature vectors, and how often their vote is right.
+"""Exact nearest neighbours of feature vectors, and the accuracy of their vote.
 
-The protocol of DINO (arXiv 2104.14294): cosine similarity s, every one of the k nearest vectors
-votes for its class with weight exp(s / T), T = 0.07. We differ in one thing: a class without a
-vote is never among the top five, so that fewer than five classes among the k give no lucky hit.
+The protocol of DINO (arXiv 2104.14294): cosine similarity s; each of the k nearest vectors votes
+for its class with weight exp(s / T), T = 0.07. One difference: a class without a vote is never
+among the top five, so fewer than five classes among the k neighbours give no lucky hits.
 
-Legend: N query vectors and M bank vectors of D numbers, k neighbours.
+Legend: N query vectors and M bank vectors of D numbers, k neighbours, K classes.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from .top_accuracy import top_accuracy
+from ..errors import UserError
+from .features import check_features
 
 QUERIES, BANK = 2048, 8192  # vectors compared at a time: 64 MB of similarities in float32
 
@@ -27,12 +28,12 @@ def knn_accuracy(
     ks: Sequence[int] = (10, 20, 100, 200),
     temperature: float = 0.07,
 ) -> dict[int, tuple[float, float]]:
-    """k -> (top-1, top-5) in percent, for bank (M, D) of classes (M,) and queries (N, D) of (N,).
+    """k -> (top-1, top-5) in percent; bank (M, D), labels (M,), queries (N, D), labels (N,).
 
-    Computed where ``queries`` are; the bank may be elsewhere and is moved there part by part.
+    Computed on the device of ``queries``; the bank is moved there in parts.
 
     Raises:
-        ValueError: shapes or labels that do not fit, features that are not finite, k above M.
+        UserError: mismatched shapes or labels, features that are not finite, k > M.
     """
     check_features(bank, bank_labels)
     check_features(queries, labels)
@@ -47,20 +48,20 @@ def knn_accuracy(
 def topk_neighbors(
     queries: Tensor, bank: Tensor, k: int, *, chunks: tuple[int, int] = (QUERIES, BANK)
 ) -> tuple[Tensor, Tensor]:
-    """The k bank vectors most similar to each query: cosine similarities and indices, (N, k) each.
+    """Cosine similarities and indices (N, k) of the nearest bank vectors, in descending order.
 
-    In falling order. chunks: how many queries and bank vectors are compared at a time; besides
-    their similarities, the memory is that of the queries and of the result.
+    chunks: how many queries and bank vectors are compared at a time, which bounds the memory
+    beyond that of the queries and of the result.
 
     Raises:
-        ValueError: k is not from 1 to M, or vectors of different lengths.
+        UserError: k is not from 1 to M, or the vectors differ in length.
     """
     if not 1 <= k <= len(bank):
-        raise ValueError(f'k = {k} neighbours of a bank of {len(bank)}; use 1 to {len(bank)}')
+        raise UserError(f'k is {k}, and the bank has {len(bank)} images; use 1 to {len(bank)}')
     if queries.shape[1:] != bank.shape[1:]:
-        raise ValueError(
-            f'queries of {tuple(queries.shape[1:])} numbers and a bank of {tuple(bank.shape[1:])}; '
-            'take both from the same encoder'
+        raise UserError(
+            f'queries have shape {tuple(queries.shape[1:])} and the bank {tuple(bank.shape[1:])}; '
+            'compute both with the same encoder'
         )
     parts = normalize(queries, dim=1).split(chunks[0])
     found = [
@@ -78,7 +79,7 @@ def topk_neighbors(
 def _merge(
     similarity: Tensor, index: Tensor, new: Tensor, first: int, k: int
 ) -> tuple[Tensor, Tensor]:
-    """The best k of those found so far and of ``new`` (n, m), whose columns count from first."""
+    """The k best of the neighbours so far and of ``new`` (n, m), whose columns start at first."""
     value, column = new.topk(min(k, new.shape[1]), dim=1)
     similarity = torch.cat([similarity, value], dim=1)
     index = torch.cat([index, column + first], dim=1)
@@ -89,48 +90,35 @@ def _merge(
 def knn_vote_accuracy(
     similarity: Tensor, classes: Tensor, labels: Tensor, *, temperature: float = 0.07
 ) -> tuple[float, float]:
-    """(top-1, top-5) in percent: neighbours of these similarities and classes, (N, k) each, vote.
-
-    labels (N,): what is right.
+    """(top-1, top-5) in percent of the vote of neighbours; similarity, classes (N, k), labels (N,).
 
     Raises:
-        ValueError: temperature is not positive.
+        UserError: temperature is not positive.
     """
     if temperature <= 0:
-        raise ValueError(f'temperature is {temperature}; it must be positive')
+        raise UserError(f'temperature is {temperature}; it must be positive')
     classes, labels = classes.to(similarity.device), labels.to(similarity.device)
     num_classes = int(max(classes.max(), labels.max())) + 1
     hits = torch.zeros(2, dtype=torch.float64)
     for s, c, y in zip(*(t.split(QUERIES) for t in (similarity, classes, labels)), strict=True):
-        # Less the largest s, which changes no order: exp(1 / T) is infinite at T = 0.01.
+        # Minus the largest s, which keeps the order: exp(1 / T) is infinite at T = 0.01.
         weights = ((s - s.amax(1, keepdim=True)) / temperature).exp()  # (n, k)
-        votes = weights.new_zeros(len(s), num_classes).scatter_add_(1, c, weights)
+        votes = weights.new_zeros(len(s), num_classes).scatter_add_(1, c, weights)  # (n, K)
         votes[votes == 0] = -torch.inf
         hits += len(s) * torch.tensor(top_accuracy(votes, y), dtype=torch.float64)
     top1, top5 = (hits / len(labels)).tolist()
     return top1, top5
 
 
-def check_features(features: Tensor, labels: Tensor) -> None:
-    """Refuse what is not a finite (n, D) of floating-point numbers with labels (n,) from 0 up.
+def top_accuracy(scores: Tensor, labels: Tensor) -> tuple[float, float]:
+    """(top-1, top-5) in percent of scores (N, K), -inf for an excluded class; labels (N,).
 
-    Raises:
-        ValueError: with what was found.
+    Of equal scores the lower class comes first, as in scikit-learn; the order of ``topk`` depends
+    on the device.
     """
-    if features.ndim != 2 or not len(features) or not features.is_floating_point():
-        raise ValueError(
-            f'features are {features.dtype} of shape {tuple(features.shape)}; expected '
-            'floating-point numbers of shape (images, channels)'
-        )
-    if labels.shape != features.shape[:1] or labels.dtype != torch.int64 or labels.min() < 0:
-        raise ValueError(
-            f'labels are {labels.dtype} of shape {tuple(labels.shape)}, the smallest '
-            f'{labels.min().item() if labels.numel() else "of none"}; expected int64 of shape '
-            f'({len(features)},), counted from 0'
-        )
-    spoiled = ~torch.linalg.vector_norm(features, dim=1).isfinite()  # (n,)
-    if spoiled.any():
-        raise ValueError(
-            f'{int(spoiled.sum())} of {len(features)} feature vectors are not finite; look for NaN '
-            "in the encoder's weights and in the images"
-        )
+    own = scores.gather(1, labels[:, None])  # (N, 1)
+    before = torch.arange(scores.shape[1], device=scores.device) < labels[:, None]  # (N, K)
+    rank = ((scores > own) | (scores == own) & before).sum(1)  # (N,); 0 = the best
+    possible = own[:, 0] > -torch.inf
+    top1, top5 = (100 * ((rank < n) & possible).double().mean().item() for n in (1, 5))
+    return top1, top5

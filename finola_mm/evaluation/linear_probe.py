@@ -1,8 +1,8 @@
-"""What a linear classifier makes of feature vectors, by its exact optimum.
+"""Accuracy of the optimal linear classifier of feature vectors.
 
 Multinomial logistic regression on standardised features. Unlike a trained probe it sees every
-image once, without augmentation, and needs no schedule: a check of minutes, not the paper's
-linear probing (configs/classification/lin.py).
+image once, without augmentation, and needs no schedule. It is a check of minutes, no substitute
+for the paper's linear probing (configs/classification/lin.py).
 
 Legend: M training and N test vectors of D numbers, K classes.
 """
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from .knn import check_features
-from .top_accuracy import top_accuracy
+from .features import check_features
+from .knn import top_accuracy
 
 
 def linear_accuracy(
@@ -24,17 +24,17 @@ def linear_accuracy(
     penalty: float = 1e-3,
     max_iter: int = 500,
 ) -> tuple[float, float]:
-    """(top-1, top-5) in percent on queries (N, D) of classes (N,), after bank (M, D) of (M,).
+    """(top-1, top-5) in percent on queries (N, D), labels (N,); fitted to bank (M, D), labels (M,).
 
     The loss is the mean cross-entropy + penalty / 2 * squared weights, without the biases.
 
     Raises:
-        ValueError: shapes or labels that do not fit, features that are not finite.
+        UserError: mismatched shapes or labels, features that are not finite.
     """
     check_features(bank, bank_labels)
     check_features(queries, labels)
     std, mean = torch.std_mean(bank, dim=0, correction=0)
-    std = std.clamp(min=1e-6 * max(std.max().item(), 1e-30))  # a channel that never changes
+    std = std.clamp(min=1e-6 * max(std.max().item(), 1e-30))  # for constant channels
     num_classes = int(max(bank_labels.max(), labels.max())) + 1
     weight, bias = fit((bank - mean).div_(std), bank_labels, num_classes, penalty, max_iter)
     return top_accuracy((queries - mean) / std @ weight.T + bias, labels)
@@ -44,7 +44,7 @@ def linear_accuracy(
 def fit(
     x: Tensor, y: Tensor, num_classes: int, penalty: float, max_iter: int
 ) -> tuple[Tensor, Tensor]:
-    """Weight (K, D) and bias (K,) of the optimum for x (M, D), y (M,), by L-BFGS from zero."""
+    """The optimal weight (K, D) and bias (K,) for x (M, D), y (M,), by L-BFGS from zero."""
     weight = x.new_zeros(num_classes, x.shape[1], requires_grad=True)
     bias = x.new_zeros(num_classes, requires_grad=True)
     optimizer = torch.optim.LBFGS(

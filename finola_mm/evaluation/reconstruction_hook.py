@@ -1,4 +1,4 @@
-"""Pictures of what a model makes of images of which it saw one block."""
+"""Pictures of reconstructed images beside the originals."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,36 +9,41 @@ from mmengine.hooks import Hook
 from mmengine.structures import BaseDataElement
 from PIL import Image, ImageDraw
 
+from ..datasets import evenly_spaced
 from ..registry import HOOKS
 
-GREY = 128  # what is not visible, in the row that shows the visible block
+GREY = 128  # of masked pixels in the row of the visible block
 LABEL_WIDTH = 72  # pixels left of the rows
 GAP = 2  # pixels between images
 
 
 def draw_reconstructions(samples: Sequence[BaseDataElement]) -> np.ndarray:
-    """One column for each sample, rows original / visible block / prediction / composed.
+    """Draw a column per sample, with rows original / visible block / prediction / composed.
 
-    samples: as from ``MaskedFINOLA.predict``, with ``original`` and ``reconstruction``
-    (3, H, W) RGB in [0, 1] and ``mask`` (1, H, W), True = masked. "Composed" shows the visible
-    block inside the prediction. Where all is masked, as from ``FINOLA.predict``, original and
-    prediction are all there is to see. Returns an RGB image, (rows, columns, 3) uint8.
+    "Composed" shows the visible block inside the prediction. If every pixel is masked, as by
+    ``FINOLA.predict``, the rows are original and prediction only.
+
+    Args:
+        samples (Sequence[BaseDataElement]): From ``MaskedFINOLA.predict``, with ``original`` and
+            ``reconstruction`` (3, H, W) RGB in [0, 1] and ``mask`` (1, H, W), True = masked.
+
+    Returns:
+        np.ndarray: RGB image (rows, columns, 3) uint8.
     """
-    rows = [_rows(sample) for sample in samples]
-    names = list(rows[0])
+    columns = [_column(sample) for sample in samples]
+    names = ['original', 'visible', 'prediction', 'composed']
     if all(sample.mask.all() for sample in samples):
         names = ['original', 'prediction']
-    columns = [[row[name] for name in names] for row in rows]
-    height, width = columns[0][0].shape[:2]
+    height, width = columns[0]['original'].shape[:2]
     canvas = np.full(
         (len(names) * (height + GAP) - GAP, LABEL_WIDTH + len(columns) * (width + GAP), 3),
         255,
         np.uint8,
     )
     for i, column in enumerate(columns):
-        for j, image in enumerate(column):
+        for j, name in enumerate(names):
             y, x = j * (height + GAP), LABEL_WIDTH + GAP + i * (width + GAP)
-            canvas[y : y + height, x : x + width] = image
+            canvas[y : y + height, x : x + width] = column[name]
     picture = Image.fromarray(canvas)
     draw = ImageDraw.Draw(picture)
     for j, name in enumerate(names):
@@ -46,7 +51,7 @@ def draw_reconstructions(samples: Sequence[BaseDataElement]) -> np.ndarray:
     return np.asarray(picture)
 
 
-def _rows(sample: BaseDataElement) -> dict[str, np.ndarray]:
+def _column(sample: BaseDataElement) -> dict[str, np.ndarray]:
     original, prediction = (
         (image.detach().cpu().float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
         for image in (sample.original, sample.reconstruction)
@@ -59,15 +64,15 @@ def _rows(sample: BaseDataElement) -> dict[str, np.ndarray]:
 
 @HOOKS.register_module()
 class ReconstructionHook(Hook):
-    """Show some images of every validation and test, taken from all over the data.
+    """Draw evenly spaced images of every validation and test.
 
-    Validation pictures go to the visualizer's backends (files, TensorBoard), a test's picture to
+    Validation pictures go to the visualizer's back ends (files, TensorBoard), a test's picture to
     ``out_dir``.
 
     Args:
         enable (bool): Whether to draw at all. Defaults to True.
-        num_images (int): How many images. Defaults to 8.
-        out_dir (str, optional): Where a test writes ``reconstruction.png``. Defaults to None.
+        num_images (int): Number of images. Defaults to 8.
+        out_dir (str, optional): Folder for the test's ``reconstruction.png``. Defaults to None.
     """
 
     def __init__(self, *, enable: bool = True, num_images: int = 8, out_dir: str | None = None):
@@ -100,15 +105,12 @@ class ReconstructionHook(Hook):
             runner.logger.info(f'Wrote {path}')
 
     def _keep(self, samples: Sequence[BaseDataElement], num_batches: int) -> None:
-        """The same number from every batch, enough for ``num_images`` in the end."""
-        self.kept += _spread(samples, -(-self.num_images // num_batches))
+        """Keep the same number of every batch, at least ``num_images`` in the end."""
+        count = -(-self.num_images // num_batches)
+        self.kept += [samples[i] for i in evenly_spaced(len(samples), count)]
 
     def _draw(self) -> np.ndarray:
-        picture = draw_reconstructions(_spread(self.kept, self.num_images))
+        shown = evenly_spaced(len(self.kept), self.num_images)
+        picture = draw_reconstructions([self.kept[i] for i in shown])
         self.kept = []
         return picture
-
-
-def _spread(items: Sequence, count: int) -> list:
-    """``count`` of the items at equal distances; all, where there are no more."""
-    return list(items[:: max(len(items) // count, 1)][:count])

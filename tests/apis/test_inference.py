@@ -8,6 +8,7 @@ import torch
 from finola_mm.apis import load_config
 from finola_mm.apis.inference import load_batch, load_inputs, load_model
 from finola_mm.datasets import find_images
+from finola_mm.errors import UserError
 from finola_mm.registry import MODELS
 from tests.messages import shows
 
@@ -25,10 +26,10 @@ def test_files_and_folders_in_order(image_folder, tmp_path):
     files = find_images([str(image_folder / 'val/3.jpg'), str(tmp_path / 'train')])
     names = [str(path.relative_to(path.parents[1])) for path in files]
     assert names == ['val/3.jpg', *(f'{kind}/{i}.jpg' for kind in ('cat', 'dog') for i in range(5))]
-    with pytest.raises(FileNotFoundError, match=shows(tmp_path / 'nowhere')):
+    with pytest.raises(UserError, match=shows(tmp_path / 'nowhere')):
         find_images([str(tmp_path / 'nowhere')])
     (tmp_path / 'empty').mkdir()
-    with pytest.raises(FileNotFoundError, match=shows(tmp_path / 'empty', '.jpg')):
+    with pytest.raises(UserError, match=shows(tmp_path / 'empty', '.jpg')):
         find_images([str(tmp_path / 'empty')])
 
 

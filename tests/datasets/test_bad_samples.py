@@ -17,7 +17,8 @@ from mmengine.logging import MMLogger
 from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader
 
-from finola_mm.datasets import BadDataError, SampleKey, SeededDataset, SeededSampler
+from finola_mm.datasets import SampleKey, SeededDataset, SeededSampler
+from finola_mm.errors import BadDataError
 from tests.messages import shows
 
 
@@ -137,7 +138,7 @@ def test_too_many_end_the_run(log):
 
 def test_the_share_is_of_those_seen(log):
     dataset = SeededDataset(Numbers(3000), max_bad_share=0.01)
-    dataset.bad_samples.status[:2000] = 1
+    dataset.bad_samples.states[:2000] = 1
     for index in range(2000, 2020):  # 20 of 2020 is below 1 %, 21 of 2021 above
         dataset.bad_samples.add_bad(index, OSError())
     with pytest.raises(BadDataError, match=r'(?=.*\b21\b)(?=.*\b2021\b)'):
@@ -228,7 +229,7 @@ def test_not_every_error_is_a_bad_file(error, log):
 def test_the_error_gives_reasons_met_by_another_process(log):
     """A sample that a worker has already counted as bad has its reason here too."""
     dataset = SeededDataset(Numbers(30, bad=range(30)), max_bad_share=1)
-    dataset.bad_samples.status.fill_(2)
+    dataset.bad_samples.states.fill_(2)
     with pytest.raises(BadDataError, match='OSError: torn file'):
         dataset[0]
     assert log() == []

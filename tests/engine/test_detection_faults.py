@@ -65,7 +65,7 @@ def test_a_bad_image_ends_an_evaluation(config, tmp_path, harm):
         runner.val()
     message = str(caught.value)
     assert str(file) in message and '\n' not in message
-    assert 'check_images.py' in message
+    assert 'tools/check/images.py' in message
 
 
 def test_a_bad_image_in_a_worker(config, tmp_path):

@@ -10,7 +10,7 @@ import torch
 from skimage.metrics import structural_similarity
 
 from finola_mm.evaluation import ImageQuality, psnr, ssim
-from finola_mm.evaluation.lpips import ALEXNET
+from finola_mm.evaluation.image_quality import ALEXNET
 from finola_mm.registry import METRICS
 from tests.messages import shows
 

@@ -18,8 +18,9 @@ from torch import nn
 from torch.distributed import init_process_group
 
 from finola_mm.backbones import MobileFormer
-from finola_mm.datasets import NoLabelsError, labelled_data
-from finola_mm.evaluation import KNNHook, evenly_spaced, knn_accuracy
+from finola_mm.datasets import evenly_spaced, labelled_data
+from finola_mm.errors import NoLabelsError
+from finola_mm.evaluation import KNNHook, knn_accuracy, knn_hook
 from finola_mm.evaluation.features import encode_batches, gather_features, global_pool
 from finola_mm.necks import TransformerUpsampler
 from finola_mm.registry import MODELS
@@ -147,6 +148,23 @@ def test_epochs_and_the_end(project_root, coloured, tmp_path):
     ]
 
 
+def test_workers_start_as_those_of_training(project_root, coloured, monkeypatch):
+    """So they ignore the signals that InterruptionHook handles in the main process."""
+    data = labelled_data(settings(coloured))
+    train = SimpleNamespace(batch_size=4, num_workers=1, worker_init_fn=print)
+    loaders = []
+
+    def encode(encoder, preprocessor, loader):
+        loaders.append(loader)
+        yield torch.ones(4, 2), torch.zeros(4, dtype=torch.int64)
+
+    monkeypatch.setattr(knn_hook, 'encode_batches', encode)
+    KNNHook()._encode(
+        SimpleNamespace(hooks=[], model=Model(), train_dataloader=train), data.bank, range(4)
+    )
+    assert loaders[0].worker_init_fn is print
+
+
 def test_the_average_is_judged(project_root, coloured, tmp_path):
     cfg = settings(coloured, hook=dict(type='finola_mm.KNNHook', by_epoch=False, k=3))
     cfg.custom_hooks.append(dict(type='EMAHook'))
@@ -199,7 +217,7 @@ def test_labels_of_lists_and_what_is_refused(project_root, coloured, tmp_path):
     with pytest.raises(NoLabelsError, match=shows('expected 2, got 1', 'ann_file')):
         labelled_data(cfg)
     train_set.update(ann_file='', data_prefix='.')
-    with pytest.raises(NoLabelsError, match=shows("'blue'", "'train', 'val'")):
+    with pytest.raises(NoLabelsError, match=shows('blue', 'train, val')):
         labelled_data(cfg)
     cfg.val_dataloader = None
     with pytest.raises(NoLabelsError, match=shows('--no-validate')):
@@ -306,7 +324,7 @@ def evaluate(k):
         SimpleNamespace(
             hooks=[],
             model=Model(),
-            train_dataloader=SimpleNamespace(batch_size=4, num_workers=0),
+            train_dataloader=SimpleNamespace(batch_size=4, num_workers=0, worker_init_fn=None),
             logger=SimpleNamespace(info=lambda text: None),
             visualizer=SimpleNamespace(add_scalars=lambda scalars, step: logged.append(scalars)),
         ),

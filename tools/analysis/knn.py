@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from finola_mm.apis import CfgOptions, in_own_module, load_config, optimize_for_cpu
-from finola_mm.datasets import BadDataError, LabelledData, labelled_data
+from finola_mm.datasets import LabelledData, evenly_spaced, labelled_data
 from finola_mm.datasets.validation import check_data
 from finola_mm.engine import (
     find_checkpoint,
@@ -39,7 +39,6 @@ from finola_mm.engine import (
 )
 from finola_mm.evaluation import (
     encode_batches,
-    evenly_spaced,
     gather_features,
     image_loader,
     knn_accuracy,
@@ -165,7 +164,7 @@ def main() -> None:
         for name, checkpoint in zip(distinct(checkpoints), checkpoints, strict=True):
             load_weights(model.backbone, checkpoint)
             rows[name] = judge(model, cfg, data, args)
-    except (BadDataError, FileNotFoundError, ValueError) as error:
+    except (FileNotFoundError, ValueError) as error:
         if rows:
             print_table(rows)
         if in_own_module(error):

@@ -21,7 +21,6 @@ from rich.progress import track
 
 from finola_mm.apis import CfgOptions, load_config
 from finola_mm.datasets.validation import (
-    AnnotationError,
     CocoData,
     check_image,
     find_coco,
@@ -139,7 +138,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     try:
         well = [check(data, args) for data in find_data(args)]
-    except (FileNotFoundError, AnnotationError, ValueError) as error:
+    except (FileNotFoundError, ValueError) as error:
         raise SystemExit(f'check_coco: {error}') from None
     raise SystemExit(0 if all(well) else 1)
 

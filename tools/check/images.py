@@ -24,7 +24,8 @@ from rich.progress import track
 
 from finola_mm.datasets import IMAGE_SUFFIXES
 from finola_mm.datasets.load_random_resized_crop import decode
-from finola_mm.datasets.validation import AnnotationError, check_image, read_annotations
+from finola_mm.datasets.validation import check_image, read_annotations
+from finola_mm.errors import UserError
 
 
 class BadImage(NamedTuple):
@@ -110,7 +111,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     try:
         faults = check(args)
-    except (OSError, AnnotationError) as error:
+    except (OSError, UserError) as error:
         raise SystemExit(f'check_images: {error}') from None
     raise SystemExit(1 if faults else 0)
 

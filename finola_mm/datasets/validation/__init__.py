@@ -1,16 +1,14 @@
-"""What would spoil a run, said in one message before it starts."""
+"""Checks of a run's folders, COCO files and batch size before it starts."""
 
 from .annotated_images import check_image, sample_images
-from .annotation_file import AnnotationError, read_annotations
+from .annotation_file import read_annotations
 from .annotation_problems import find_problems
-from .batch_check import BatchError, check_batch
-from .data_check import CocoData, MissingDataError, check_data, find_coco
+from .batch_check import check_batch
+from .coco_data import CocoData, find_coco
+from .config_data import check_data
 
 __all__ = [
-    'AnnotationError',
-    'BatchError',
     'CocoData',
-    'MissingDataError',
     'check_batch',
     'check_data',
     'check_image',

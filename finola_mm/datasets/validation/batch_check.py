@@ -1,53 +1,51 @@
-"""Look at the batch before a run starts: is there one, and does the learning rate belong to it?"""
+"""Check the batch size of a run against its data, its learning rate and MoCo's queue."""
 
 from mmengine.dist import get_world_size
 from mmengine.runner import Runner
 
-
-class BatchError(ValueError):
-    """There is no batch to train on. The message is meant for the user."""
+from ...errors import UserError
 
 
 def check_batch(runner: Runner) -> None:
-    """Refuse a batch that cannot be; say what a batch is and the learning rate.
+    """Log the total batch size and the learning rate; reject an impossible batch size.
 
-    Warns where the recipe's batch is another.
+    Warns if the learning rate is meant for another total batch size.
 
     Raises:
-        BatchError: fewer images than one batch needs, or a number that MoCo's queue does not take.
+        UserError: fewer images than one batch, or a batch size that does not divide MoCo's queue.
     """
     loader = runner.train_dataloader
     if len(loader) == 0:
-        raise BatchError(
-            f'{len(loader.sampler)} training images make no batch of {loader.batch_size} on each '
-            'process; lower it: --cfg-options train_dataloader.batch_size=N'
+        raise UserError(
+            f'{len(loader.sampler)} training images on each rank are less than one batch of '
+            f'{loader.batch_size}. Lower the batch size: '
+            '--cfg-options train_dataloader.batch_size=N'
         )
     scale = runner.cfg.get('auto_scale_lr') or {}
     base = scale.get('base_batch_size')
     steps = runner.cfg.optim_wrapper.get('accumulative_counts', 1)
-    processes = get_world_size()
-    total = processes * loader.batch_size * steps
+    ranks = get_world_size()
+    total = ranks * loader.batch_size * steps
     rate = runner.cfg.optim_wrapper.optimizer.lr
     if scale.get('enable'):
-        rate *= processes * loader.batch_size / base  # as the runner does, without the steps
+        rate *= ranks * loader.batch_size / base  # as MMEngine does, without the steps
     runner.logger.info(
-        f'{_count(processes, "process")} x {_count(loader.batch_size, "image")} x '
-        f'{_count(steps, "step")} = batches of {total}; learning rate {rate:g}'
+        f'{_count(ranks, "rank")} x {_count(loader.batch_size, "image")} x '
+        f'{_count(steps, "step")} = total batch size {total}; learning rate {rate:g}'
     )
     queue = runner.cfg.model.get('queue_len')
-    if queue and queue % (processes * loader.batch_size):
-        raise BatchError(
-            f"MoCo's queue of {queue} keys is filled by {processes * loader.batch_size} a step, "
-            'which has to divide it: --cfg-options train_dataloader.batch_size=N or '
-            'model.queue_len=N'
+    if queue and queue % (ranks * loader.batch_size):
+        raise UserError(
+            f"MoCo's queue of {queue} keys is not a multiple of the {ranks * loader.batch_size} "
+            'images per step. Change one of them: --cfg-options '
+            'train_dataloader.batch_size=N or model.queue_len=N'
         )
     if base and total != base and not scale.get('enable'):
         runner.logger.warning(
-            f'The learning rate is for batches of {base} images and this run makes batches of '
-            f'{total}: --auto-scale-lr scales it.'
+            f'The learning rate is for a total batch size of {base}, and that of this run is '
+            f'{total}. Scale the learning rate with --auto-scale-lr.'
         )
 
 
 def _count(number: int, noun: str) -> str:
-    plural = '' if number == 1 else 'es' if noun.endswith('s') else 's'
-    return f'{number} {noun}{plural}'
+    return f'{number} {noun}{"s" * (number != 1)}'

@@ -85,11 +85,11 @@ class BadSamplesHook(Hook):
 
     def _report_metric(self, runner, when: str, loader) -> None:
         for tally in _tallies(loader.dataset):
-            _warn(runner, when, tally, tally.over_processes(), place=', in the metric too')
+            _warn(runner, when, tally, tally.states_of_all_ranks(), place=', in the metric too')
 
     def _combine(self, runner) -> list[torch.Tensor]:
         """Bring ``status`` up to date. -> what it was before"""
-        now = [tally.over_processes() for tally in _tallies(runner.train_dataloader.dataset)]
+        now = [tally.states_of_all_ranks() for tally in _tallies(runner.train_dataloader.dataset)]
         before = self.status
         if [len(status) for status in before] != [len(status) for status in now]:
             before = [torch.zeros_like(status) for status in now]  # a start, or other data

@@ -8,13 +8,13 @@ from mmengine.config import Config
 from PIL import Image
 
 from finola_mm.datasets.validation import (
-    AnnotationError,
     check_data,
     check_image,
     find_problems,
     read_annotations,
     sample_images,
 )
+from finola_mm.errors import UserError
 from tests.messages import shows
 
 CLASSES = ('cup', 'dog', 'kite')
@@ -236,7 +236,7 @@ def test_no_annotations_at_all():
 def test_what_is_no_annotation_file(tmp_path, text, seen):
     file = tmp_path / 'a.json'
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(AnnotationError, match=seen):
+    with pytest.raises(UserError, match=seen):
         read_annotations(file)
 
 
@@ -349,7 +349,7 @@ def test_a_config_with_right_data_passes(coco):
 def test_a_config_that_does_not_fit(coco, option, value, seen):
     cfg = config(coco)
     cfg.merge_from_dict({option: value})
-    with pytest.raises(AnnotationError, match=seen):
+    with pytest.raises(UserError, match=seen):
         check_data(cfg)
 
 
@@ -366,7 +366,7 @@ def test_no_image_of_an_evaluation_may_be_missing(coco):
         file.write_text(json.dumps(content))
         (coco / f'{split}2017' / '2.jpg').unlink()  # one of the 100 that are looked at
     check_data(cfg, ['train'])
-    with pytest.raises(AnnotationError, match=shows('val2017/2.jpg', 100) + counts(1)):
+    with pytest.raises(UserError, match=shows('val2017/2.jpg', 100) + counts(1)):
         check_data(cfg, ['val'])
 
 
@@ -377,14 +377,14 @@ def test_a_server_keeps_the_annotations(coco):
     cfg = config(coco)
     file = coco / 'annotations' / 'instances_val2017.json'
     file.write_text(json.dumps(dict(right(), annotations=[])))
-    with pytest.raises(AnnotationError, match=NO_OBJECT):
+    with pytest.raises(UserError, match=NO_OBJECT):
         check_data(cfg, ['val'])
     cfg.val_evaluator.format_only = True
     check_data(cfg, ['val'])
     cfg.val_evaluator = [cfg.val_evaluator, dict(cfg.val_evaluator, outfile_prefix='other')]
     check_data(cfg, ['val'])
     cfg.val_evaluator[1]['format_only'] = False  # one that compares
-    with pytest.raises(AnnotationError, match=NO_OBJECT):
+    with pytest.raises(UserError, match=NO_OBJECT):
         check_data(cfg, ['val'])
 
 
@@ -398,7 +398,7 @@ def test_only_what_reads_files_as_coco_does(coco, name):
     cfg.train_dataloader.dataset.dataset.type = name
     (coco / 'annotations' / 'instances_train2017.json').write_text('{')
     if name in ('CocoDataset', 'V3DetDataset'):
-        with pytest.raises(AnnotationError, match=shows('instances_train2017.json', 'JSON')):
+        with pytest.raises(UserError, match=shows('instances_train2017.json', 'JSON')):
             check_data(cfg, ['train'])
     else:
         check_data(cfg, ['train'])
@@ -410,5 +410,18 @@ def test_one_process_reads_for_all(coco, monkeypatch):
     monkeypatch.setenv('RANK', '1')
     check_data(cfg)
     monkeypatch.setenv('RANK', '0')
-    with pytest.raises(AnnotationError):
+    with pytest.raises(UserError):
+        check_data(cfg)
+
+
+def test_the_main_process_of_a_group_reads_for_all(coco, monkeypatch):
+    """The group's rank counts, not the variables of a launcher."""
+    cfg, module = config(coco), 'finola_mm.datasets.validation.config_data'
+    (coco / 'annotations' / 'instances_train2017.json').write_text('{')
+    monkeypatch.setattr(f'{module}.is_distributed', lambda: True)
+    monkeypatch.setenv('RANK', '0')
+    monkeypatch.setattr(f'{module}.is_main_process', lambda: False)
+    check_data(cfg)
+    monkeypatch.setattr(f'{module}.is_main_process', lambda: True)
+    with pytest.raises(UserError):
         check_data(cfg)

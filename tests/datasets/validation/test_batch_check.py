@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 from mmengine.config import Config
 
-from finola_mm.datasets.validation import BatchError, check_batch
+from finola_mm.datasets.validation import check_batch
+from finola_mm.errors import UserError
 from tests.messages import shows
 
 
@@ -59,5 +60,5 @@ def test_another_batch_than_the_recipes(lines):
 def test_a_queue_takes_whole_batches(lines):
     """mmpretrain's MoCo asserts it in its first step, without a word."""
     lines(16, 2, 2, queue_len=64)
-    with pytest.raises(BatchError, match=shows(64, 24, 'model.queue_len')):
+    with pytest.raises(UserError, match=shows(64, 24, 'model.queue_len')):
         lines(12, 1, 2, queue_len=64)

@@ -24,7 +24,7 @@ def images(bad=()):
     dataset = SeededDataset(Images(), max_bad_share=1)
     for index in range(80):
         dataset.bad_samples.add_good(index)
-    dataset.bad_samples.status[list(bad)] = 2
+    dataset.bad_samples.states[list(bad)] = 2
     return dataset
 
 
@@ -77,7 +77,7 @@ def test_new_ones_are_named_while_training_goes_on():
     runner, hook = fake_runner(dataset), BadSamplesHook(interval=10)
     for runner.iter in range(20):  # reports after the 10th and the 20th iteration
         hook.after_train_iter(runner, runner.iter)
-    dataset.bad_samples.status[[5, 90]] = 2
+    dataset.bad_samples.states[[5, 90]] = 2
     runner.iter = 20
     hook.after_train_epoch(runner)
     first, second = runner.logged

@@ -3,7 +3,8 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmpretrain.registry import DATASETS
 
-from finola_mm.datasets.validation import MissingDataError, check_data
+from finola_mm.datasets.validation import check_data
+from finola_mm.errors import UserError
 from tests.messages import shows
 
 CONFIG = 'configs/selfsup/masked_finola_b.py'
@@ -30,7 +31,7 @@ def test_data_in_place_passes(image_folder):
 def test_what_is_missing_is_named_with_its_remedy(image_folder, inner, seen):
     cfg = config(image_folder)
     cfg.train_dataloader.dataset.dataset.update(inner)
-    with pytest.raises(MissingDataError, match=shows(image_folder / seen)) as error:
+    with pytest.raises(UserError, match=shows(image_folder / seen)) as error:
         check_data(cfg)
     assert 'Put it there.' in str(error.value)
 
@@ -38,15 +39,13 @@ def test_what_is_missing_is_named_with_its_remedy(image_folder, inner, seen):
 def test_a_folder_without_images(tmp_path):
     (tmp_path / 'train' / 'cat').mkdir(parents=True)
     (tmp_path / 'train' / 'cat' / 'notes.txt').touch()
-    with pytest.raises(MissingDataError, match=shows(tmp_path / 'train', '.jpg')):
+    with pytest.raises(UserError, match=shows(tmp_path / 'train', '.jpg')):
         check_data(config(tmp_path))
 
 
 def test_the_real_config_without_data(project_root, monkeypatch, tmp_path):
     monkeypatch.setenv('FINOLA_IMAGENET', str(tmp_path / 'nowhere'))
-    with pytest.raises(
-        MissingDataError, match=shows(tmp_path / 'nowhere/train', 'FINOLA_IMAGENET')
-    ):
+    with pytest.raises(UserError, match=shows(tmp_path / 'nowhere/train', 'FINOLA_IMAGENET')):
         check_data(Config.fromfile(CONFIG))
 
 
@@ -57,7 +56,7 @@ def test_a_list_of_another_form_is_shown(image_folder, tmp_path):
     right.write_text('cat/0.jpg\n')
     check_data(config(image_folder, ann_file=str(right), with_label=False))
     for file, seen in ((labelled, 'train/cat/0.jpg 0'), (empty, 'train')):
-        with pytest.raises(MissingDataError, match=shows(image_folder / seen)):
+        with pytest.raises(UserError, match=shows(image_folder / seen)):
             check_data(config(image_folder, ann_file=str(file), with_label=False))
 
 
@@ -86,7 +85,7 @@ def test_the_same_class_folders_everywhere(tmp_path):
 def test_other_class_folders_would_shift_the_labels(tmp_path, split):
     cfg = classes(tmp_path, 3, **{'train': 'qbc', split: 'bcde'})
     seen = shows(tmp_path / 'train', tmp_path / split, 'd, e') + r'(?=.*\bq\b)'
-    with pytest.raises(ValueError, match=seen):
+    with pytest.raises(UserError, match=seen):
         check_data(cfg)
     check_data(cfg, ['train'])
     data = cfg[f'{split}_dataloader'].dataset.dataset
@@ -98,7 +97,7 @@ def test_other_class_folders_would_shift_the_labels(tmp_path, split):
 def test_a_class_that_only_the_training_has(tmp_path):
     folders = dict(train=[f'{i}' for i in range(6)], val='5')
     seen = shows(tmp_path / 'train', tmp_path / 'val') + r'.*0, 1, 2\b.*\b2\b'
-    with pytest.raises(ValueError, match=seen):
+    with pytest.raises(UserError, match=seen):
         check_data(classes(tmp_path, **folders))
 
 
@@ -118,12 +117,12 @@ def test_the_number_of_classes(tmp_path, split):
     cfg = classes(tmp_path, 1000, **{split: 'abc'})
     remedy = 'model.head.num_classes=3 model.data_preprocessor.num_classes=3'
     seen = shows(tmp_path / split, 3, 'num_classes=1000', f'--cfg-options {remedy}')
-    with pytest.raises(ValueError, match=seen) as error:
+    with pytest.raises(UserError, match=seen) as error:
         check_data(cfg, [split])
     said = str(error.value).replace(remedy, '')
     assert 'head' in said and 'data_preprocessor' in said
     cfg.model.head.num_classes = 3
-    with pytest.raises(ValueError, match=seen) as error:
+    with pytest.raises(UserError, match=seen) as error:
         check_data(cfg, [split])
     said = str(error.value).replace(remedy, '')
     assert 'head' not in said and 'data_preprocessor' in said
@@ -136,17 +135,17 @@ def test_top_5_of_three_classes(tmp_path):
     cfg = classes(tmp_path, 1000, train='abc', val='abc', test='abc')
     cfg.val_evaluator = cfg.test_evaluator = dict(type='Accuracy', topk=(1, 5))
     remedy = 'val_evaluator.topk=1 test_evaluator.topk=1'
-    with pytest.raises(ValueError, match=shows('num_classes=1000', remedy)) as error:
+    with pytest.raises(UserError, match=shows('num_classes=1000', remedy)) as error:
         check_data(cfg, ['train', 'val'])
     assert 'model.data_preprocessor.num_classes=3' in str(error.value)
     cfg.model.head.num_classes = cfg.model.data_preprocessor.num_classes = 3
-    with pytest.raises(ValueError, match=shows('topk=(1, 5)', remedy)) as error:
+    with pytest.raises(UserError, match=shows('topk=(1, 5)', remedy)) as error:
         check_data(cfg, ['train', 'val'])
     assert 'num_classes=1000' not in str(error.value)
     check_data(cfg, ['train'])
     cfg.val_evaluator.topk = 1
     check_data(cfg, ['train', 'val'])
-    with pytest.raises(ValueError, match=shows('topk=(1, 5)', 'test_evaluator.topk=1')):
+    with pytest.raises(UserError, match=shows('topk=(1, 5)', 'test_evaluator.topk=1')):
         check_data(cfg, ['test'])
 
 
@@ -155,7 +154,7 @@ def test_images_without_class_folders(tmp_path):
     for split in ('train', 'val'):
         (tmp_path / split).mkdir()
         (tmp_path / split / '0.jpg').touch()
-    with pytest.raises(ValueError, match=shows(tmp_path / 'train')) as error:
+    with pytest.raises(UserError, match=shows(tmp_path / 'train')) as error:
         check_data(cfg)
     assert str(tmp_path / 'val') not in str(error.value)  # not that they differ
     for split in ('train', 'val'):  # as in pre-training
