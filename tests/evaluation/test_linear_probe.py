@@ -9,6 +9,10 @@ from finola_mm.evaluation import linear_accuracy
 from finola_mm.evaluation.linear_probe import fit
 from tests.messages import shows
 
+# Two optimisers stop at weights that differ within their tolerances: one of the 240 queries, near a
+# border between two classes, may get the other one.
+ONE_QUERY = 100.5 / 240  # percent
+
 
 def data(seed):
     generator = torch.Generator().manual_seed(seed)
@@ -31,14 +35,14 @@ def test_against_scikit_learn():
     torch.testing.assert_close(bias - bias.mean(), offset - offset.mean(), atol=1e-4, rtol=1e-4)
     top1, top5 = linear_accuracy(x, y, queries, labels, penalty=penalty)
     expected = model.score(scaler.transform(queries.numpy()), labels.numpy())
-    assert top1 == pytest.approx(100 * expected) and top1 < top5 < 100.1
+    assert top1 == pytest.approx(100 * expected, abs=ONE_QUERY) and top1 < top5 < 100.1
 
 
 def test_a_dead_channel_and_another_scale_change_nothing():
     (x, y), (queries, labels) = data(0), data(1)
     expected = linear_accuracy(x, y, queries, labels)
     x, queries = (torch.cat([3 * t, t.new_full((len(t), 1), 4.0)], dim=1) for t in (x, queries))
-    assert linear_accuracy(x, y, queries, labels) == pytest.approx(expected)
+    assert linear_accuracy(x, y, queries, labels) == pytest.approx(expected, abs=ONE_QUERY)
 
 
 def test_nothing_to_learn_from_constant_features():
