@@ -1,15 +1,15 @@
-"""How many images a second does one core make ready for pre-training?
+"""Measure how many images per second one core loads and augments for pre-training.
 
     python benchmarks/loader.py
 
-Prints two tables for three loaders: mmpretrain's usual pipeline (load, random resized crop by
-Pillow, flip), the same with finola_mm.LoadRandomResizedCrop, and that on images which
-tools/dataset_converters/resize_images.py has resized once. The images are JPEGs of ImageNet's
-usual size and of a camera's, made in a temporary folder from the photographs in the scikit-image
-wheel, with some film grain that brings the files to ImageNet's 110 kB.
+Prints two tables for three loaders: mmpretrain's pipeline (load, random resized crop by Pillow,
+flip), the same with finola_mm.LoadRandomResizedCrop, and the latter on images resized once by
+tools/dataset_converters/resize_images.py. The images are JPEGs of ImageNet's usual size and of a
+camera's, made in a temporary folder from the photographs in the scikit-image wheel, with film grain
+that brings the files to ImageNet's 110 kB.
 
-One process, one thread, files in the page cache. Times are CPU times, so that other work on the
-machine disturbs them little; the loaders take turns, and the median over the repeats counts.
+One process, one thread, files in the page cache. Times are CPU times, which depend little on other
+work on the machine. The loaders alternate, and the tables give medians over the repeats.
 """
 
 import argparse
@@ -45,7 +45,10 @@ PHOTOGRAPHS = (
 SIZES = {'usual': (500, 375), 'camera': (1600, 1200)}  # width, height
 GRAIN = 6  # grey levels, standard deviation
 CROP = dict(scale=256, crop_ratio_range=(0.2, 1.0), interpolation='bicubic')
-HOST = [dict(type='LoadImageFromFile'), dict(type='RandomResizedCrop', backend='pillow', **CROP)]
+MMPRETRAIN = [
+    dict(type='LoadImageFromFile'),
+    dict(type='RandomResizedCrop', backend='pillow', **CROP),
+]
 OURS = [dict(type='finola_mm.LoadRandomResizedCrop', **CROP)]
 REST = [
     dict(type='RandomFlip', prob=0.5),
@@ -54,9 +57,8 @@ REST = [
 ]
 
 
-# ----------------------------------------------------------------------------- images
 def make_images(folder, size, count, rng):
-    """Crops of the photographs, three quarters to all of their size, half of them mirrored."""
+    """Write crops of the photographs, of 75 to 100 % of their size, half of them mirrored."""
     folder.mkdir(parents=True)
     for index in range(count):
         name = PHOTOGRAPHS[index % len(PHOTOGRAPHS)]
@@ -79,7 +81,6 @@ def mean_kilobytes(folder):
     return np.mean([path.stat().st_size for path in folder.glob('*.jpg')]) / 1e3
 
 
-# ------------------------------------------------------------------------------- time
 def build(folder, pipeline):
     return DATASETS.build(
         dict(
@@ -100,7 +101,7 @@ def seconds_per_image(dataset, seed):
 
 
 def split(dataset, seed):
-    """Seconds per image of each transform. -> {name: seconds}"""
+    """Seconds per image of each transform, by name."""
     np.random.seed(seed)
     names = ['look-up', *(type(step).__name__ for step in dataset.pipeline.transforms)]
     seconds = np.zeros(len(names))
@@ -116,7 +117,7 @@ def split(dataset, seed):
 
 
 def measure(folder, args):
-    """-> {loader: (seconds per image of each repeat, {transform: seconds of each repeat})}"""
+    """Seconds per image of each repeat, by loader; the same for each transform."""
     small = folder.with_name(folder.name + ' resized')
     subprocess.run(
         [sys.executable, RESIZE_IMAGES, folder, small, '--workers', '1'],
@@ -124,13 +125,13 @@ def measure(folder, args):
         stdout=subprocess.DEVNULL,
     )
     loaders = {
-        "host's": build(folder, HOST + REST),
+        'mmpretrain': build(folder, MMPRETRAIN + REST),
         'ours': build(folder, OURS + REST),
         f'ours, resized once ({mean_kilobytes(small):.0f} kB)': build(small, OURS + REST),
     }
     whole = {name: [] for name in loaders}
     steps = {name: [] for name in loaders}
-    for repeat in range(-1, args.repeats):  # one more, to warm up
+    for repeat in range(-1, args.repeats):  # one more for warm-up
         for name, dataset in loaders.items():
             seconds = seconds_per_image(dataset, args.seed + repeat + 1)
             parts = split(dataset, args.seed + repeat + 1)
@@ -140,11 +141,10 @@ def measure(folder, args):
     return whole, steps
 
 
-# ----------------------------------------------------------------------------- tables
 def print_rates(what, whole):
-    host = np.array(whole["host's"])
+    reference = np.array(whole['mmpretrain'])
     for name, seconds in whole.items():
-        ratio = np.median(host / seconds)  # of the same turn
+        ratio = np.median(reference / seconds)  # of the same repeat
         median = np.median(seconds)
         print(
             f'| {what} | {name} | {1 / median:.0f} | {1e3 * median:.2f} | '
@@ -191,7 +191,7 @@ def main():
         f'{args.repeats} repeats, CPU time\n'
     )
     print(
-        "| images | loader | images/s per core | ms per image | range | times the host's |\n"
+        '| images | loader | images/s per core | ms per image | range | speed-up |\n'
         '|---|---|---|---|---|---|'
     )
     for what, (whole, _) in results.items():

@@ -1,12 +1,12 @@
-"""How hard are the generated shapes, and how far can one quadrant be completed?
+"""Measure how hard the generated shapes are to classify and to complete.
 
     python benchmarks/shapes_contrast.py --data data/shapes/imagenet
 
-Prints two tables. The first says what tells the classes apart: a nearest-neighbour vote on
-colours, on thumbnails and on the features of a random encoder (all should stay low), and the same
-encoder after a few minutes of supervised training (should be high). The second gives the PSNR of
-simple guesses over the masked three quarters of the val images: a trained model has to lie well
-above the mean colour, and cannot do much better than the best smooth fit without the objects.
+Prints two tables. The first gives the accuracy of a kNN vote on colours, on thumbnails and on the
+features of a random encoder (all should be low), and of the same encoder after a few minutes of
+supervised training (should be high). The second gives the PSNR of simple guesses over the masked
+three quarters of the val images. A trained model must be well above the mean colour, and cannot be
+much better than the best smooth fit without the objects.
 """
 
 import argparse
@@ -29,12 +29,12 @@ K = 20  # neighbours
 
 
 def load(folder):
-    """-> images (N, 3, SIDE + MARGIN, SIDE + MARGIN) uint8 and labels (N,), in class order."""
+    """Images (N, 3, SIDE + MARGIN, SIDE + MARGIN) uint8 and labels (N,), in class order."""
     classes = sorted(path for path in folder.glob('*') if path.is_dir())
     files = [(file, label) for label, path in enumerate(classes) for file in sorted(path.iterdir())]
     if not files:
         raise SystemExit(
-            f'{folder} holds no class folders with images; make them: python '
+            f'{folder} contains no class folders with images. Make them: python '
             'tools/dataset_converters/make_shapes.py --out data/shapes'
         )
     side = SIDE + MARGIN
@@ -55,10 +55,9 @@ def normalise(images):
     return ((images.float() - 127.5) / 64).contiguous(memory_format=torch.channels_last)
 
 
-# ----------------------------------------------------------------------------- classes
 def knn(train, train_labels, val, val_labels):
     """Accuracy of a vote of the K nearest by cosine, weighted by similarity, in percent."""
-    mean = train.mean(0)  # without it the cosine of all-positive features is nearly 1 for all
+    mean = train.mean(0)  # positive features without this have a cosine of nearly 1
     train, val = F.normalize(train - mean, dim=1), F.normalize(val - mean, dim=1)
     similarity, index = (val @ train.T).topk(K)  # (N, K)
     votes = torch.zeros(len(val), int(train_labels.max()) + 1)
@@ -71,15 +70,15 @@ def thumbnails(images, side):
 
 
 def histograms(images):
-    """Joint RGB histogram, 4 x 4 x 4 cells; square roots, so that cosine is Hellinger's."""
+    """Square roots of a joint RGB histogram of 4 x 4 x 4 cells: their cosine is Hellinger's."""
     cells = (images // 64).long()  # (N, 3, H, W)
     cells = (16 * cells[:, 0] + 4 * cells[:, 1] + cells[:, 2]).flatten(1)  # (N, HW)
     return torch.zeros(len(cells), 64).scatter_add_(1, cells, torch.ones(cells.shape)).sqrt()
 
 
 @torch.no_grad()
-def pooled(encoder, images):
-    """Average of the encoder's last map. -> (N, C)"""
+def global_pool(encoder, images):
+    """The average of the encoder's last map: (N, 3, H, W) -> (N, C)."""
     encoder.eval()
     return torch.cat([encoder(normalise(batch))[0].mean((2, 3)) for batch in images.split(100)])
 
@@ -104,9 +103,8 @@ def train(encoder, classifier, images, labels, steps, batch):
         optimizer.step()
 
 
-# -------------------------------------------------------------------------- completion
 def guesses(image, visible, x, y):
-    """Simple completions of ``image`` (H, W, 3) from its visible pixels. -> name: (H, W, 3)"""
+    """Simple completions of ``image`` (H, W, 3) from its visible pixels: name -> (H, W, 3)."""
     plane = np.stack([np.ones_like(x), x, y], -1)
     bowl = np.concatenate([plane, np.stack([x * x, x * y, y * y], -1)], -1)
 
@@ -128,7 +126,7 @@ def completion(images, rng):
     y, x = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j]
     psnr = {}
     for image in images.permute(0, 2, 3, 1).numpy() / 255.0:
-        top, left = rng.integers(0, 9, 2) * (SIDE // 16)  # blocks of half the side, 81 places
+        top, left = rng.integers(0, 9, 2) * (SIDE // 16)  # blocks of half the side, 81 positions
         visible = np.zeros((SIDE, SIDE), bool)  # True = visible
         visible[top : top + SIDE // 2, left : left + SIDE // 2] = True
         for name, guess in guesses(image, visible, x, y).items():
@@ -153,7 +151,7 @@ def main():
         'mean colour': lambda z: thumbnails(z, 1),
         'colour histogram, 4 x 4 x 4': histograms,
         'thumbnail, 16 x 16': lambda z: thumbnails(z, 16),
-        'random small encoder': lambda z: pooled(encoder, z),
+        'random small encoder': lambda z: global_pool(encoder, z),
     }
     rows = {
         f'kNN, {name}': knn(f(centre(images)), labels, f(centre(val)), val_labels)
@@ -164,7 +162,7 @@ def main():
     train(encoder, classifier, images, labels, args.steps, args.batch)
     minutes = (time.time() - start) / 60
     with torch.no_grad():
-        correct = classifier(pooled(encoder, centre(val))).argmax(1) == val_labels
+        correct = classifier(global_pool(encoder, centre(val))).argmax(1) == val_labels
     rows[f'supervised, {args.steps} steps of {args.batch}, {minutes:.1f} min'] = (
         100 * correct.float().mean().item()
     )
@@ -173,7 +171,7 @@ def main():
         f'{machine()}, seed {args.seed}, {len(images)} + {len(val)} images of {classes} classes\n'
     )
     rows = {'chance': 100 / classes, **rows}
-    print('| what tells the classes apart | val top-1, % |\n|---|---|')
+    print('| classes predicted from | val top-1, % |\n|---|---|')
     for name, value in rows.items():
         print(f'| {name} | {value:.1f} |')
     print('\n| completion of the masked region | PSNR, dB |\n|---|---|')

@@ -1,15 +1,15 @@
-"""Does the memory of the detection pipeline grow with time?
+"""Measure whether the memory of the detection pipeline grows with time.
 
     python benchmarks/soak.py --minutes 30
 
-Draws batches as a training of configs/det/detr_mf_dec522.py does, data set, augmentation, workers
-and collation, without a model in between and so as fast as the cores can, and samples the resident
-memory of this process and of its workers every second. It is flat if the median of the last tenth
-of the samples is at most 5 % above that of the first tenth after the warm-up, for this process and
-for the workers; else the exit status is 1.
+Loads batches as in training with configs/det/detr_mf_dec522.py (data set, augmentation, workers,
+collation), without a model, and samples the resident memory of this process and of its workers
+every second. Memory is flat if the median of the last tenth of the samples is at most 5 % above
+that of the first tenth after the warm-up, for this process and for the workers. Otherwise the exit
+status is 1.
 
-The images are the generated scenes of data/shapes/coco, or of --data, a folder as COCO's with the
-same classes.
+The images are the generated scenes of data/shapes/coco, or --data, a folder in COCO's layout with
+the same classes.
 """
 
 import argparse
@@ -27,9 +27,10 @@ from mmengine.runner import Runner
 
 import finola_mm.det  # noqa: F401
 from finola_mm.datasets.validation import check_data
+from finola_mm.errors import UserError
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
-WARM_UP = 0.2  # share of the time: every worker has seen every size of image by then
+WARM_UP = 0.2  # share of the time, after which every worker has loaded every image size
 GROWTH = 1.05
 MEBIBYTE = 2**20
 
@@ -38,9 +39,9 @@ class Sample(NamedTuple):
     """Resident memory at one time, in MiB."""
 
     seconds: float
-    images: int  # drawn so far
+    images: int  # loaded so far
     main: float
-    workers: float  # all of them together
+    workers: float  # the sum over all
 
 
 def parse_args() -> argparse.Namespace:
@@ -50,12 +51,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--data', default='data/shapes/coco', help='default: %(default)s')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--csv', help='write the samples to this file')
-    parser.add_argument('--plot', help='draw them into this picture')
+    parser.add_argument('--plot', help='plot them into this file')
     return parser.parse_args()
 
 
 def build_loader(data: str, workers: int, seed: int):
-    """The training data loader of the recipe on other images."""
+    """The training data loader of the recipe with other images."""
     cfg = Config.fromfile(CONFIGS / 'det/detr_mf_dec522.py')
     demo = Config.fromfile(CONFIGS / 'demo/det_mf_dec211.py').train_dataloader.dataset.dataset
     cfg.train_dataloader.dataset.dataset.update(data_root=data, metainfo=demo.metainfo)
@@ -64,7 +65,7 @@ def build_loader(data: str, workers: int, seed: int):
     )
     cfg.model.bbox_head.num_classes = len(demo.metainfo.classes)
     cfg.missing_data_hint = (
-        'Make it: python tools/dataset_converters/make_shapes.py --out data/shapes'
+        'Make them: python tools/dataset_converters/make_shapes.py --out data/shapes'
     )
     init_default_scope('mmdet')
     check_data(cfg, ['train'])
@@ -72,7 +73,7 @@ def build_loader(data: str, workers: int, seed: int):
 
 
 def batches(loader):
-    """Batch by batch, epoch by epoch, as the training loop draws them."""
+    """Yield batches of successive epochs, as the training loop does."""
     epoch = 0
     while True:
         loader.sampler.set_epoch(epoch)
@@ -101,7 +102,7 @@ def soak(loader, seconds: float) -> list[Sample]:
 
 
 def is_flat(name: str, values: np.ndarray) -> bool:
-    """Print how memory went after the warm-up; -> whether it did not grow."""
+    """Print a row about memory after the warm-up; return whether it is flat."""
     tenth = max(1, len(values) // 10)
     first, last = np.median(values[:tenth]), np.median(values[-tenth:])
     flat = bool(last <= GROWTH * first)
@@ -137,7 +138,7 @@ def main() -> None:
     args = parse_args()
     try:
         loader = build_loader(args.data, args.workers, args.seed)
-    except (FileNotFoundError, ValueError) as error:
+    except UserError as error:
         raise SystemExit(f'soak: {error}') from None
     samples = soak(loader, 60 * args.minutes)
     if args.csv:

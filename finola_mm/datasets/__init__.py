@@ -11,6 +11,7 @@ from .seeded_dataset import (
     SeededDataset,
     SeededInfiniteSampler,
     SeededSampler,
+    preserve_rng_state,
     seeded,
 )
 
@@ -27,5 +28,6 @@ __all__ = [
     'evenly_spaced',
     'find_images',
     'labelled_data',
+    'preserve_rng_state',
     'seeded',
 ]

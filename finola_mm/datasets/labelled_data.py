@@ -5,7 +5,6 @@ through the validation pipeline.
 """
 
 import copy
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from mmengine.config import Config, ConfigDict
@@ -25,7 +24,6 @@ class LabelledData(NamedTuple):
 
     bank: Dataset
     queries: Dataset
-    classes: Sequence[str] | None
 
 
 def labelled_data(
@@ -60,7 +58,7 @@ def labelled_data(
             f'training: {list_names(only[0]) or "none"}; only in validation: '
             f'{list_names(only[1]) or "none"}. {REMEDY}'
         )
-    return LabelledData(bank, queries, known)
+    return LabelledData(bank, queries)
 
 
 def with_labels(dataset: ConfigDict) -> ConfigDict:

@@ -10,7 +10,7 @@ import logging
 import random
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import islice
 from typing import NamedTuple
 
@@ -196,23 +196,28 @@ class SeededDataset:
 
 
 @contextmanager
-def seeded(key: Sequence[int]):
+def seeded(key: Sequence[int]) -> Iterator[None]:
     """Seed Python's, NumPy's and torch's CPU generators by ``key``; restore them afterwards.
 
     Without workers the data set runs in the training process, whose own streams (such as those of
     dropout) must not depend on the data. A worker has no other use for the streams and skips the
     restoration.
     """
-    own = get_worker_info() is None
-    saved = (random.getstate(), np.random.get_state(), torch.get_rng_state()) if own else None
     words = np.random.SeedSequence(key).generate_state(3)
-    random.seed(int(words[0]))
-    np.random.seed(words[1])
-    torch.default_generator.manual_seed(int(words[2]))
+    with preserve_rng_state() if get_worker_info() is None else nullcontext():
+        random.seed(int(words[0]))
+        np.random.seed(words[1])
+        torch.default_generator.manual_seed(int(words[2]))
+        yield
+
+
+@contextmanager
+def preserve_rng_state() -> Iterator[None]:
+    """Restore the state of Python's, NumPy's and torch's CPU generators on leaving."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
         yield
     finally:
-        if saved:
-            random.setstate(saved[0])
-            np.random.set_state(saved[1])
-            torch.set_rng_state(saved[2])
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])

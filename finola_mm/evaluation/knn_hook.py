@@ -1,17 +1,14 @@
 """kNN accuracy of an encoder during pre-training."""
 
-import random
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
-import numpy as np
 import torch
 from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmengine.hooks import Hook
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from ..datasets import LabelledData, evenly_spaced, labelled_data
+from ..datasets import LabelledData, evenly_spaced, labelled_data, preserve_rng_state
 from ..engine.hooks.sync_buffers_hook import averaged_models, trained_model
 from ..errors import NoLabelsError, UserError
 from ..registry import HOOKS
@@ -136,15 +133,3 @@ class KNNHook(Hook):
 def eval_model(runner) -> nn.Module:
     """The average of the model by ``EMAHook`` if there is one, else the model."""
     return (*averaged_models(runner), trained_model(runner))[0]
-
-
-@contextmanager
-def preserve_rng_state() -> Iterator[None]:
-    """Restore Python's, NumPy's and torch's CPU generators; the device's is not used."""
-    states = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
-        try:
-            yield
-        finally:
-            random.setstate(states[0])
-            np.random.set_state(states[1])

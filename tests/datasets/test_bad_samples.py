@@ -1,4 +1,4 @@
-"""Files that cannot be read are replaced, reported once, counted, and too many end the run."""
+"""Unreadable files are replaced, logged once and counted; too many end the run."""
 
 import errno
 import json
@@ -42,7 +42,7 @@ class Numbers(BaseDataset):
 
 @pytest.fixture
 def log(tmp_path):
-    """A current logger with a file; gives the lines of the file that warn."""
+    """A current logger with a file; returns the warnings in the file."""
     name = f'bad_samples_{tmp_path.name}'
     file = tmp_path / 'run.log'
     logger = MMLogger.get_instance(name, log_file=str(file))
@@ -53,7 +53,7 @@ def log(tmp_path):
 
 
 def load(dataset, epochs=1, **kwargs):
-    """All samples of some epochs, by their place in the data set."""
+    """All samples of some epochs, by their index in the data set."""
     sampler = SeededSampler(dataset, seed=5)
     loader = DataLoader(dataset, 3, sampler=sampler, collate_fn=list, **kwargs)
     seen = []
@@ -65,7 +65,7 @@ def load(dataset, epochs=1, **kwargs):
     return seen
 
 
-def test_another_sample_takes_the_place(log):
+def test_another_sample_replaces_a_bad_one(log):
     whole = SeededDataset(Numbers(30))
     holed = SeededDataset(Numbers(30, bad=[4], none=[17]), max_bad_share=0.1)
     for epoch in range(20):
@@ -83,7 +83,7 @@ def test_another_sample_takes_the_place(log):
 
 
 def test_the_replacement_is_no_twin_of_its_original(log):
-    """Same picture, other crop: a replaced sample draws from a stream of its own."""
+    """Same image, another crop: a replacement has its own random stream."""
     dataset = SeededDataset(Numbers(30, bad=[4]), max_bad_share=0.1)
     index, *draws = dataset[SampleKey(0, 0, 4)]
     assert list(dataset[SampleKey(0, 0, index)][1:]) != draws
@@ -94,7 +94,7 @@ def test_the_replacement_is_no_twin_of_its_original(log):
     [dict(), dict(num_workers=2), dict(num_workers=2, persistent_workers=True)],
     ids=str,
 )
-def test_reported_once_whoever_loads(kwargs, log):
+def test_logged_once_for_any_number_of_workers(kwargs, log):
     dataset, alone = (
         SeededDataset(Numbers(30, bad=[4], none=[17]), max_bad_share=0.1) for _ in range(2)
     )
@@ -107,7 +107,7 @@ def test_reported_once_whoever_loads(kwargs, log):
     assert loaded == load(alone, epochs=3)
 
 
-def test_spawned_workers_share_tally_and_log(log, tmp_path, image_folder):
+def test_spawned_workers_share_states_and_log(log, tmp_path, image_folder):
     (tmp_path / 'empty.jpg').touch()
     good = str(image_folder / 'val' / '0.jpg')
     files = [dict(img_path=path) for path in [good, str(tmp_path / 'empty.jpg'), good]]
@@ -127,7 +127,7 @@ def test_too_many_end_the_run(log):
     dataset = SeededDataset(Numbers(2000, bad=range(500, 2000)), max_bad_share=0.01)
     for index in range(500):
         dataset[index]
-    for index in range(500, 510):  # 10 of 1000 are 1 %, and fewer than 1000 are not judged
+    for index in range(500, 510):  # 10 of at least 1000 are 1 %
         dataset.bad_samples.add_bad(index, OSError('torn'))
     with pytest.raises(BadDataError) as caught:
         dataset.bad_samples.add_bad(510, OSError('torn'))
@@ -159,7 +159,7 @@ def test_all_bad_is_one_readable_line(log):
     message = str(caught.value)
     assert re.match(shows(3000, 'OSError: torn file') + r'(?=.*\b10\b)', message)
     assert '\n' not in message
-    # torch's own way from a worker; with a real one the test would wait 5 s for its end.
+    # torch's re-raise in the main process; a real worker takes seconds to end.
     with pytest.raises(BadDataError) as again:
         raised = caught.type, caught.value, caught.tb
         ExceptionWrapper(raised, 'in DataLoader worker process 0').reraise()
@@ -168,7 +168,7 @@ def test_all_bad_is_one_readable_line(log):
 
 @pytest.fixture
 def naps(monkeypatch):
-    """The seconds that were slept, which nobody waits for."""
+    """The seconds of each sleep, which returns at once."""
     slept = []
     monkeypatch.setattr(time, 'sleep', slept.append)
     return slept
@@ -190,8 +190,8 @@ class Away(Numbers):
 
 
 @pytest.mark.parametrize('number', [errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET])
-def test_an_outage_is_waited_for(number, naps, log):
-    """And the sample is what it would have been: exact to the bit."""
+def test_an_outage_is_retried(number, naps, log):
+    """The sample is bit-identical to that without an outage."""
     key = SampleKey(1, 2, 7)
     dataset = SeededDataset(Away(number, failures=3), max_bad_share=0)
     assert dataset[key] == SeededDataset(Numbers(30))[key]
@@ -209,7 +209,7 @@ def test_an_outage_that_lasts_is_a_bad_sample(naps, log):
 
 
 @pytest.mark.parametrize('number', [errno.ENOENT, errno.EACCES])
-def test_a_missing_file_is_not_waited_for(number, naps, log):
+def test_a_missing_file_is_not_retried(number, naps, log):
     SeededDataset(Away(number, failures=1), max_bad_share=1)[7]
     assert naps == []
 
@@ -226,8 +226,8 @@ def test_not_every_error_is_a_bad_file(error, log):
     assert dataset.bad_samples.num_bad == 0
 
 
-def test_the_error_gives_reasons_met_by_another_process(log):
-    """A sample that a worker has already counted as bad has its reason here too."""
+def test_the_error_gives_reasons_of_samples_counted_by_another_process(log):
+    """A sample already counted by a worker still gives a reason in this process."""
     dataset = SeededDataset(Numbers(30, bad=range(30)), max_bad_share=1)
     dataset.bad_samples.states.fill_(2)
     with pytest.raises(BadDataError, match='OSError: torn file'):
@@ -247,7 +247,7 @@ def test_the_end_of_the_data_set_is_no_bad_sample():
 
 @pytest.fixture
 def coco(tmp_path, image_folder):
-    """A COCO file of five images: one good, one missing, one empty, one torn, one good."""
+    """A COCO file of five images: one good, one missing, one empty, one truncated, one good."""
     data = (image_folder / 'val' / '0.jpg').read_bytes()
     for name, content in {'0': data, '2': b'', '3': data[: len(data) // 2], '4': data}.items():
         (tmp_path / f'{name}.jpg').write_bytes(content)
@@ -273,7 +273,7 @@ def test_a_data_set_of_mmdet(coco, log):
         metainfo=dict(classes=('thing',)),
         data_prefix=dict(img=''),
         pipeline=[
-            LoadImageFromFile(imdecode_backend='pillow'),  # notices a torn file, cv2 does not
+            LoadImageFromFile(imdecode_backend='pillow'),  # detects a truncated file, unlike cv2
             LoadAnnotations(with_bbox=True),
             RandomFlip(prob=0.5),
             PackDetInputs(),
@@ -290,7 +290,7 @@ def test_a_data_set_of_mmdet(coco, log):
 
 
 def test_batches_of_one_aspect_ratio(coco):
-    """mmdet's sampler asks the data set about what our sampler yields."""
+    """mmdet's sampler passes our sampler's keys to the data set."""
     from mmdet.datasets import AspectRatioBatchSampler, CocoDataset
 
     listed = json.loads((coco / 'coco.json').read_text())

@@ -1,6 +1,6 @@
-"""Images as they are found in the wild go through the pipelines of the real pre-training config.
+"""Images in many formats go through the pipelines of a pre-training config.
 
-For training also the other way to load a random crop, whichever of the two the config uses.
+The training pipeline is tested with both ways to load a random crop, mmpretrain's and ours.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ CONFIG = 'configs/selfsup/masked_finola_b.py'
 
 
 def ramp(height, width, channels=3):
-    """A smooth picture: brightness grows from top to bottom, 60 to 180."""
+    """A smooth image whose brightness increases from 60 at the top to 180 at the bottom."""
     rows = np.linspace(60, 180, height, dtype=np.uint8)[:, None]
     return np.stack([np.broadcast_to(rows, (height, width))] * channels, -1)
 
@@ -46,7 +46,7 @@ def palette(path):
 
 
 def rotated(path):
-    """Stored lying on its side, with the EXIF entry that stands it up: 6 = turn right by 90."""
+    """Stored sideways, with EXIF orientation 6: rotate right by 90 degrees."""
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(np.rot90(ramp(60, 80), 1)).save(path, exif=exif)
@@ -63,7 +63,7 @@ WRITERS = [
 ]
 CROP = dict(scale=256, crop_ratio_range=(0.2, 1.0), interpolation='bicubic')
 LOADERS = {
-    'host': [
+    'mmpretrain': [
         dict(type='LoadImageFromFile'),
         dict(type='RandomResizedCrop', backend='pillow', **CROP),
     ],
@@ -72,7 +72,7 @@ LOADERS = {
 
 
 def load(root, split, loader=None):
-    """The first image below ``root``; ``loader``: what comes before the flip, None as configured"""
+    """The first image below ``root``; ``loader`` replaces the transforms before the flip."""
     cfg = Config.fromfile(CONFIG)
     init_default_scope(cfg.default_scope)
     dataset = cfg[f'{split}_dataloader'].dataset
@@ -89,7 +89,7 @@ def load(root, split, loader=None):
     ('split', 'loader'),
     [
         ('train', None),
-        ('train', 'host'),
+        ('train', 'mmpretrain'),
         ('train', 'ours'),
         ('val', None),
     ],
@@ -100,7 +100,7 @@ def test_loads_as_a_normal_picture(project_root, tmp_path, write, suffix, split,
     image = load(tmp_path, split, loader)
     assert image.shape == (3, 256, 256)
     rows = image.float().mean((0, 2))  # brightness of each row
-    # Upright and in full range: brightness grows downwards, by what the crop holds of the ramp.
+    # Upright and in full range: brightness increases downwards, by the crop's part of the ramp.
     assert rows[-1] > rows[0] + 10
     assert 50 <= rows.min() and rows.max() <= 190
     spread = image.float().std(0).max()  # between the colours of a grey picture
@@ -109,8 +109,8 @@ def test_loads_as_a_normal_picture(project_root, tmp_path, write, suffix, split,
 
 @pytest.mark.parametrize(('write', 'suffix'), WRITERS, ids=[w.__name__ for w, _ in WRITERS])
 def test_both_loaders_see_the_same(project_root, tmp_path, write, suffix):
-    """Crop, flip and colours, as the model gets them, up to rounding."""
+    """Crop, flip and colours are equal up to rounding."""
     (tmp_path / 'train').mkdir()
     write(tmp_path / 'train' / f'image.{suffix}')
-    host, ours = (load(tmp_path, 'train', loader).int() for loader in LOADERS)
-    assert (host - ours).abs().max() <= 2
+    theirs, ours = (load(tmp_path, 'train', loader).int() for loader in LOADERS)
+    assert (theirs - ours).abs().max() <= 2

@@ -1,4 +1,4 @@
-"""Against mmcv's loading and mmpretrain's RandomResizedCrop, which the transform stands in for."""
+"""LoadRandomResizedCrop against mmcv's loading and mmpretrain's RandomResizedCrop."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -26,7 +26,7 @@ def save(photograph, path, size, **options):
 
 
 def both(path, seed, **options):
-    """The same draw by the host and by us. -> two results"""
+    """The results of mmpretrain's transforms and of ours for the same draw."""
     results = []
     for transforms in (
         [LoadImageFromFile(), RandomResizedCrop(backend='pillow', **options)],
@@ -67,7 +67,7 @@ def test_draws_the_boxes_of_mmpretrain(options):
 
 @pytest.mark.parametrize('interpolation', ['bilinear', 'bicubic'])
 @pytest.mark.parametrize('size', [(500, 375), (300, 420), (90, 70), (3, 2)])
-def test_pixels_are_the_hosts(photograph, tmp_path, size, interpolation):
+def test_pixels_equal_those_of_mmpretrain(photograph, tmp_path, size, interpolation):
     """Pillow and torch round the same filter to 8 bits differently, hence 2 grey levels."""
     path = save(photograph, tmp_path / 'image.jpg', size)
     for seed in range(5):
@@ -84,7 +84,7 @@ def test_pixels_are_the_hosts(photograph, tmp_path, size, interpolation):
 
 
 def test_other_formats_are_never_reduced(photograph, tmp_path):
-    """Large, yet equal: OpenCV reduces a PNG by plain resizing, after decoding all of it."""
+    """OpenCV would reduce a PNG by plain resizing after decoding all of it."""
     path = str(tmp_path / 'image.png')
     photograph.resize((900, 700)).save(path)
     assert distance(*both(path, 0, scale=64)).max() <= 2
@@ -100,7 +100,7 @@ def test_other_formats_are_never_reduced(photograph, tmp_path):
     ],
 )
 def test_pixels_of_a_reduced_image_are_close(photograph, tmp_path, monkeypatch, size, box):
-    """For crops that begin and end between the pixels of the reduced image: the filters' effect."""
+    """For crops whose borders lie between pixels of the reduced image."""
     path = save(photograph, tmp_path / 'image.jpg', size)
     monkeypatch.setattr(LoadRandomResizedCrop, 'draw_box', lambda *_: box)
     ours = LoadRandomResizedCrop(256, interpolation='bicubic')({'img_path': path})
@@ -140,19 +140,19 @@ def test_exif_orientation_of_a_reduced_image(photograph, tmp_path, orientation):
     path = save(photograph, tmp_path / 'image.jpg', (900, 600), exif=exif)
     theirs, ours = both(path, 3, scale=128, crop_ratio_range=(0.3, 0.6))
     assert ours['ori_shape'] == theirs['ori_shape']
-    assert distance(theirs, ours).mean() < 6  # 30 to 60 where it is turned the wrong way
+    assert distance(theirs, ours).mean() < 6  # 30 to 60 for a wrong orientation
 
 
 def test_odd_exif_does_not_lose_an_image(photograph, tmp_path):
-    """Pillow raises struct.error for the entry that ends in its first byte, OpenCV decodes."""
+    """Pillow raises struct.error for a truncated EXIF entry, OpenCV decodes the image."""
     path = tmp_path / 'image.jpg'
     save(photograph, path, (600, 400), exif=b'Exif\0\0II*\0\x08')
     theirs, ours = both(str(path), 0, scale=64)
-    assert distance(theirs, ours).max() <= 2  # not reduced, as the size was not known
+    assert distance(theirs, ours).max() <= 2  # not reduced, because the size was unknown
 
 
 def test_draws_only_from_numpy(photograph, tmp_path):
-    """The next draw, the flip, is the host's too."""
+    """So the next draw, for the flip, equals mmpretrain's too."""
     path = save(photograph, tmp_path / 'image.jpg', (500, 375))
     following = []
     for transform in (LoadRandomResizedCrop(64), RandomResizedCrop(64)):

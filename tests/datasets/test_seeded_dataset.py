@@ -1,4 +1,4 @@
-"""A sample is a function of (seed, epoch, index), whoever loads it and after whatever."""
+"""A sample is a function of (seed, epoch, index), for any worker and any history."""
 
 import random
 from itertools import islice
@@ -15,7 +15,7 @@ from tests.messages import shows
 
 
 def draw(results):
-    """A transform that uses every generator a transform may use."""
+    """A transform that draws from all generators."""
     return dict(
         index=results['sample_idx'],
         draws=(random.random(), np.random.rand(), torch.rand(()).item()),
@@ -61,7 +61,7 @@ def test_seed_epoch_and_index_all_matter(dataset):
 
 
 def test_the_streams_are_those_of_a_seed_sequence(dataset):
-    """The first try's stream is fixed: a resumed run of an older version sees the same crops."""
+    """A run of an older version, resumed, gets the same crops."""
     words = np.random.SeedSequence([5, 6, 7]).generate_state(3)
     expected = (
         random.Random(int(words[0])).random(),

@@ -1,4 +1,4 @@
-"""The drawing of the small scenes, against geometry worked out pixel by pixel in float64."""
+"""The rendering of the small scenes against geometry computed for each pixel in float64."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def rng(*key):
 
 
 def edges(scene_object):
-    """The outline in the image: (E, 2) begins and (E, 2) ends, from the pose by its definition."""
+    """Start and end points (E, 2) of the outline in the image, by the definition of the pose."""
     cos, sin = np.cos(scene_object.angle), np.sin(scene_object.angle)
     begins, ends = [], []
     for ring in CLASSES[shapes.NAMES[scene_object.label]][0]:
@@ -39,7 +39,7 @@ def edges(scene_object):
 
 
 def inside_and_distance(scene_object, size):
-    """Per pixel centre: inside by counting crossings of a ray; distance to the outline, pixels."""
+    """Per pixel centre: inside by the crossings of a ray; distance to the outline in pixels."""
     y, x = (np.mgrid[: size[0], : size[1]] + 0.5).reshape(2, -1, 1)  # (HW, 1)
     (x0, y0), (x1, y1) = (points.T[:, None] for points in edges(scene_object))  # (1, E)
     with np.errstate(divide='ignore', invalid='ignore'):
@@ -56,8 +56,8 @@ def test_mask_is_the_outline(label, photographs):
     drawing = shapes.draw(scene, photographs)
     assert drawing.labels.tolist() == [label]
     inside, distance = inside_and_distance(scene.objects[0], scene.size)
-    # The two rules, "more than half covered" and "centre inside", disagree only where the outline
-    # runs within half a pixel of the centre; a mask shifted by (0.5, 0.5) disagrees out to 0.7.
+    # The rules "more than half covered" and "centre inside" differ only where the outline is within
+    # half a pixel of the centre; for a mask shifted by (0.5, 0.5) they differ within 0.7.
     assert distance[drawing.masks[0] != inside].max(initial=0) < 0.5
 
 
@@ -69,7 +69,7 @@ def test_nearer_objects_hide_farther_ones(seed, photographs):
         shapes.draw(scene._replace(objects=(scene_object,)), photographs)
         for scene_object in scene.objects
     ]
-    # From the front: what is left of each, by the definition of visibility.
+    # From the front: the visible part of each, by definition.
     taken, expected = np.zeros(scene.size, bool), []
     for single in reversed(alone):
         whole = single.masks[0]
@@ -95,7 +95,7 @@ def test_fully_hidden_object_is_dropped(photographs):
     without = shapes.draw(scene, photographs)
     assert hidden.labels.tolist() == [ball.label]
     np.testing.assert_array_equal(hidden.image, without.image)
-    # The other way round both are seen.
+    # In the other order both are visible.
     both = shapes.draw(scene._replace(objects=(ball, star)), photographs)
     assert both.labels.tolist() == [ball.label, star.label]
 
@@ -119,8 +119,8 @@ def test_drawing_is_a_function_of_the_scene(photographs):
     assert (first.image != other.image).any()
 
 
-def test_nothing_but_the_outline_and_the_surface_knows_the_class():
-    """Colours, pose, background and light come out the same whatever the class."""
+def test_only_outline_and_surface_depend_on_the_class():
+    """Colours, pose, background and light are the same for all classes."""
     scenes = [shapes.single_object_scene(rng(7), 96, label) for label in range(len(shapes.NAMES))]
     assert len({repr(s._replace(objects=(s.objects[0]._replace(label=0),))) for s in scenes}) == 1
     assert [scene.objects[0].label for scene in scenes] == list(range(len(shapes.NAMES)))
@@ -132,7 +132,7 @@ def test_surfaces_are_grey_pictures_with_a_pattern(name, photographs):
     assert patches.shape == (4, PATCH, PATCH)
     assert patches.min() >= 0
     assert patches.max() <= 1
-    assert (patches.std((1, 2)) > 0.1).all()  # a flat surface would show nothing
+    assert (patches.std((1, 2)) > 0.1).all()  # not flat
     np.testing.assert_array_equal(patches[0], surface(name, rng(8, 0), photographs))
 
 

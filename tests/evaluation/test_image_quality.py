@@ -1,4 +1,4 @@
-"""PSNR and SSIM against their definitions, LPIPS with a stand-in for its package."""
+"""PSNR and SSIM against their definitions, LPIPS with a mock of its package."""
 
 import importlib
 import sys
@@ -82,7 +82,7 @@ def test_ssim_is_that_of_8_bit_images():
     assert ssim(*[torch.from_numpy(a) / 255] * 2) == pytest.approx(1)
 
 
-def test_small_images_have_no_ssim():
+def test_ssim_rejects_small_images():
     with pytest.raises(ValueError, match=shows('10 x 30', '11 x 11')):
         ssim(torch.rand(3, 10, 30), torch.rand(3, 10, 30))
 
@@ -110,7 +110,7 @@ def hub(monkeypatch, tmp_path):
 
 
 class AbsoluteError(torch.nn.Module):
-    """In place of lpips.LPIPS, which takes images in [-1, 1]."""
+    """A mock of lpips.LPIPS, which takes images in [-1, 1]."""
 
     def __init__(self, net, verbose):
         assert net == 'alex' and verbose is False
@@ -122,7 +122,7 @@ class AbsoluteError(torch.nn.Module):
         return (a - b).abs().mean().view(1, 1, 1, 1)
 
 
-def test_without_lpips_the_log_says_how_to_get_it(hub, samples, monkeypatch):
+def test_without_lpips_the_log_says_how_to_install_it(hub, samples, monkeypatch):
     said = []
     target = 'finola_mm.evaluation.image_quality.print_log'
     monkeypatch.setattr(target, lambda text, **_: said.append(text))
@@ -144,7 +144,7 @@ def test_with_lpips_on_disk_it_is_reported(hub, samples, monkeypatch):
     assert metric.evaluate(size=2)['image/lpips'] == pytest.approx(expected, abs=1e-6)
 
 
-def test_each_folder_by_itself(samples):
+def test_psnr_per_folder(samples):
     folders = ('cat', 'dog', 'cat')
     metric = ImageQuality(lpips=False, per_folder=True)
     pictures = [*samples, dict(samples[1], original=samples[0]['original'])]

@@ -1,4 +1,4 @@
-"""kNN accuracy against scikit-learn, whose neighbours and votes are its own."""
+"""kNN accuracy against scikit-learn's neighbours and votes."""
 
 import numpy as np
 import pytest
@@ -12,16 +12,16 @@ CLASSES = 7
 
 
 def clusters(count, dim, seed, noise=1.5):
-    """Random features around one centre for each class, far from the origin in one direction."""
+    """Random features around a centre for each class, shifted away from the origin."""
     generator = torch.Generator().manual_seed(seed)
     centres = torch.randn(CLASSES, dim, generator=torch.Generator().manual_seed(9))
     labels = torch.randint(CLASSES, (count,), generator=generator)
-    spread = noise * torch.randn(count, dim, generator=generator)
-    return (centres[labels] + spread + 0.3).double(), labels
+    offsets = noise * torch.randn(count, dim, generator=generator)
+    return (centres[labels] + offsets + 0.3).double(), labels
 
 
 def oracle(bank, bank_labels, queries, k, temperature):
-    """The votes (N, K) by scikit-learn, as shares of all votes of a query."""
+    """scikit-learn's votes (N, K), as shares of all votes of a query."""
 
     def weights(distances):
         return np.exp((1 - distances) / temperature)
@@ -68,14 +68,14 @@ def test_votes_in_parts(monkeypatch):
 
 
 def test_votes_by_hand():
-    """Two far neighbours of one class against a near one of another."""
+    """Two distant neighbours of one class against a near one of another class."""
     similarity = torch.tensor([[0.9, 0.8, 0.79]])
     classes = torch.tensor([[1, 0, 0]])
     near = knn_vote_accuracy(similarity, classes, torch.tensor([1]), temperature=0.05)
     far = knn_vote_accuracy(similarity, classes, torch.tensor([1]), temperature=1.0)
     # exp(0.9 / T) against exp(0.8 / T) + exp(0.79 / T)
     assert near == (100, 100) and far == (0, 100)
-    # A class that has no vote is none of the best five, though there are only three classes.
+    # A class without a vote is never among the top five, although there are only three classes.
     assert knn_vote_accuracy(similarity, classes, torch.tensor([2])) == (0, 0)
     # Where exp(s / T) is infinite in float32
     assert knn_vote_accuracy(similarity, classes, torch.tensor([1]), temperature=0.002) == (

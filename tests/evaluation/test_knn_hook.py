@@ -1,7 +1,4 @@
-"""kNN while training: what it logs, and that the run does not notice.
-
-The run without the hook is the oracle of the run with it, to the bit.
-"""
+"""The kNN accuracy during training, and that training is bit-identical without the hook."""
 
 import json
 import re
@@ -41,7 +38,7 @@ class NoisyUpsampler(TransformerUpsampler):
 
 @pytest.fixture(scope='session')
 def coloured(tmp_path_factory):
-    """Three classes of plain images, told apart by their colour; 12 to train, 6 to validate."""
+    """Three classes of plain images of different colour; 12 for training, 6 for validation."""
     root = tmp_path_factory.mktemp('coloured')
     for split, count in (('train', 4), ('val', 2)):
         for name, colour in COLOURS.items():
@@ -101,8 +98,8 @@ def state(runner):
 
 
 @pytest.mark.parametrize('workers', [0, 1])
-def test_the_run_does_not_notice(project_root, coloured, tmp_path, workers):
-    """No SeedIterationHook here: the training's own random stream has to go on."""
+def test_training_is_unaffected(project_root, coloured, tmp_path, workers):
+    """Without SeedIterationHook: the random stream of the training must continue."""
 
     def with_noise(hook):
         cfg = settings(coloured, hook=hook, workers=workers)
@@ -136,20 +133,14 @@ def test_epochs_and_the_end(project_root, coloured, tmp_path):
     hook = dict(type='finola_mm.KNNHook', interval=5, bank_images=6, k=3)
     runner, rows = train(settings(coloured, hook=hook, loop='epochs'), tmp_path)
     assert set(accuracies(rows)) == {6}
-    # Two of each class of four
+    # Two of the four images of each class.
     (hook,) = (hook for hook in runner.hooks if isinstance(hook, KNNHook))
-    assert [hook.data.bank[i]['data_samples'].gt_label.item() for i in hook.known] == [
-        0,
-        0,
-        1,
-        1,
-        2,
-        2,
-    ]
+    labels = [hook.data.bank[i]['data_samples'].gt_label.item() for i in hook.known]
+    assert labels == [0, 0, 1, 1, 2, 2]
 
 
 def test_workers_start_as_those_of_training(project_root, coloured, monkeypatch):
-    """So they ignore the signals that InterruptionHook handles in the main process."""
+    """They ignore the signals that InterruptionHook handles in the main process."""
     data = labelled_data(settings(coloured))
     train = SimpleNamespace(batch_size=4, num_workers=1, worker_init_fn=print)
     loaders = []
@@ -165,7 +156,7 @@ def test_workers_start_as_those_of_training(project_root, coloured, monkeypatch)
     assert loaders[0].worker_init_fn is print
 
 
-def test_the_average_is_judged(project_root, coloured, tmp_path):
+def test_the_average_is_evaluated(project_root, coloured, tmp_path):
     cfg = settings(coloured, hook=dict(type='finola_mm.KNNHook', by_epoch=False, k=3))
     cfg.custom_hooks.append(dict(type='EMAHook'))
     runner = Runner.from_cfg({**cfg.to_dict(), 'work_dir': str(tmp_path), 'experiment_name': 'x'})
@@ -174,21 +165,21 @@ def test_the_average_is_judged(project_root, coloured, tmp_path):
     (hook,) = (hook for hook in runner.hooks if isinstance(hook, KNNHook))
     runner._train_loop = runner.build_train_loop(runner.train_loop)
     hook.before_train(runner)
-    runner.model.backbone.forward = None  # must not be asked
+    runner.model.backbone.forward = None  # must not be used
     nn.init.zeros_(average.backbone.out[0].weight)
     features, _ = hook._encode(runner, hook.data.bank, hook.known)
     assert (features == 0).all()
 
 
 def test_without_labels_nothing_happens(project_root, image_folder, tmp_path):
-    """train/ has class folders and val/ has not."""
+    """train/ has class folders, val/ does not."""
     hook = dict(type='finola_mm.KNNHook', interval=2, by_epoch=False, k=3)
     runner, rows = train(settings(image_folder, hook=hook), tmp_path)
     assert not accuracies(rows) and len(losses(rows)) == 6
 
 
-def test_named_data_takes_the_place_of_the_run_s(project_root, coloured, image_folder):
-    """As in MoCo v2, which validates nothing; the bank is read as the queries are."""
+def test_configured_data_replaces_that_of_the_run(project_root, coloured, image_folder):
+    """As in MoCo v2 without validation; the bank uses the pipeline of the queries."""
     cfg = settings(coloured)
     queries = cfg.val_dataloader.dataset.dataset.copy()
     queries.with_label = True
@@ -204,7 +195,7 @@ def test_named_data_takes_the_place_of_the_run_s(project_root, coloured, image_f
     assert re.match(shows(image_folder / 'val', 'ann_file'), logged[0])
 
 
-def test_labels_of_lists_and_what_is_refused(project_root, coloured, tmp_path):
+def test_labels_of_lists_and_missing_labels(project_root, coloured, tmp_path):
     cfg = settings(coloured)
     listed, bare = tmp_path / 'labels.txt', tmp_path / 'bare.txt'
     listed.write_text('red/0.png 2\nblue/1.png 0\n')
@@ -225,7 +216,7 @@ def test_labels_of_lists_and_what_is_refused(project_root, coloured, tmp_path):
 
 
 def test_too_many_neighbours_and_none(project_root, coloured):
-    """Few images are no mistake: the hook is in every recipe."""
+    """Few images are not an error: the hook is in every recipe."""
     logged = []
     hook, logger = KNNHook(), SimpleNamespace(info=logged.append)
     hook.before_train(SimpleNamespace(cfg=settings(coloured), logger=logger))
@@ -246,7 +237,7 @@ def test_features_are_the_average_of_the_last_map():
     labels = [SimpleNamespace(gt_label=torch.tensor([i])) for i in (3, 1)]
     batch = dict(inputs=images, data_samples=labels)
     ((features, found),) = encode_batches(encoder, lambda batch, training: batch, [batch])
-    # Statistics and modes are as they were, also where the parts differ.
+    # Statistics and modes are restored, also where the modes of modules differ.
     assert all(torch.equal(v, before[k]) for k, v in encoder.state_dict().items())
     assert encoder.training and not encoder.stages[0].training
     with torch.no_grad():
@@ -255,7 +246,7 @@ def test_features_are_the_average_of_the_last_map():
     assert found.tolist() == [3, 1]
 
 
-def test_batches_are_collected():
+def test_batches_are_gathered():
     parts = [(torch.rand(n, 3), torch.arange(n)) for n in (4, 4, 1)]
     features, labels = gather_features(iter(parts), 9)
     assert torch.equal(features, torch.cat([part for part, _ in parts]))
@@ -274,14 +265,13 @@ def test_other_encoders():
             global_pool(encoder, torch.rand(2, 3, 8, 8))
 
 
-def test_spread():
+def test_evenly_spaced():
     assert list(evenly_spaced(5, None)) == list(evenly_spaced(5, 9)) == [0, 1, 2, 3, 4]
     assert evenly_spaced(10, 4) == [0, 2, 5, 7]
 
 
-# ---------------------------------------------------------------------------- two processes
 def clusters():
-    """41 known and 17 unknown vectors of 3 classes."""
+    """A bank of 41 and queries of 17 vectors of 3 classes."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(3, (58,), generator=generator)
     features = torch.nn.functional.one_hot(labels, 5) + torch.randn(58, 5, generator=generator)
@@ -289,7 +279,7 @@ def clusters():
 
 
 class Vectors:
-    """A data set of vectors which are their own features."""
+    """A data set of vectors that are features already."""
 
     def __init__(self, features, labels):
         self.features, self.labels = features, labels
@@ -314,7 +304,7 @@ class Model(nn.Linear):
 
 
 def evaluate(k):
-    """The accuracies that the hook logs for the clusters, on this process."""
+    """The accuracies that the hook logs for the clusters on this rank."""
     bank, bank_labels, queries, labels = clusters()
     logged = []
     hook = KNNHook(k=k)
@@ -338,9 +328,9 @@ def in_process(rank, folder):
     (folder / f'{rank}.json').write_text(json.dumps([evaluate(k) for k in (1, 5, 30)]))
 
 
-def test_two_processes_find_what_one_finds(tmp_path):
-    """41 and 17 do not divide by two; 30 neighbours are more than either's share of the bank."""
-    # Not forks of this process: a product hangs where the parent's threads have computed before.
+def test_two_ranks_equal_one(tmp_path):
+    """41 and 17 are odd; 30 neighbours exceed each rank's share of the bank."""
+    # Forks of a clean process: after a fork, products hang if the parent's threads were in use.
     processes = [CONTEXT.Process(target=in_process, args=(rank, tmp_path)) for rank in range(2)]
     for process in processes:
         process.start()

@@ -1,4 +1,4 @@
-"""The linear check against scikit-learn's logistic regression."""
+"""The linear probe against scikit-learn's logistic regression."""
 
 import pytest
 import torch
@@ -9,8 +9,8 @@ from finola_mm.evaluation import linear_accuracy
 from finola_mm.evaluation.linear_probe import fit
 from tests.messages import shows
 
-# Two optimisers stop at weights that differ within their tolerances: one of the 240 queries, near a
-# border between two classes, may get the other one.
+# The weights of two optimisers differ within their tolerances, and one of the 240 queries may lie
+# between the two decision boundaries.
 ONE_QUERY = 100.5 / 240  # percent
 
 
@@ -25,11 +25,11 @@ def data(seed):
 def test_against_scikit_learn():
     penalty, (x, y), (queries, labels) = 1e-2, data(0), data(1)
     scaler = StandardScaler().fit(x.numpy())
-    # Its C weighs the sum of the losses.
+    # C weights the sum of the losses.
     model = LogisticRegression(C=1 / (penalty * len(x)), tol=1e-9, max_iter=5000)
     model.fit(scaler.transform(x.numpy()), y.numpy())
     weight, bias = fit(torch.from_numpy(scaler.transform(x.numpy())), y, 6, penalty, 500)
-    # Only differences between the classes' biases count, and scikit-learn centres them.
+    # Biases are defined up to a constant, and scikit-learn centres them.
     torch.testing.assert_close(weight, torch.from_numpy(model.coef_), atol=1e-4, rtol=1e-4)
     offset = torch.from_numpy(model.intercept_)
     torch.testing.assert_close(bias - bias.mean(), offset - offset.mean(), atol=1e-4, rtol=1e-4)

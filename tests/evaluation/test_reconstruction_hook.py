@@ -1,3 +1,5 @@
+"""The layout and the pixels of the pictures of reconstructions."""
+
 import numpy as np
 import torch
 from mmengine.structures import BaseDataElement

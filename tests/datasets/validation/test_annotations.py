@@ -1,4 +1,4 @@
-"""Every mistake in a COCO file ends in its own message; a right file, and the shapes', in none."""
+"""Every mistake in a COCO file has its own message; a correct file has none."""
 
 import json
 import re
@@ -48,7 +48,7 @@ def test_a_right_file_has_no_problem():
 
 
 def change(records, field, function):
-    """A function that changes one field of the records of a content."""
+    """Make a function that changes a field of all records."""
 
     def apply(content):
         for record in content[records]:
@@ -66,7 +66,7 @@ def set_first(records, number=1, **fields):
 
 
 def counts(*numbers):
-    """A pattern for numbers that stand alone, in any order."""
+    """A pattern for whole numbers in any order."""
     return ''.join(rf'(?=.*\b{number}\b)' for number in numbers)
 
 
@@ -169,7 +169,7 @@ def test_classes(classes, seen):
     assert any(re.match(seen, text) for text in found), found
 
 
-def test_what_is_tolerated_is_said():
+def test_tolerated_problems_are_reported():
     content = right()
     set_first('annotations', 2, bbox=[1, 1, 0.5, 9])(content)  # 1 % of them
     assert not texts(content)
@@ -193,7 +193,6 @@ def test_no_annotations_at_all():
     assert re.match(shows('annotations') + counts(0), said)
 
 
-# ------------------------------------------------------------------------------------- files
 @pytest.mark.parametrize(
     ('text', 'seen'),
     [
@@ -204,7 +203,7 @@ def test_no_annotations_at_all():
         ('{"images": [], "annotations": []}', shows("['annotations', 'images']", 'categories')),
         (
             json.dumps(dict(right(), images=[dict(id=1, file_name='a.jpg', width=1)])),
-            shows('images[0]') + '.*height.*height',  # among all fields, too
+            shows('images[0]') + '.*height.*height',  # also in the list of all fields
         ),
         (
             json.dumps(dict(right(), annotations=[dict(id=1)])),
@@ -233,7 +232,7 @@ def test_no_annotations_at_all():
         ),
     ],
 )
-def test_what_is_no_annotation_file(tmp_path, text, seen):
+def test_files_of_another_structure(tmp_path, text, seen):
     file = tmp_path / 'a.json'
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UserError, match=seen):
@@ -241,7 +240,7 @@ def test_what_is_no_annotation_file(tmp_path, text, seen):
 
 
 def test_only_polygons_are_left_out(tmp_path):
-    """Also where they are nested, spaced, last, empty, or only quoted in a name."""
+    """Also nested, spaced, last, empty, or only quoted in a name."""
     content = right()
     rle = dict(counts=[1, 2], size=[80, 100])
     for i, value in enumerate(([[1.5e-3, 2]], [[1], [2, 3]], [], rle)):
@@ -258,7 +257,7 @@ def test_only_polygons_are_left_out(tmp_path):
 
 @pytest.fixture
 def coco(tmp_path):
-    """The right file with its images, as data/coco lies on disk."""
+    """The correct file with its images, in the layout of data/coco."""
     content = right()
     for split in ('train', 'val'):
         (tmp_path / f'{split}2017').mkdir()
@@ -286,7 +285,7 @@ def test_image_files(coco):
         told,
         (
             shows('0.jpg'),
-            shows('4.jpg', 'cannot identify'),  # as Pillow says
+            shows('4.jpg', 'cannot identify'),  # Pillow's message
             shows('8.jpg', '50 x 40', '100 x 80'),
             shows('12.jpg', '80 x 100', '100 x 80', 'EXIF'),
         ),
@@ -364,7 +363,7 @@ def test_no_image_of_an_evaluation_may_be_missing(coco):
             Image.new('RGB', (100, 80)).save(coco / f'{split}2017' / f'0{i}.jpg')
         file = coco / 'annotations' / f'instances_{split}2017.json'
         file.write_text(json.dumps(content))
-        (coco / f'{split}2017' / '2.jpg').unlink()  # one of the 100 that are looked at
+        (coco / f'{split}2017' / '2.jpg').unlink()  # one of the 100 images checked
     check_data(cfg, ['train'])
     with pytest.raises(UserError, match=shows('val2017/2.jpg', 100) + counts(1)):
         check_data(cfg, ['val'])
@@ -383,7 +382,7 @@ def test_a_server_keeps_the_annotations(coco):
     check_data(cfg, ['val'])
     cfg.val_evaluator = [cfg.val_evaluator, dict(cfg.val_evaluator, outfile_prefix='other')]
     check_data(cfg, ['val'])
-    cfg.val_evaluator[1]['format_only'] = False  # one that compares
+    cfg.val_evaluator[1]['format_only'] = False  # this one needs the annotations
     with pytest.raises(UserError, match=NO_OBJECT):
         check_data(cfg, ['val'])
 
@@ -392,8 +391,8 @@ def test_a_server_keeps_the_annotations(coco):
     'name',
     ['CocoDataset', 'V3DetDataset', 'LVISV1Dataset', 'Objects365V1Dataset', 'CocoPanopticDataset'],
 )
-def test_only_what_reads_files_as_coco_does(coco, name):
-    """LVIS and Objects365 order classes otherwise, panoptic annotations hold segments."""
+def test_only_data_sets_that_read_as_coco(coco, name):
+    """LVIS and Objects365 order their classes differently, panoptic annotations are segments."""
     cfg = config(coco)
     cfg.train_dataloader.dataset.dataset.type = name
     (coco / 'annotations' / 'instances_train2017.json').write_text('{')
@@ -415,7 +414,7 @@ def test_one_process_reads_for_all(coco, monkeypatch):
 
 
 def test_the_main_process_of_a_group_reads_for_all(coco, monkeypatch):
-    """The group's rank counts, not the variables of a launcher."""
+    """The rank of the group decides, not the variables of a launcher."""
     cfg, module = config(coco), 'finola_mm.datasets.validation.config_data'
     (coco / 'annotations' / 'instances_train2017.json').write_text('{')
     monkeypatch.setattr(f'{module}.is_distributed', lambda: True)

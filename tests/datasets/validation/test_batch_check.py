@@ -1,4 +1,4 @@
-"""What the log says of a run's batch and learning rate."""
+"""The batch size and learning rate in the log."""
 
 import re
 from types import SimpleNamespace
@@ -17,13 +17,13 @@ class Log(list):
 
 @pytest.fixture
 def lines(monkeypatch):
-    """(batch, accumulated steps, processes, scaled) -> the log of a recipe for batches of 64."""
+    """(batch size, steps, ranks, scaled) -> log of a recipe with total batch size 64."""
 
-    def lines(batch, steps, processes, scaled=False, **model):
+    def lines(batch, steps, ranks, scaled=False, **model):
         monkeypatch.setattr(
-            'finola_mm.datasets.validation.batch_check.get_world_size', lambda: processes
+            'finola_mm.datasets.validation.batch_check.get_world_size', lambda: ranks
         )
-        # As tools/train.py writes it: the runner counts the images of a step, not of an update.
+        # As set by tools/train.py: MMEngine counts the images of a step, not of an update.
         scale = (
             dict(base_batch_size=64 / steps, enable=True) if scaled else dict(base_batch_size=64)
         )
@@ -39,7 +39,7 @@ def lines(monkeypatch):
 
 @pytest.mark.parametrize(
     ('arguments', 'said'),
-    [  # processes, images, steps; the batch; the learning rate
+    [  # ranks, images, steps; total batch size; learning rate
         ((64, 1, 1), [1, 64, 1, 64, 0.002]),
         ((16, 2, 2), [2, 16, 2, 64, 0.002]),
         ((1, 4, 8, True), [8, 1, 4, 32, 0.001]),
@@ -58,7 +58,7 @@ def test_another_batch_than_the_recipes(lines):
 
 
 def test_a_queue_takes_whole_batches(lines):
-    """mmpretrain's MoCo asserts it in its first step, without a word."""
+    """mmpretrain's MoCo asserts it in its first step, without a message."""
     lines(16, 2, 2, queue_len=64)
     with pytest.raises(UserError, match=shows(64, 24, 'model.queue_len')):
         lines(12, 1, 2, queue_len=64)

@@ -1,3 +1,5 @@
+"""Missing data and mismatched class folders are reported before a run."""
+
 import pytest
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
@@ -28,7 +30,7 @@ def test_data_in_place_passes(image_folder):
         (dict(data_prefix=dict(img='images')), 'images'),
     ],
 )
-def test_what_is_missing_is_named_with_its_remedy(image_folder, inner, seen):
+def test_missing_data_is_named_with_the_remedy(image_folder, inner, seen):
     cfg = config(image_folder)
     cfg.train_dataloader.dataset.dataset.update(inner)
     with pytest.raises(UserError, match=shows(image_folder / seen)) as error:
@@ -60,12 +62,12 @@ def test_a_list_of_another_form_is_shown(image_folder, tmp_path):
             check_data(config(image_folder, ann_file=str(file), with_label=False))
 
 
-def test_remote_data_is_left_to_the_host():
+def test_remote_data_is_not_checked():
     check_data(config('s3://bucket/imagenet'))
 
 
 def classes(root, number=None, **folders) -> Config:
-    """A config of three splits whose class folders are given by name, an image in each."""
+    """A config of up to three splits, with the named class folders and an image in each."""
     loaders = {}
     for split, names in folders.items():
         for name in names:
@@ -90,7 +92,7 @@ def test_other_class_folders_would_shift_the_labels(tmp_path, split):
     check_data(cfg, ['train'])
     data = cfg[f'{split}_dataloader'].dataset.dataset
     (tmp_path / 'list.txt').write_text('b/0.jpg 1\n')
-    data.ann_file = str(tmp_path / 'list.txt')  # then no folder makes a label
+    data.ann_file = str(tmp_path / 'list.txt')  # labels come from the list
     check_data(cfg)
 
 
@@ -101,8 +103,8 @@ def test_a_class_that_only_the_training_has(tmp_path):
         check_data(classes(tmp_path, **folders))
 
 
-def test_class_folders_are_those_that_the_data_set_finds(tmp_path):
-    """Folders with a dot in front and empty ones count, files do not."""
+def test_class_folders_are_those_of_the_data_set(tmp_path):
+    """Hidden and empty folders count, files do not."""
     cfg = classes(tmp_path, 4, train=['a', 'b', '.hidden', 'empty'])
     (tmp_path / 'train' / 'empty' / '0.jpg').unlink()
     (tmp_path / 'train' / 'notes.txt').touch()
@@ -131,7 +133,7 @@ def test_the_number_of_classes(tmp_path, split):
 
 
 def test_top_5_of_three_classes(tmp_path):
-    """The evaluator would refuse at its first validation; what it wants is named at the start."""
+    """Otherwise the evaluator fails at the first validation."""
     cfg = classes(tmp_path, 1000, train='abc', val='abc', test='abc')
     cfg.val_evaluator = cfg.test_evaluator = dict(type='Accuracy', topk=(1, 5))
     remedy = 'val_evaluator.topk=1 test_evaluator.topk=1'
@@ -156,7 +158,7 @@ def test_images_without_class_folders(tmp_path):
         (tmp_path / split / '0.jpg').touch()
     with pytest.raises(UserError, match=shows(tmp_path / 'train')) as error:
         check_data(cfg)
-    assert str(tmp_path / 'val') not in str(error.value)  # not that they differ
+    assert str(tmp_path / 'val') not in str(error.value)  # no complaint about a difference
     for split in ('train', 'val'):  # as in pre-training
         cfg[f'{split}_dataloader'].dataset.dataset.with_label = False
     check_data(cfg)
