@@ -8,7 +8,7 @@ from .environment import require_supported
 
 __version__ = '0.1.0'
 
-__all__ = ['MobileFormer', '__version__']
+__all__ = ['MobileFormer', '__version__', 'load_encoder']
 
 require_supported()
 
@@ -27,4 +27,8 @@ def __getattr__(name: str):
         from .backbones import MobileFormer
 
         return MobileFormer
+    if name == 'load_encoder':
+        from .apis import load_encoder
+
+        return load_encoder
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

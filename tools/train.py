@@ -3,7 +3,6 @@
 import argparse
 import signal
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
@@ -28,12 +27,10 @@ from finola_mm.engine import (
     LaunchError,
     NonFiniteLossError,
     Processes,
-    ResumePoint,
-    check_resumable,
     check_sharded,
     computes_bfloat16,
     find_checkpoint,
-    find_latest_valid_checkpoint,
+    find_resume_point,
     first_speaks,
     keep_freed_memory,
     register_checkpoint_io,
@@ -95,7 +92,10 @@ def apply(args: argparse.Namespace, cfg: Config, processes: Processes) -> None:
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     # Searched for by each, it might be another one where the storage fails for a moment.
-    resumed = processes.shared('resumed', partial(find_resumed, args, cfg))
+    find = partial(
+        find_resume_point, args.resume or cfg.get('resume'), cfg.get('load_from'), cfg.work_dir
+    )
+    resumed = processes.shared('resumed', find)
     cfg.resume = resumed is not None
     if cfg.resume:
         cfg.load_from = find_checkpoint(resumed.path)  # on each machine
@@ -124,36 +124,15 @@ def add_hook(cfg: Config, **hook: Any) -> None:
     cfg.custom_hooks = [*cfg.get('custom_hooks', []), hook]
 
 
-def find_resumed(args: argparse.Namespace, cfg: Config) -> ResumePoint | None:
-    """The checkpoint from which the run goes on; None: it starts anew."""
-    if args.resume is None and not cfg.get('resume'):
-        return None
-    path = cfg.get('load_from') if args.resume is None else args.resume
-    if path in (None, 'auto'):
-        # By itself the runner starts from random weights where there is nothing to resume yet.
-        return find_latest_valid_checkpoint(cfg.work_dir)
-    resumed = find_latest_valid_checkpoint(path) if Path(path).is_dir() else None
-    if resumed is None:
-        resumed = ResumePoint(local_checkpoint(path), [])
-        check_resumable(resumed.path)
-    return resumed
-
-
-def local_checkpoint(path: str) -> str:
-    if '://' in path:  # the runner would download and unpickle it whatever it holds
-        raise ValueError(f'{path} is no file on this machine; download it first')
-    return find_checkpoint(path)
-
-
 def initialise(args: argparse.Namespace, cfg: Config) -> None:
     """Begin with the encoder of --pretrained, or with the weights that the config names."""
     if args.pretrained:
         replace_encoder(args, cfg)
     elif cfg.get('load_from'):
         try:
-            cfg.load_from = local_checkpoint(cfg.load_from)
-        except FileNotFoundError as error:
-            raise FileNotFoundError(
+            cfg.load_from = find_checkpoint(cfg.load_from)
+        except CheckpointError as error:
+            raise CheckpointError(
                 f'{error}. The run starts from there (load_from): train what makes it first, or '
                 'name another by --cfg-options load_from=FILE'
             ) from None
@@ -168,7 +147,7 @@ def initialise(args: argparse.Namespace, cfg: Config) -> None:
         )
     for reader in readers(cfg.model) + readers(encoder(cfg)):
         if reader.type == 'finola_mm.Pretrained':
-            local_checkpoint(reader.checkpoint)
+            find_checkpoint(reader.checkpoint)
 
 
 def encoder(cfg: Config) -> ConfigDict:
@@ -210,7 +189,7 @@ def replace_encoder(args: argparse.Namespace, cfg: Config) -> None:
         )
     drop_weights(cfg.model.backbone)
     if args.pretrained != 'none':
-        reader = dict(type='finola_mm.Pretrained', checkpoint=local_checkpoint(args.pretrained))
+        reader = dict(type='finola_mm.Pretrained', checkpoint=find_checkpoint(args.pretrained))
         cfg.model.backbone.init_cfg = [*initialisers(cfg.model.backbone), reader]
 
 

@@ -3,6 +3,7 @@
 from .command_line import add_cfg_options, add_launcher, add_work_dir, command_line
 from .config import CfgOptions, in_own_module, load_config, unknown_setting
 from .cpu import optimize_for_cpu
+from .encoder import extract_encoder, load_encoder, publish_model
 
 __all__ = [
     'CfgOptions',
@@ -10,8 +11,11 @@ __all__ = [
     'add_launcher',
     'add_work_dir',
     'command_line',
+    'extract_encoder',
     'in_own_module',
     'load_config',
+    'load_encoder',
     'optimize_for_cpu',
+    'publish_model',
     'unknown_setting',
 ]

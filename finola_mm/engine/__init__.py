@@ -1,23 +1,23 @@
-"""What MMEngine lacks for our runs."""
+"""Training runs on MMEngine: checkpoints, exact resume, hooks."""
 
+from ..errors import CheckpointError
 from .bfloat16_optim_wrapper import BFloat16OptimWrapper, computes_bfloat16
-from .checkpoints import (
+from .checkpoints.checkpoint_file import (
     NO_SPACE,
-    CheckpointError,
-    Pretrained,
-    ResumePoint,
     atomic_write,
-    check_resumable,
     checkpoint_metadata,
-    encoder_part,
-    find_checkpoint,
-    find_latest_valid_checkpoint,
-    find_tensors,
-    load_weights,
     read_checkpoint,
     register_checkpoint_io,
     write_weights,
 )
+from .checkpoints.resume_point import (
+    ResumePoint,
+    check_resumable,
+    find_checkpoint,
+    find_latest_valid_checkpoint,
+    find_resume_point,
+)
+from .checkpoints.state_dict_match import Pretrained, load_weights
 from .exact_resume import ExactEpochLoop, SeedIterationHook
 from .freed_memory import keep_freed_memory
 from .fsdp_strategy import ResumableFSDPStrategy, check_sharded
@@ -65,10 +65,9 @@ __all__ = [
     'check_resumable',
     'check_sharded',
     'computes_bfloat16',
-    'encoder_part',
     'find_checkpoint',
     'find_latest_valid_checkpoint',
-    'find_tensors',
+    'find_resume_point',
     'first_speaks',
     'keep_freed_memory',
     'load_weights',

@@ -1,9 +1,8 @@
-"""A resumed run is the run that was interrupted, to the bit.
+"""Make a resumed run bit-identical to an uninterrupted one.
 
-The host stack saves weights, optimizer, schedules, averages and log; the data come back by
-``SeededSampler``, which makes a sample a function of (seed, epoch, index). Two things are
-left, and are here: an epoch that was interrupted in its middle goes on in its middle, and what a
-step draws at random (dropout, say) is a function of (seed, iteration, rank).
+MMEngine saves weights, optimizer, schedules, averages and logs. ``SeededSampler`` makes each sample
+a function of (seed, epoch, index). Two parts are added here: an interrupted epoch is resumed at its
+next batch, and random numbers of a step, such as dropout, depend on (seed, iteration, rank) only.
 """
 
 import random
@@ -14,44 +13,45 @@ from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop
 
+from ..errors import CheckpointError
 from ..registry import HOOKS, LOOPS
-from .checkpoints import CheckpointError
 
 
 @LOOPS.register_module()
 class ExactEpochLoop(EpochBasedTrainLoop):
-    """mmengine's loop over epochs, which goes on within an epoch.
+    """MMEngine's epoch-based loop, resumable within an epoch.
 
-    The host's own begins an interrupted epoch anew, so that its first samples count twice and the
+    MMEngine restarts an interrupted epoch, so that its first samples are used twice and the
     schedule ends early. A resume within an epoch needs ``SeededSampler``, or another sampler with
-    its ``start_epoch_at(num_samples)``, and batches of a fixed size.
+    a method ``start_epoch_at(num_samples)``, and a fixed batch size.
     """
 
     def run(self):
-        self._compare_epochs(len(self.dataloader))
+        self._check_epoch_length(len(self.dataloader))
         return super().run()
 
-    def _compare_epochs(self, length: int) -> None:
-        """Refuse, or at the end of an epoch allow, a resume with epochs of another length.
+    def _check_epoch_length(self, length: int) -> None:
+        """Refuse a resume with another epoch length, unless the checkpoint ends an epoch.
 
-        The length goes into the checkpoints by way of mmengine's message hub.
+        Checkpoints store the length in MMEngine's message hub.
         """
         before = self.runner.message_hub.runtime_info.get('epoch_length', length)
         self.runner.message_hub.update_info('epoch_length', length)
         if before == length or not self._iter:
             return
         change = (
-            f'this run makes {length} iterations an epoch and the checkpoint was written by one '
-            f'with {before} (another batch size, number of processes or data set)'
+            f'this run has {length} iterations an epoch, the run of the checkpoint had {before} '
+            '(another batch size, number of ranks or data set)'
         )
         if self._iter != self._epoch * before:
             raise CheckpointError(
-                f'{change}; within an epoch that cannot be resumed: use a checkpoint from the end '
-                'of an epoch, or the old settings'
+                f'{change}. The checkpoint was written within an epoch: resume one from the end of '
+                'an epoch, or restore the settings'
             )
         self._iter = self._epoch * length
         self.runner.logger.warning(
-            f'{change}: it goes on after epoch {self._epoch}, but is not the run that it was.'
+            f'Resuming after epoch {self._epoch}, but {change}: results will differ from an '
+            'uninterrupted run'
         )
 
     def run_epoch(self) -> None:
@@ -70,7 +70,7 @@ class ExactEpochLoop(EpochBasedTrainLoop):
         if batch_size is None or not hasattr(sampler, 'start_epoch_at'):
             raise CheckpointError(
                 f'the checkpoint was written within an epoch, and {type(sampler).__name__} cannot '
-                'start there: use finola_mm.SeededSampler and batches of a fixed size, or a '
+                'start there. Use finola_mm.SeededSampler and a fixed batch size, or resume a '
                 'checkpoint from the end of an epoch'
             )
         # The last batch of an epoch may be smaller.
@@ -79,10 +79,10 @@ class ExactEpochLoop(EpochBasedTrainLoop):
 
 @HOOKS.register_module()
 class SeedIterationHook(Hook):
-    """Seed Python's, NumPy's and torch's generators before every training iteration.
+    """Seed the generators of Python, NumPy and torch before every training iteration.
 
-    The seed is a function of the run's seed, the iteration and the rank, so that dropout and its
-    like draw the same in a resumed run. Costs some ten microseconds and no wait for the device.
+    The seed is a function of the run's seed, the iteration and the rank, so that dropout and
+    similar layers are reproduced in a resumed run. Does not synchronize the device.
     """
 
     priority = 'VERY_HIGH'

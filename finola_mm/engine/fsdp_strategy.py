@@ -10,8 +10,8 @@ from mmengine._strategy import FSDPStrategy
 from mmengine.config import Config
 from torch.distributed.fsdp import FullyShardedDataParallel
 
+from ..errors import CheckpointError
 from ..registry import STRATEGIES
-from .checkpoints import CheckpointError
 
 # Hooks that take the weights from the model themselves, and would find this process's share.
 OF_WHOLE_WEIGHTS = ('EMAHook', 'KNNHook')

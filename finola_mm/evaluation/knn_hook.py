@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from ..datasets import LabelledData, evenly_spaced, labelled_data, preserve_rng_state
-from ..engine.hooks.sync_buffers_hook import averaged_models, trained_model
+from ..engine.hooks.sync_buffers_hook import averaged_models
+from ..engine.model import unwrap_model
 from ..errors import NoLabelsError, UserError
 from ..registry import HOOKS
 from .features import check_features, encode_batches, gather_features, image_loader
@@ -132,4 +133,4 @@ class KNNHook(Hook):
 
 def eval_model(runner) -> nn.Module:
     """The average of the model by ``EMAHook`` if there is one, else the model."""
-    return (*averaged_models(runner), trained_model(runner))[0]
+    return (*averaged_models(runner), unwrap_model(runner.model))[0]

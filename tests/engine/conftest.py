@@ -1,7 +1,20 @@
 import pytest
 import torch
+from mmengine.fileio.backends import registry_utils
+from mmengine.runner import CheckpointLoader
 
+from finola_mm.engine import register_checkpoint_io
 from tests.engine.whole import META, Whole, randomised
+
+
+@pytest.fixture
+def checkpoint_io(monkeypatch):
+    """Read and write local checkpoints by this package, for one test."""
+    monkeypatch.setattr(CheckpointLoader, '_schemes', dict(CheckpointLoader._schemes))
+    for table in (registry_utils.backends, registry_utils.prefix_to_backends):
+        for name, backend in table.items():
+            monkeypatch.setitem(table, name, backend)
+    register_checkpoint_io()
 
 
 @pytest.fixture(scope='module')

@@ -152,14 +152,14 @@ def test_the_last_batch_of_an_epoch_may_be_smaller():
 def test_epochs_of_another_length():
     """At the end of an epoch the run goes on and says what it is not; within one it is refused."""
     loop, warnings = no_model(4, iteration=10, epoch=2, before=5)
-    loop._compare_epochs(4)
+    loop._check_epoch_length(4)
     assert loop._iter == 8 and '4' in warnings[0] and '5' in warnings[0]
     assert loop.runner.message_hub.get_info('epoch_length') == 4
     loop, _ = no_model(4, iteration=11, epoch=2, before=5)
     with pytest.raises(CheckpointError, match=shows(4, 5)):
-        loop._compare_epochs(4)
+        loop._check_epoch_length(4)
     loop, warnings = no_model(5, iteration=11, epoch=2, before=5)
-    loop._compare_epochs(5)
+    loop._check_epoch_length(5)
     assert loop._iter == 11 and not warnings
 
 

@@ -1,4 +1,4 @@
-"""A small model of two parts, and the record of a run that trained it."""
+"""A small model of two parts, and the metadata of a run that trained it."""
 
 import torch
 from mmengine.model import BaseModule
@@ -6,14 +6,14 @@ from torch import nn
 
 from finola_mm import MobileFormer
 
-CONFIG = """
-model = dict(
-    backbone=dict(arch='small', init_cfg=None, type='finola_mm.MobileFormer', with_cp=True),
-    data_preprocessor=dict(mean=[1.5, 2, -3], std=(4, 5, 6), type='X', to_rgb=True))
-rate = inf
-names = {'a.b': [1, dict(c=(2, 3))]}
-"""
-META = dict(cfg=CONFIG, experiment_name='pretrain_20260102_030405', iter=70, epoch=3)
+META = dict(
+    source='pretrain',
+    encoder=dict(type='finola_mm.MobileFormer', arch='small'),
+    iter=70,
+    epoch=3,
+    cfg='model = dict()',
+    experiment_name='pretrain_20260102_030405',
+)
 
 
 class Whole(BaseModule):

@@ -1,152 +1,191 @@
-"""From which checkpoint of a work directory does a run go on?"""
+"""Which checkpoint does a run resume from? Read ``find_resume_point`` first.
 
-import errno
+MMEngine's ``--resume`` takes the file that ``last_checkpoint`` names, and fails if it is damaged.
+"""
+
 import math
 import re
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from .checkpoint_file import UNREADABLE, ZIP, CheckpointError, damaged, read_checkpoint
-from .find_checkpoint import find_checkpoint, last_checkpoint
+from ...errors import CheckpointError, UserError
+from .checkpoint_file import SUFFIXES, archive_fault, damaged, read_checkpoint
 
-OF_A_RUN = ('meta', 'message_hub', 'optimizer')  # besides the weights, what a resume needs
-# The names of a run's checkpoints: CheckpointHook's, and InterruptionHook's without a number.
-TRAINING = re.compile(r'(epoch_|iter_|interrupted)(\d*)\.pth')
-# What Python's zipfile meets in a damaged archive. RuntimeError: it takes a part to be encrypted.
-BAD_ARCHIVE = (*UNREADABLE, RuntimeError, zipfile.BadZipFile, zlib.error)
+REQUIRED = ('meta', 'message_hub', 'optimizer')  # entries for a resume, besides the weights
+# Names of training checkpoints: CheckpointHook's, and InterruptionHook's.
+TRAINING = re.compile(r'(epoch_\d+|iter_\d+|interrupted)\.pth')
 
 
 class ResumePoint(NamedTuple):
-    """A checkpoint to go on from, and why newer ones were passed over, a line for each."""
+    """A checkpoint to resume, and one line for each newer one that was skipped."""
 
     path: str
     skipped: list[str]
 
 
-def find_latest_valid_checkpoint(folder: str | Path) -> ResumePoint | None:
-    """The newest checkpoint of a work directory that is whole; None where there was never one.
+def find_resume_point(
+    resume: str | bool | None, load_from: str | None, work_dir: str
+) -> ResumePoint | None:
+    """Find the checkpoint from which a run resumes; None: the run starts from the beginning.
+
+    Args:
+        resume (str | bool | None): The value of ``--resume``, a file, a work directory or 'auto';
+            or the entry ``resume`` of a config, where True stands for ``load_from`` or 'auto'.
+        load_from (str | None): The entry of the config.
+        work_dir (str): The run's own work directory, which 'auto' searches.
 
     Raises:
-        CheckpointError: there are some, and not one can be read.
-        FileNotFoundError: ``last_checkpoint`` names one that is gone, and there is no other.
-        OSError: one cannot be read now, and may be good; the message is one line.
+        CheckpointError: a named file or directory cannot be resumed, or all checkpoints of a work
+            directory are damaged.
+        UserError: the storage failed; the checkpoint may be valid.
+    """
+    if not resume:
+        return None
+    path = load_from if resume is True else resume
+    if path in (None, 'auto'):
+        return find_latest_valid_checkpoint(work_dir)
+    latest = find_latest_valid_checkpoint(path) if Path(path).is_dir() else None
+    if latest is not None:
+        return latest
+    file = find_checkpoint(path)
+    check_resumable(file)
+    return ResumePoint(file, [])
+
+
+def find_latest_valid_checkpoint(folder: str | Path) -> ResumePoint | None:
+    """Find the newest undamaged checkpoint of a work directory; None if it never had one.
+
+    Raises:
+        CheckpointError: none of its checkpoints can be read, or the one that ``last_checkpoint``
+            names is gone and there is no other.
+        UserError: the storage failed; the checkpoint may be valid.
     """
     files = newest_first(Path(folder))
     skipped: list[str] = []
     for file in files:
         try:
             check_resumable(file)
-        except (CheckpointError, FileNotFoundError) as error:
+        except CheckpointError as error:
             skipped.append(str(error))
         else:
             return ResumePoint(str(file), skipped)
-    if not files:
-        begun = Path(folder, 'last_checkpoint').is_file()
-        return ResumePoint(find_checkpoint(str(folder)), []) if begun else None
-    raise CheckpointError(
-        f'none of the {len(files)} checkpoints in {folder} can be resumed: '
-        + '; '.join(skipped)
-        + '. Start anew without --resume, in another --work-dir'
-    )
+    if files:
+        raise CheckpointError(
+            f'none of the {len(files)} checkpoints in {folder} can be resumed: '
+            f'{"; ".join(skipped)}. Start again without --resume, in another --work-dir'
+        )
+    if Path(folder, 'last_checkpoint').is_file():
+        raise CheckpointError(
+            f'{folder}/last_checkpoint names a file that does not exist, and {folder} contains no '
+            'other checkpoint (.pth). Mount its disk, or start again in another --work-dir'
+        )
+    return None
 
 
 def newest_first(folder: Path) -> list[Path]:
-    """The training checkpoints of a work directory.
+    """Sort the training checkpoints of a work directory.
 
-    What ``last_checkpoint`` names comes first. Only one that is both later and further goes before
-    it: a run was killed after it wrote that one and before it wrote down the name.
+    The one that ``last_checkpoint`` names comes first. Files before it are both newer and of a
+    later iteration: the run was killed before it wrote the name. Modification times alone
+    mislead in a copied folder, iterations alone in a run that was resumed from an old checkpoint.
     """
     files = [file for file in folder.glob('*.pth') if TRAINING.fullmatch(file.name)]
     files.sort(key=_time, reverse=True)
     last = last_checkpoint(folder)
     if last is None:
         return files
-    before = [file for file in files if file != last and _follows(file, last)]
-    return [*before, last, *(file for file in files if file != last and file not in before)]
-
-
-def _follows(file: Path, last: Path) -> bool:
-    if _time(file) <= _time(last):
-        return False
-    (unit, number), named = TRAINING.fullmatch(file.name).groups(), TRAINING.fullmatch(last.name)
-    if named and unit == named[1] and number and named[2]:
-        return int(number) > int(named[2])
-    return _iterations(file) > _iterations(last)
-
-
-def _iterations(file: Path) -> float:
-    """How many the run had made; of a damaged one infinitely many, so that it comes up."""
-    try:
-        with _storage(file):
-            made = read_checkpoint(file).get('meta', {}).get('iter')
-    except (CheckpointError, FileNotFoundError):
-        return math.inf
-    return made if isinstance(made, int) else math.inf
+    files = [file for file in files if file != last]
+    newer = [file for file in files if _time(file) > _time(last)]
+    newer = [file for file in newer if _iteration(file) > _iteration(last)]
+    return [*newer, last, *(file for file in files if file not in newer)]
 
 
 def _time(file: Path) -> int:
     return file.stat().st_mtime_ns
 
 
+def _iteration(file: Path) -> float:
+    """Return the training progress; infinity for a damaged file, which is to be reported."""
+    try:
+        with _storage_errors(file):
+            iteration = read_checkpoint(file).get('meta', {}).get('iter')
+    except CheckpointError:
+        return math.inf
+    return iteration if isinstance(iteration, int) else math.inf
+
+
 def check_resumable(file: str | Path) -> None:
-    """Read a whole checkpoint as a resume will, its checksums too.
+    """Read a checkpoint in full, including its checksums.
 
     Raises:
-        CheckpointError: torn, changed, or not of a run; the message is one line.
-        FileNotFoundError: no such file.
-        OSError: the storage failed; the message is one line.
+        CheckpointError: it is missing, damaged, or not a training checkpoint.
+        UserError: the storage failed; the checkpoint may be valid.
     """
-    with _storage(file):
+    with _storage_errors(file):
         checkpoint = read_checkpoint(file)
-        _compare_checksums(Path(file))
+        fault = archive_fault(Path(file))
+    if fault:
+        raise damaged(Path(file), fault)
     validate_training_checkpoint(checkpoint, file)
 
 
+def validate_training_checkpoint(checkpoint: dict, path: str | Path) -> None:
+    """Refuse a file of weights without the state of a run.
+
+    Raises:
+        CheckpointError: an entry that a resume needs is missing.
+    """
+    missing = [entry for entry in REQUIRED if entry not in checkpoint]
+    if missing:
+        raise CheckpointError(
+            f'{path} cannot be resumed: it has no entry {", ".join(missing)}. To start from its '
+            'weights instead, use --cfg-options load_from=...'
+        )
+
+
 @contextmanager
-def _storage(file: str | Path) -> Iterator[None]:
-    """Around the reading: to pass over a good checkpoint because of a bad moment costs a run."""
+def _storage_errors(file: str | Path) -> Iterator[None]:
+    """Stop instead of skipping a checkpoint that may be valid: that would lose training time."""
     try:
         yield
-    except FileNotFoundError:
-        raise
     except OSError as error:
-        raise OSError(
-            f'{file} cannot be read now ({error.strerror or error}) and may be good: try again, or '
-            'go on from an earlier one by --resume FILE'
+        raise UserError(
+            f'{file} cannot be read at the moment ({error.strerror or error}) and may be valid. '
+            'Try again, or resume an earlier checkpoint with --resume FILE'
         ) from None
 
 
-def _compare_checksums(file: Path) -> None:
-    """Those of a zip archive's parts, which torch does not look at."""
-    with open(file, 'rb') as opened:
-        if opened.read(len(ZIP)) != ZIP:
-            return
-    try:
-        with zipfile.ZipFile(file) as archive:
-            changed = archive.testzip()
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # a seek to before the start
-            raise
-        raise damaged(file, error) from None
-    except BAD_ARCHIVE as error:
-        raise damaged(file, error) from None
-    if changed:
-        raise CheckpointError(f'{file} is damaged: the checksum of its part {changed} is wrong')
-
-
-def validate_training_checkpoint(checkpoint: dict, path: str | Path) -> None:
-    """Refuse a file of weights alone.
+def find_checkpoint(path: str | Path) -> str:
+    """Return ``path`` if it is a file, or the last checkpoint of a work directory.
 
     Raises:
-        CheckpointError: an entry that a resume needs is not there.
+        CheckpointError: there is none; the message lists the weights in the folder.
     """
-    lacking = [entry for entry in OF_A_RUN if entry not in checkpoint]
-    if lacking:
-        raise CheckpointError(
-            f'{path} cannot be resumed: it has no entry {", ".join(lacking)}. Start from its '
-            'weights by --cfg-options load_from=... instead'
-        )
+    if '://' in str(path):
+        raise CheckpointError(f'{path} is not a file on this machine; download it first')
+    if Path(path).is_file():
+        return str(path)
+    last = last_checkpoint(Path(path))
+    if last is not None:
+        return str(last)
+    folder = Path(path) if Path(path).is_dir() else Path(path).parent
+    if not folder.is_dir():
+        raise CheckpointError(f'no checkpoint {path}; there is no folder {folder}')
+    files = ', '.join(sorted(str(file) for file in folder.iterdir() if file.suffix in SUFFIXES))
+    raise CheckpointError(
+        f'no checkpoint {path}; {folder} contains {files or "no " + " or ".join(SUFFIXES)}'
+    )
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """Return the file that ``last_checkpoint`` names, if it exists.
+
+    A file of this name in ``folder`` has precedence: the folder may have been moved or copied.
+    """
+    try:
+        named = Path((folder / 'last_checkpoint').read_text(errors='replace').strip())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return next((file for file in (folder / named.name, named) if file.is_file()), None)

@@ -1,119 +1,207 @@
-"""Which tensors of a file belong to a module, and how a message says it."""
+"""Load weights into a model or an encoder, and report which tensors matched.
 
+MMEngine loads the tensors that match and lists the others in the log, so that a partly random model
+is trained. Here every tensor of the model must come from the file.
+"""
+
+import logging
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mmengine.logging import print_log
+from mmengine.model import update_init_info
 from torch import Tensor, nn
 
-ENCODER = 'backbone.'  # prefix of the encoder's tensors in a whole model of the OpenMMLab packages
-NAMED = 3  # tensors that a message names
+from ...errors import CheckpointError, list_names
+from ...registry import WEIGHT_INITIALIZERS
+from ..model import unwrap_model
+from .checkpoint_file import checkpoint_metadata, read_checkpoint
+from .resume_point import find_checkpoint
+
+ENCODER = 'backbone.'  # prefix of the encoder's tensors in a model of the OpenMMLab packages
 
 
 class StateDictMatch(NamedTuple):
-    """Which tensors of a file belong to a module, by name; ``reshaped`` with the two shapes."""
+    """Names of tensors in a module and a file; ``reshaped`` with both shapes."""
 
     matched: list[str]
-    missing: list[str]  # the module has it, the file lacks it
+    missing: list[str]  # only in the module
     reshaped: list[str]
-    unused: list[str]  # the file has it, the module does not
+    unused: list[str]  # only in the file
 
     @property
     def complete(self) -> bool:
-        """The file fills the module."""
+        """Whether the file has all tensors of the module."""
         return not self.missing and not self.reshaped
 
 
 def compare(module: nn.Module, tensors: dict[str, Tensor]) -> StateDictMatch:
-    """Compare names and shapes of ``tensors`` with the state of ``module``."""
+    """Compare names and shapes of ``tensors`` with the state dict of ``module``."""
     state = module.state_dict()
-    fit = StateDictMatch([], [], [], [key for key in tensors if key not in state])
+    match = StateDictMatch([], [], [], [key for key in tensors if key not in state])
     for key, tensor in state.items():
         if key not in tensors:
-            fit.missing.append(key)
+            match.missing.append(key)
         elif tensors[key].shape != tensor.shape:
             shapes = f'{tuple(tensors[key].shape)} in the file, {tuple(tensor.shape)} in the model'
-            fit.reshaped.append(f'{key}: {shapes}')
+            match.reshaped.append(f'{key}: {shapes}')
         else:
-            fit.matched.append(key)
-    return fit
+            match.matched.append(key)
+    return match
 
 
-def part_for(module: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Of a file's tensors those for ``module``: all, or those of the encoder, without prefix."""
-    encoder = encoder_part(tensors)
-    wanted = module.state_dict().keys()
-    return max(tensors, encoder, key=lambda part: len(wanted & part.keys()))
+def find_tensors(checkpoint: dict[str, Any], path: str | Path) -> dict[str, Tensor]:
+    """Return the tensors of a checkpoint, without the prefix of DistributedDataParallel.
+
+    Raises:
+        CheckpointError: there are none.
+    """
+    content = checkpoint.get('state_dict', checkpoint)
+    tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise CheckpointError(f'{path} contains no tensors; its entries are {list_names(content)}')
+    if all(key.startswith('module.') for key in tensors):
+        tensors = {key.removeprefix('module.'): value for key, value in tensors.items()}
+    return tensors
 
 
 def encoder_part(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors under ``backbone.``, without that prefix; empty where there are none."""
-    return {
-        key.removeprefix(ENCODER): value
-        for key, value in tensors.items()
-        if key.startswith(ENCODER)
-    }
+    """Return the encoder's tensors of a whole model, or all tensors of an encoder's file."""
+    prefixed = [key for key in tensors if key.startswith(ENCODER)]
+    return {key.removeprefix(ENCODER): tensors[key] for key in prefixed} or tensors
+
+
+def part_for(module: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return all tensors or those of the encoder, whichever has more names of ``module``."""
+    names = module.state_dict().keys()
+    return max(tensors, encoder_part(tensors), key=lambda part: len(names & part.keys()))
+
+
+def load_weights(
+    module: nn.Module,
+    path: str | Path,
+    *,
+    allow_missing: Sequence[str] = (),
+    allow_unused: bool = True,
+) -> dict[str, Any]:
+    """Load a file into a whole model or an encoder.
+
+    Of a whole model's file, an encoder takes the tensors under ``backbone.``. A checkpoint of a run
+    with MMEngine's ``EMAHook`` gives the averaged weights, which are its ``state_dict``.
+
+    Args:
+        module (nn.Module): The model or the encoder.
+        path (str | Path): A training checkpoint, an extracted encoder or a published model.
+        allow_missing (Sequence[str]): Patterns of tensors that the file may lack, such as
+            ``'head.blocks.1.*'``; they are left unchanged. Defaults to ().
+        allow_unused (bool): Allow tensors that ``module`` does not have; the log names them.
+            Defaults to True.
+
+    Returns:
+        dict: What the file records of its run (``checkpoint_metadata``).
+
+    Raises:
+        CheckpointError: the file is unreadable, unsafe or does not fit; ``module`` is unchanged.
+    """
+    if isinstance(allow_missing, (str, bool)):
+        raise TypeError(f'allow_missing must be a list of names, got {allow_missing!r}')
+    module = unwrap_model(module)
+    checkpoint = read_checkpoint(path)
+    metadata = checkpoint_metadata(checkpoint)
+    tensors = part_for(module, find_tensors(checkpoint, path))
+    match = compare(module, tensors)
+    missing = [key for key in match.missing if not any(fnmatchcase(key, a) for a in allow_missing)]
+    if not match.matched or match.reshaped or missing or (match.unused and not allow_unused):
+        raise CheckpointError(format_mismatch(module, path, match, metadata, tensors))
+    load_matched(module, {key: tensors[key] for key in match.matched}, path)
+    print_log(format_loaded(module, path, match, metadata), logger='current', level=logging.INFO)
+    return metadata
+
+
+def load_matched(module: nn.Module, tensors: dict[str, Tensor], path: str | Path) -> None:
+    """Load tensors that match ``module``.
+
+    Raises:
+        CheckpointError: the module refuses them: ``MobileFormer`` with the other dynamic ReLU.
+    """
+    try:
+        module.load_state_dict(tensors, strict=False)
+    except CheckpointError as error:
+        raise CheckpointError(f'{path}: {error}') from None
+
+
+@WEIGHT_INITIALIZERS.register_module(name='Pretrained')
+class Pretrained:
+    """Initialise an encoder or a model from a file, with the checks of ``load_weights``.
+
+    Used as ``init_cfg=dict(type='finola_mm.Pretrained', checkpoint=...)``. In a list of
+    initialisers it must be the last.
+
+    Args:
+        checkpoint (str): A file, or a work directory for its last checkpoint.
+        allow_missing (Sequence[str]): Patterns of tensors that the file may lack, such as
+            ``'head.blocks.1.*'``. Defaults to ().
+    """
+
+    def __init__(self, checkpoint: str, *, allow_missing: Sequence[str] = ()):
+        self.checkpoint = checkpoint
+        self.allow_missing = allow_missing
+
+    def __call__(self, module: nn.Module) -> None:
+        # MMEngine initialises children after the module, except for its own 'Pretrained'. Children
+        # that are initialised before the weights are loaded are not initialised again.
+        for child in module.children():
+            if hasattr(child, 'init_weights') and not getattr(child, 'is_init', False):
+                child.init_weights()
+        file = find_checkpoint(self.checkpoint)
+        load_weights(module, file, allow_missing=self.allow_missing)
+        if hasattr(module, '_params_init_info'):
+            update_init_info(module, init_info=f'finola_mm.Pretrained: load from {file}')
 
 
 def format_loaded(
-    module: nn.Module, path: str | Path, fit: StateDictMatch, record: dict[str, Any]
+    module: nn.Module, path: str | Path, match: StateDictMatch, metadata: dict[str, Any]
 ) -> str:
-    """What the log says of weights that were format_loaded."""
-    total = len(fit.matched) + len(fit.missing)
-    what = f'{type(module).__name__} {_arch(module, record)}'.rstrip()
-    text = f'Loaded {len(fit.matched)} of {total} tensors of {what} from {path}{_origin(record)}'
-    if fit.missing:
-        text += f'; not in the file, and left as they were: {first_names(fit.missing)}'
-    if fit.unused:
-        text += f'; in the file only: {first_names(fit.unused)}'
+    """Format the log line for loaded weights."""
+    count, total = len(match.matched), len(match.matched) + len(match.missing)
+    text = f'Loaded {count} of {total} tensors of {type(module).__name__} from {path}'
+    text += _origin(metadata)
+    if match.missing:
+        text += f'; missing in the file and left unchanged: {list_names(match.missing)}'
+    if match.unused:
+        text += f'; unused: {list_names(match.unused)}'
     return text
 
 
 def format_mismatch(
     module: nn.Module,
     path: str | Path,
-    fit: StateDictMatch,
-    record: dict[str, Any],
+    match: StateDictMatch,
+    metadata: dict[str, Any],
     tensors: dict[str, Tensor],
 ) -> str:
-    """What an error says of weights that were refused."""
-    total = len(fit.matched) + len(fit.missing) + len(fit.reshaped)
-    text = f'{path}{_origin(record)} does not fit this {type(module).__name__}: '
+    """Format the error for refused weights."""
+    total = len(match.matched) + len(match.missing) + len(match.reshaped)
+    text = f'{path}{_origin(metadata)} does not fit this {type(module).__name__}: '
+    text += f'{len(match.matched)} of {total} tensors match'
+    for label, names in (
+        ('of another shape', match.reshaped),
+        ('missing in the file', match.missing),
+        ('only in the file', match.unused),
+    ):
+        text += f'; {label}: {list_names(names)}' if names else ''
     encoder = getattr(module, 'backbone', module)
-    arch = _arch(encoder, record)
-    if arch and compare(encoder, part_for(encoder, tensors)).reshaped:
-        text += (
-            f'its {type(encoder).__name__} is of arch={arch!r}, the model has another: take '
-            "weights of the model's size, or a config with this one; "
-        )
-    if fit.complete:
-        return f'{text}it has all {total} tensors, and others besides: {first_names(fit.unused)}'
-    text += f'{len(fit.matched)} of {total} tensors match'
-    if fit.reshaped:
-        text += f', of another shape are {first_names(fit.reshaped)}'
-    if fit.missing:
-        text += f', not in the file are {first_names(fit.missing)}'
-    if fit.unused:
-        text += f', only in the file are {first_names(fit.unused)}'
-    if encoder is not module and compare(encoder, part_for(encoder, tensors)).complete:
-        text += '. It does fit the encoder: give it to tools/train.py --pretrained'
-    return text
+    fits_encoder = encoder is not module and compare(encoder, encoder_part(tensors)).complete
+    if fits_encoder and not match.complete:
+        return f'{text}. The file fits the encoder: pass it to tools/train.py --pretrained'
+    return f'{text}. Use weights of this model, or the config of that run'
 
 
-def _arch(encoder: nn.Module, record: dict[str, Any]) -> str:
-    """The recorded name of the size, if the record is of an encoder of this class."""
-    recorded = record.get('encoder', {})
-    same = str(recorded.get('type', '')).rpartition('.')[2] == type(encoder).__name__
-    return recorded['arch'] if same and isinstance(recorded.get('arch'), str) else ''
-
-
-def _origin(record: dict[str, Any]) -> str:
-    known = [record.get('source')]
-    if 'iter' in record:
-        known.append(f'iteration {record["iter"]}')
-    known = ', '.join(filter(None, known))
-    return f' ({known})' if known else ''
-
-
-def first_names(names: list[str]) -> str:
-    more = f' and {len(names) - NAMED} more' if len(names) > NAMED else ''
-    return ', '.join(map(str, names[:NAMED])) + more
+def _origin(metadata: dict[str, Any]) -> str:
+    known = [metadata['source']] if metadata.get('source') else []
+    known += [f'iteration {metadata["iter"]}'] if 'iter' in metadata else []
+    if 'arch' in (encoder := metadata.get('encoder', {})):
+        known += [f'{str(encoder.get("type")).rpartition(".")[2]} arch={encoder["arch"]!r}']
+    return f' ({", ".join(known)})' if known else ''

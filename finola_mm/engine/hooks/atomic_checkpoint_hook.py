@@ -1,5 +1,6 @@
-"""Checkpoints that survive whatever happens while they are written."""
+"""Save checkpoints so that a complete one exists at any moment, with metadata of the run."""
 
+import json
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -8,41 +9,60 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 
 from ...registry import HOOKS
-from ..checkpoints import atomic_write, remove_stale_tmp
+from ..checkpoints.checkpoint_file import atomic_write, register_checkpoint_io, remove_stale_tmp
+
+# Arguments of a backbone that concern one training run and not the trained encoder.
+TRAINING_ONLY = ('init_cfg', 'with_cp', 'frozen_stages', 'norm_eval', 'drop_path_rate')
 
 
 @HOOKS.register_module()
 class AtomicCheckpointHook(CheckpointHook):
-    """mmengine's ``CheckpointHook`` in a safer order.
+    """MMEngine's ``CheckpointHook`` in a safe order, with metadata of the encoder.
 
-    A new checkpoint is whole on the disk (``AtomicLocalBackend``) before ``last_checkpoint`` names
-    it, and only then an outdated or no longer best one is removed. The host removes first, so that
-    with ``max_keep_ckpts=1`` a kill leaves none at all. Nothing is removed from the folder of
-    another run that this one was resumed from. Arguments are the host's.
+    A checkpoint is complete on the disk before ``last_checkpoint`` names it; both are written
+    atomically. Only then an outdated checkpoint, or a former best one, is removed. MMEngine removes
+    first: with ``max_keep_ckpts=1``, a kill leaves no checkpoint. Checkpoints in the folder of
+    another run, from which this one was resumed, are never removed.
+
+    The hook calls ``register_checkpoint_io`` when a run starts. All checkpoints of the run are
+    therefore written atomically and read without running code, also under the ``tools/train.py`` of
+    mmpretrain and mmdet.
+
+    ``meta`` of every checkpoint gets ``source`` (name of the config), ``encoder`` (config of the
+    backbone without arguments of training) and ``normalization`` of the images. The arguments are
+    those of ``CheckpointHook``.
     """
+
+    def before_run(self, runner) -> None:
+        register_checkpoint_io()
 
     def before_train(self, runner) -> None:
         super().before_train(runner)
         if self.max_keep_ckpts > 0:
-            # Not bounded by itself: for a moment there is one more.
+            # Unbounded: there is one more checkpoint until the outdated one is removed.
             self.keep_ckpt_ids = deque(self.keep_ckpt_ids)
-        if hasattr(self, 'best_ckpt_path'):  # the host has one of the two, by the number of metrics
-            self.best_ckpt_path = self._own(self.best_ckpt_path)
+        if hasattr(self, 'best_ckpt_path'):  # MMEngine has a path for one metric, or a dict
+            self.best_ckpt_path = self._in_own_folder(self.best_ckpt_path)
         for metric, path in getattr(self, 'best_ckpt_path_dict', {}).items():
-            self.best_ckpt_path_dict[metric] = self._own(path)
+            self.best_ckpt_path_dict[metric] = self._in_own_folder(path)
         if is_main_process():
             for folder in {str(self.out_dir), str(runner.work_dir)}:
                 for name in remove_stale_tmp(folder) if '://' not in folder else ():
-                    runner.logger.info(f'Removed {name}: a run was killed while it wrote it.')
+                    runner.logger.info(f'Removed {name}, which a killed process left incomplete')
 
-    def _own(self, best: str | None) -> str | None:
-        """The best checkpoint so far if it lies in this run's folder, by its name there."""
+    def before_save_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:
+        """Add the metadata of the run, also to checkpoints of other hooks."""
+        checkpoint['meta'].update(run_metadata(runner))
+
+    def _in_own_folder(self, best: str | None) -> str | None:
+        """Return the path in this run's folder of a recorded best checkpoint, if it exists."""
         path = best and self.file_backend.join_path(self.out_dir, Path(best).name)
         return path if path and self.file_backend.isfile(path) else None
 
     def _save_checkpoint_with_step(self, runner, step: int, meta: dict[str, Any]) -> None:
-        # In a checkpoint the outdated one still counts: after a kill in between, the host removes
-        # it at the next start.
+        # Not MMEngine's method, which removes first and writes ``last_checkpoint`` in place. The
+        # saved list includes the outdated checkpoint, so that it is removed at the next start if
+        # the run is killed before its removal.
         if self.max_keep_ckpts > 0:
             if step not in self.keep_ckpt_ids:
                 self.keep_ckpt_ids.append(step)
@@ -63,30 +83,42 @@ class AtomicCheckpointHook(CheckpointHook):
         )
         if is_main_process():
             atomic_write(Path(runner.work_dir, 'last_checkpoint'), self.last_ckpt.encode())
-        if self.max_keep_ckpts > 0:
-            self._remove_outdated()
-
-    def _remove_outdated(self) -> None:
-        while len(self.keep_ckpt_ids) > self.max_keep_ckpts:
+        while len(getattr(self, 'keep_ckpt_ids', ())) > self.max_keep_ckpts > 0:
             name = self.filename_tmpl.format(self.keep_ckpt_ids.popleft())
-            self._remove(self.file_backend.join_path(self.out_dir, name))
+            path = self.file_backend.join_path(self.out_dir, name)
+            if is_main_process() and self.file_backend.isfile(path):
+                self.file_backend.remove(path)
 
     def _save_best_checkpoint(self, runner, metrics: dict[str, float]) -> None:
+        if not self.save_best:
+            return
         outdated: list[str] = []
-        self.file_backend.remove = outdated.append  # the host removes before it writes
+        self.file_backend.remove = outdated.append  # MMEngine removes before it writes
         try:
             super()._save_best_checkpoint(runner, metrics)
         finally:
             del self.file_backend.remove
+        several = getattr(self, 'best_ckpt_path_dict', {}).values()
+        best = {getattr(self, 'best_ckpt_path', None), *several}
         for path in outdated:
-            if path not in self._best_paths():  # a validation repeated after a resume
-                self._remove(path)
+            if path not in best:  # a validation repeated after a resume writes it again
+                self.file_backend.remove(path)
 
-    def _best_paths(self) -> list[str | None]:
-        if hasattr(self, 'best_ckpt_path'):
-            return [self.best_ckpt_path]
-        return list(self.best_ckpt_path_dict.values())
 
-    def _remove(self, path: str) -> None:
-        if is_main_process() and self.file_backend.isfile(path):
-            self.file_backend.remove(path)
+def run_metadata(runner) -> dict[str, Any]:
+    """Return the metadata of a run as plain values, for ``checkpoint_metadata``."""
+    config = runner.cfg.to_dict()
+    model = config.get('model')
+    model = model if isinstance(model, dict) else {}
+    encoder = model.get('backbone') or {}
+    images = model.get('data_preprocessor') or config.get('data_preprocessor') or {}
+    to_rgb = images.get('to_rgb', images.get('bgr_to_rgb'))  # mmpretrain's name, mmdet's name
+    normalization = dict(mean=images.get('mean'), std=images.get('std'), to_rgb=to_rgb)
+    metadata = dict(
+        source=runner.experiment_name.removesuffix(f'_{runner.timestamp}'),
+        encoder={key: value for key, value in encoder.items() if key not in TRAINING_ONLY},
+        normalization={key: value for key, value in normalization.items() if value is not None},
+    )
+    # A class becomes its name. Other objects could not be read without running code.
+    plain = json.dumps(metadata, default=lambda value: getattr(value, '__name__', str(value)))
+    return json.loads(plain)

@@ -1,25 +1,26 @@
-"""torch.compile for the parts of a model that have one shape in every step."""
+"""Compile the parts of a model that have constant shapes."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
+from ...errors import UserError
 from ...registry import HOOKS
+from ..model import unwrap_model
 
 
 @HOOKS.register_module()
 class CompileHook(Hook):
-    """Compile some parts of the model before training; names and weights stay as they are.
+    """Apply ``torch.compile`` to parts of the model; names and weights are unchanged.
 
-    mmengine's ``compile=True`` takes the whole training step. Here block-wise FINOLA, between
-    encoder and upsampler, stays as it is: its groups change their sizes with every batch, and it
-    is a few large products.
+    MMEngine's ``compile=True`` compiles the whole training step. Block-wise FINOLA, between encoder
+    and upsampler, is left out here: its group sizes change with every batch, and it consists of a
+    few large matrix products.
 
     Args:
         parts (Sequence[str]): Attributes of the model. Defaults to ('backbone', 'upsampler').
-        **kwargs: Of ``torch.compile``, such as ``mode='max-autotune'``.
+        **kwargs (Any): Arguments of ``torch.compile``, such as ``mode='max-autotune'``.
     """
 
     def __init__(self, *, parts: Sequence[str] = ('backbone', 'upsampler'), **kwargs: Any):
@@ -27,10 +28,13 @@ class CompileHook(Hook):
         self.kwargs = kwargs
 
     def before_train(self, runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap_model(runner.model)
         missing = [part for part in self.parts if not hasattr(model, part)]
         if missing:
-            raise ValueError(f'{type(model).__name__} has no part {", ".join(missing)} to compile')
+            raise UserError(
+                f'{type(model).__name__} has no part {", ".join(missing)} to compile; set parts to '
+                'attributes of the model'
+            )
         for part in self.parts:
             getattr(model, part).compile(**self.kwargs)
-        runner.logger.info(f'Compiling {", ".join(self.parts)}: the first step takes minutes.')
+        runner.logger.info(f'Compiling {", ".join(self.parts)} in the first step')

@@ -1,34 +1,35 @@
-"""A run begins or goes on with weights that fill its model, or not at all."""
+"""Start or resume a run only with weights that fill its model."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
+from ...errors import CheckpointError
 from ...registry import HOOKS
-from ..checkpoints import (
-    CheckpointError,
+from ..checkpoints.checkpoint_file import checkpoint_metadata
+from ..checkpoints.resume_point import validate_training_checkpoint
+from ..checkpoints.state_dict_match import (
     StateDictMatch,
-    checkpoint_metadata,
     compare,
     find_tensors,
     format_loaded,
     format_mismatch,
     load_matched,
-    validate_training_checkpoint,
 )
+from ..model import unwrap_model
 
 
 @HOOKS.register_module()
 class StrictLoadHook(Hook):
-    """Refuse a ``load_from`` that does not fill the model; tools/train.py adds it.
+    """Refuse a ``load_from`` file that does not fill the model; added by tools/train.py.
 
-    mmengine loads what fits and trains the rest from where it was initialised. An initialiser is no
-    way to load a whole detector: some of mmdet's draw their transformers anew after it.
+    MMEngine loads the tensors that match and leaves the others at their initial values. An
+    initialiser cannot load a whole detector: some of mmdet's initialise their transformers again
+    after it.
 
     Args:
-        path (str): The file's name in the messages.
+        path (str): The file's name in messages.
     """
 
     priority = 'VERY_HIGH'  # before EMAHook, which exchanges tensors by name
@@ -38,55 +39,54 @@ class StrictLoadHook(Hook):
         self.path = path
 
     def after_load_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:
-        module = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        record, tensors = checkpoint_metadata(checkpoint), find_tensors(checkpoint, self.path)
-        fit = compare(module, tensors)
-        if self.refuses(fit):
-            said = format_mismatch(module, self.path, fit, record, tensors)
-            raise CheckpointError(said + self.remedy)
-        checkpoint['state_dict'] = {key: tensors[key] for key in fit.matched}
-        load_matched(
-            module, checkpoint['state_dict'], self.path
-        )  # MMEngine does it, too, but for errors
-        self.settle(checkpoint)
-        runner.logger.info(format_loaded(module, self.path, fit, record))
+        module = unwrap_model(runner.model)
+        metadata, tensors = checkpoint_metadata(checkpoint), find_tensors(checkpoint, self.path)
+        match = compare(module, tensors)
+        if self.refuses(match):
+            text = format_mismatch(module, self.path, match, metadata, tensors)
+            raise CheckpointError(text + self.remedy)
+        checkpoint['state_dict'] = {key: tensors[key] for key in match.matched}
+        # MMEngine loads them again, but only logs what a module refuses.
+        load_matched(module, checkpoint['state_dict'], self.path)
+        self.prepare_averages(checkpoint)
+        runner.logger.info(format_loaded(module, self.path, match, metadata))
 
-    def refuses(self, fit: StateDictMatch) -> bool:
-        return not fit.complete
+    def refuses(self, match: StateDictMatch) -> bool:
+        return not match.complete
 
-    def settle(self, checkpoint: dict[str, Any]) -> None:
-        """Averages begin anew: state_dict holds those of the run that made the file."""
+    def prepare_averages(self, checkpoint: dict[str, Any]) -> None:
+        """Restart averages: ``state_dict`` holds those of the run that wrote the file."""
         checkpoint.pop('ema_state_dict', None)
 
 
 @HOOKS.register_module()
 class StrictResumeHook(StrictLoadHook):
-    """Refuse to resume from a checkpoint that is not of this model; tools/train.py adds it.
+    """Refuse to resume from a checkpoint of another model; added by tools/train.py.
 
     Args:
-        path (str): The checkpoint's name in the messages.
-        skipped (Sequence[str]): Why newer ones were not taken, for the log.
+        path (str): The checkpoint's name in messages.
+        skipped (Sequence[str]): Why newer checkpoints were skipped, for the log. Defaults to ().
     """
 
-    remedy = '. --resume wants the model of that run: take its config, or another --work-dir'
+    remedy = ', or start a new run without --resume in another --work-dir'
 
     def __init__(self, path: str, *, skipped: Sequence[str] = ()):
         super().__init__(path)
         self.skipped = skipped
 
     def after_load_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:
-        for line in self.skipped:
-            runner.logger.warning(f'{self.path} is resumed, and no newer one: {line}')
+        for reason in self.skipped:
+            runner.logger.warning(f'Resuming {self.path} instead of a newer checkpoint: {reason}')
         validate_training_checkpoint(checkpoint, self.path)
         super().after_load_checkpoint(runner, checkpoint)
         if checkpoint['meta'].get('iter', 0) >= runner.max_iters:
             runner.logger.warning(
-                f'{self.path} is the end of its run, {runner.max_iters} iterations: there is '
-                'nothing to train'
+                f'{self.path} is the end of its run ({runner.max_iters} iterations); nothing is '
+                'left to train'
             )
 
-    def refuses(self, fit: StateDictMatch) -> bool:
-        return bool(fit.unused) or super().refuses(fit)
+    def refuses(self, match: StateDictMatch) -> bool:
+        return bool(match.unused) or super().refuses(match)
 
-    def settle(self, checkpoint: dict[str, Any]) -> None:
-        """Averages go on."""
+    def prepare_averages(self, checkpoint: dict[str, Any]) -> None:
+        """Continue the averages."""

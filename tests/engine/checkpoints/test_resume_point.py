@@ -1,4 +1,4 @@
-"""Which checkpoint a run goes on from: the newest that is whole."""
+"""Which checkpoint a run resumes from: the newest undamaged one."""
 
 import errno
 import os
@@ -13,9 +13,11 @@ from finola_mm.engine import (
     check_resumable,
     find_checkpoint,
     find_latest_valid_checkpoint,
+    find_resume_point,
 )
 from finola_mm.engine.checkpoints import resume_point
 from finola_mm.engine.checkpoints.resume_point import newest_first
+from finola_mm.errors import UserError
 from tests.conftest import tiny_options
 from tests.forks import run_script
 from tests.messages import shows
@@ -29,9 +31,9 @@ CONTENT = dict(
 def folder(tmp_path):
     """Checkpoints after 2, 4 and 6 iterations, a minute apart."""
     for i, name in enumerate(['iter_2.pth', 'iter_4.pth', 'iter_6.pth']):
-        write(tmp_path / name, minute=i)
+        write(tmp_path / name, minute=i, iterations=2 * i + 2)
     (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'iter_6.pth'))
-    torch.save({}, tmp_path / 'encoder.pth')  # no checkpoint of the run
+    torch.save({}, tmp_path / 'encoder.pth')  # not a training checkpoint
     return tmp_path
 
 
@@ -48,6 +50,27 @@ def test_the_last_one_that_was_written(folder):
     assert find_latest_valid_checkpoint(folder) == (str(folder / 'iter_6.pth'), [])
 
 
+def test_the_value_of_resume(folder, tmp_path):
+    """``--resume`` and the entries ``resume`` and ``load_from`` of a config."""
+    named, latest = str(folder / 'iter_2.pth'), (str(folder / 'iter_6.pth'), [])
+    assert find_resume_point(None, named, folder) is None
+    assert find_resume_point(False, named, folder) is None
+    for resume, load_from in [('auto', named), (True, None), (True, 'auto'), (str(folder), None)]:
+        assert find_resume_point(resume, load_from, folder) == latest
+    assert find_resume_point(True, named, folder) == (named, [])
+    assert find_resume_point(named, 'no.pth', 'no') == (named, [])
+    assert find_resume_point('auto', None, tmp_path / 'empty') is None
+    cut(folder / 'iter_6.pth')  # a named file is not replaced by an older one
+    for path in ('iter_6.pth', 'encoder.pth', 'no.pth'):
+        with pytest.raises(CheckpointError, match=shows(folder / path)):
+            find_resume_point(str(folder / path), None, folder)
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(CheckpointError, match=shows(tmp_path / 'empty', '.pth')):
+        find_resume_point(str(tmp_path / 'empty'), None, folder)
+    with pytest.raises(CheckpointError, match=r'https://example.org/w\.pth'):
+        find_resume_point('https://example.org/w.pth', None, folder)
+
+
 def test_nothing_there(tmp_path):
     assert (
         find_latest_valid_checkpoint(tmp_path) is None
@@ -58,7 +81,7 @@ def test_nothing_there(tmp_path):
 def test_what_was_there_is_gone(tmp_path):
     """Its disk is not mounted, say: no reason to start anew."""
     (tmp_path / 'last_checkpoint').write_text('elsewhere/iter_6.pth')
-    with pytest.raises(FileNotFoundError, match=shows(tmp_path, '.pth')):
+    with pytest.raises(CheckpointError, match=shows(tmp_path, '.pth')):
         find_latest_valid_checkpoint(tmp_path)
 
 
@@ -73,7 +96,7 @@ def test_killed_before_the_name_was_written_down(folder):
 
 def test_a_run_that_went_back(folder):
     """Resumed from iter_2 by hand, it wrote iter_3: iter_6 is further and of the other branch."""
-    write(folder / 'iter_3.pth', minute=9)
+    write(folder / 'iter_3.pth', minute=9, iterations=3)
     (folder / 'last_checkpoint').write_text(str(folder / 'iter_3.pth'))
     assert order(folder)[0] == 'iter_3.pth'
 
@@ -138,7 +161,7 @@ def flip(file):
     ('harm', 'said'),
     [
         (cut, ('{size}',)),
-        (flip, ('iter_6/data/',)),  # the part of the archive
+        (flip, ('{size}', 'iter_6/data/')),  # the part of the archive
         (lambda file: file.write_bytes(b''), ('torch.save',)),
         (lambda file: file.write_text('<html>'), ('torch.save', '<html>')),
         (lambda file: torch.save([1], file), ('list', 'state_dict')),
@@ -174,9 +197,10 @@ def test_a_bad_moment_of_the_storage_ends_the_run(folder, monkeypatch, name):
         return read(file)
 
     monkeypatch.setattr(resume_point, 'read_checkpoint', stale)
-    with pytest.raises(OSError, match=shows(folder / name, 'Stale', '--resume')) as caught:
+    with pytest.raises(UserError, match=shows(folder / name, 'Stale', '--resume')) as caught:
         find_latest_valid_checkpoint(folder)
     assert '\n' not in str(caught.value)
+    assert not isinstance(caught.value, CheckpointError)
 
 
 @pytest.mark.filterwarnings('ignore')  # torch's, about other pickles than it writes
@@ -232,3 +256,21 @@ def test_the_tool_goes_on_and_says_what_it_passed_over(project_root, image_folde
     assert sum(bool(re.match(said, line)) for line in out.splitlines()) == 1
     again = torch.load(tmp_path / 'iter_2.pth', weights_only=False)['state_dict']
     assert all(torch.equal(again[name], tensor) for name, tensor in whole.items())
+
+
+def test_checkpoint_of_a_work_directory(tmp_path):
+    (tmp_path / 'iter_2.pth').touch()
+    with pytest.raises(CheckpointError, match=shows(tmp_path / 'iter_2.pth')):
+        find_checkpoint(str(tmp_path))
+    (tmp_path / 'last_checkpoint').write_text('/moved/away/iter_2.pth')
+    assert find_checkpoint(str(tmp_path)) == str(tmp_path / 'iter_2.pth')
+    (tmp_path / 'last_checkpoint').write_bytes(b'\0\xff')  # a power cut
+    with pytest.raises(CheckpointError, match=shows(tmp_path / 'iter_2.pth')):
+        find_checkpoint(str(tmp_path))
+
+
+def test_no_checkpoint_at_all(tmp_path):
+    with pytest.raises(CheckpointError, match=shows(tmp_path / 'epoch_1.pth', '.safetensors')):
+        find_checkpoint(str(tmp_path / 'epoch_1.pth'))
+    with pytest.raises(CheckpointError, match=r'nowhere\b(?!/)'):
+        find_checkpoint(str(tmp_path / 'nowhere' / 'epoch_1.pth'))

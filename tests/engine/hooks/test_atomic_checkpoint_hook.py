@@ -1,7 +1,6 @@
-"""A run that is killed at any moment of its saving goes on from a whole checkpoint.
+"""A run that is killed at any moment of saving resumes from a complete checkpoint.
 
-The kills are real: a forked process ends itself without another instruction right before or right
-after the k-th change that it makes on the disk.
+The kills are real: a forked process exits immediately before or after its k-th change on the disk.
 """
 
 import os
@@ -9,17 +8,27 @@ import re
 import shutil
 import traceback
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
+from mmengine.fileio import LocalBackend
+from mmengine.fileio.backends import registry_utils
 from mmengine.model import BaseModel
-from mmengine.runner import Runner
+from mmengine.runner import CheckpointLoader, Runner
+from mmengine.runner.checkpoint import load_from_local
 from torch import nn
 from torch.utils.data import Dataset
 
-from finola_mm.engine import find_latest_valid_checkpoint
+from finola_mm.engine import (
+    AtomicCheckpointHook,
+    checkpoint_metadata,
+    find_latest_valid_checkpoint,
+    read_checkpoint,
+)
+from finola_mm.engine.hooks.atomic_checkpoint_hook import run_metadata
 from finola_mm.registry import MODELS
 from tests.conftest import ROOT
 
@@ -50,7 +59,7 @@ class Numbers(Dataset):
 
 
 class Given(BaseMetric):
-    """The values of the validations to come, one after the other."""
+    """Given values for successive validations."""
 
     def __init__(self, values=()):
         super().__init__()
@@ -64,9 +73,9 @@ class Given(BaseMetric):
 
 
 def train(folder, *, resume=False, scores=(), **checkpoint):
-    """A run in ``folder`` to its end; -> the weights.
+    """Train in ``folder`` to the end; return the weights.
 
-    resume: go on from what is there, or in another folder.
+    resume: True for the checkpoints in ``folder``, or another folder.
     """
     loader = dict(batch_size=2, sampler=dict(type='finola_mm.SeededSampler'), num_workers=0)
     validation = dict(
@@ -102,7 +111,7 @@ def train(folder, *, resume=False, scores=(), **checkpoint):
 
 
 def in_a_process(work, *args, **kwargs) -> int:
-    """The exit status of ``work`` in a fork of this process."""
+    """Return the exit status of ``work`` in a fork of this process."""
     child = os.fork()
     if not child:
         try:
@@ -115,7 +124,7 @@ def in_a_process(work, *args, **kwargs) -> int:
 
 
 def train_and_die(folder, moment, **kwargs):
-    """Be killed right before the change number ``moment`` / 2, or right after it."""
+    """Exit immediately before change number ``moment`` / 2, or after it."""
     made = 0
 
     def dying(change):
@@ -150,7 +159,7 @@ def test_killed_at_every_moment(tmp_path, keep, step):
             break
         before = checkpoints(folder)
         assert len(before) <= keep + 1
-        if before:  # the newest is whole, and is the one to go on from
+        if before:  # the newest is complete, and is resumed
             assert Path(find_latest_valid_checkpoint(folder).path).name == before[-1]
         assert torch.equal(train(folder, resume=True, max_keep_ckpts=keep), whole)
         assert checkpoints(folder) == kept and not list(folder.glob('.*.unfinished'))
@@ -182,7 +191,7 @@ def test_the_best_is_kept_until_a_better_one_is_whole(tmp_path, monkeypatch, met
 
 @pytest.mark.parametrize('metrics', ['score', ['score', 'other']])
 def test_the_best_of_a_resumed_run(tmp_path, metrics):
-    """In another folder, in a copy, and in its own with the path written otherwise."""
+    """In another folder, in a copy, and in its own folder by another path."""
 
     def best(folder):
         return [name for name in checkpoints(folder) if 'best_score' in name]
@@ -200,8 +209,63 @@ def test_the_best_of_a_resumed_run(tmp_path, metrics):
     assert best(old) == ['best_score_iter_6.pth']
 
 
+def test_the_hook_itself_registers_checkpoint_io(tmp_path, monkeypatch, checkpoint_io):
+    """Also under a tool that does not call ``register_checkpoint_io``."""
+    monkeypatch.setitem(registry_utils.backends, 'local', LocalBackend)
+    monkeypatch.setitem(registry_utils.prefix_to_backends, '', LocalBackend)
+    CheckpointLoader._schemes[''] = load_from_local
+    written, replace = [], Path.replace
+    monkeypatch.setattr(Path, 'replace', lambda a, b: (written.append(b.name), replace(a, b))[1])
+    train(tmp_path)
+    files = [f'iter_{i}.pth' for i in (2, 4, 6)]
+    assert written == [name for file in files for name in (file, 'last_checkpoint')]
+    assert CheckpointLoader._schemes[''] is read_checkpoint
+
+
+BACKBONE = dict(
+    type='finola_mm.MobileFormer',
+    arch='small',
+    out_indices=(2, 4),
+    init_cfg=dict(type='finola_mm.Pretrained', checkpoint='elsewhere.pth'),
+    frozen_stages=2,
+    with_cp=True,
+)
+RECORDED = dict(type='finola_mm.MobileFormer', arch='small', out_indices=[2, 4])
+IMAGES = dict(mean=[1.5, 2, -3], std=(4, 5, 6))
+
+
+@pytest.mark.parametrize(
+    'config',
+    [
+        dict(model=dict(backbone=BACKBONE, data_preprocessor=dict(IMAGES, bgr_to_rgb=True))),
+        dict(model=dict(backbone=BACKBONE), data_preprocessor=dict(IMAGES, to_rgb=True)),
+    ],
+)
+def test_the_metadata_of_a_run(config, tmp_path):
+    """Plain values without arguments of training; also for checkpoints of other hooks."""
+    cfg, checkpoint = Config(config), dict(meta=dict(iter=3))
+    runner = SimpleNamespace(cfg=cfg, experiment_name='a_config_20260102', timestamp='20260102')
+    AtomicCheckpointHook().before_save_checkpoint(runner, checkpoint)
+    torch.save(checkpoint, tmp_path / 'w.pth')
+    assert checkpoint_metadata(read_checkpoint(tmp_path / 'w.pth')) == dict(
+        source='a_config',
+        iter=3,
+        encoder=RECORDED,
+        normalization=dict(mean=[1.5, 2, -3], std=[4, 5, 6], to_rgb=True),
+    )
+
+
+def test_the_metadata_of_a_run_without_an_encoder_config(tmp_path):
+    train(tmp_path)
+    found = checkpoint_metadata(read_checkpoint(tmp_path / 'iter_2.pth'))
+    assert found['iter'] == 2 and found['encoder'] == found['normalization'] == {}
+    cfg = Config(dict(model=dict(backbone=dict(type='X', norm=nn.LayerNorm, of=object()))))
+    runner = SimpleNamespace(cfg=cfg, experiment_name='x', timestamp='y')
+    assert run_metadata(runner)['encoder']['norm'] == 'LayerNorm'
+
+
 def names_the_hook(path):
-    """Whether a config or one that it is based on does."""
+    """Whether a config or one of its base configs does."""
     text = path.read_text()
     bases = re.findall(r"'([^':]+\.py)'", text.partition('_base_ = ')[2].partition(']')[0])
     return 'finola_mm.AtomicCheckpointHook' in text or any(

@@ -1,4 +1,4 @@
-"""Under its name a file is whole or not there, whatever stops the writing."""
+"""A file is complete or absent, whatever stops the writing."""
 
 import errno
 import os
@@ -12,7 +12,7 @@ from mmengine.fileio import get_file_backend
 from mmengine.runner import Runner, save_checkpoint
 
 from finola_mm.engine import CheckpointError, atomic_write, read_checkpoint
-from finola_mm.engine.checkpoints import remove_stale_tmp
+from finola_mm.engine.checkpoints.checkpoint_file import remove_stale_tmp
 from tests.conftest import tiny_options
 from tests.messages import shows
 
@@ -49,7 +49,7 @@ def test_bytes_before_name_before_folder(tmp_path, monkeypatch):
     assert done == [unfinished, 'renamed', str(tmp_path)]
 
 
-def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch, checkpoint_io):
     file = tmp_path / 'iter_2.pth'
     save_checkpoint(dict(state_dict={}), str(file))
     (tmp_path / 'last_checkpoint').write_text(str(file))
@@ -67,15 +67,15 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
     assert str(caught.value).count('.pth') == 1  # none was written before
 
 
-def test_another_failure_is_not_called_a_full_disk(tmp_path, monkeypatch):
+def test_another_failure_is_not_called_a_full_disk(tmp_path, monkeypatch, checkpoint_io):
     failing_disk(monkeypatch, errno.EIO)
     with pytest.raises(OSError, match='Input/output error'):
         save_checkpoint({}, str(tmp_path / 'iter_2.pth'))
     assert names(tmp_path) == []
 
 
-def test_mmengine_writes_checkpoints_so(tmp_path):
-    """Folders are made as before; other files go the host's way."""
+def test_mmengine_writes_checkpoints_atomically(tmp_path, checkpoint_io):
+    """It still creates folders, and writes other files as before."""
     file = tmp_path / 'a' / 'iter_2.pth'
     save_checkpoint(dict(state_dict={}), str(file))
     assert read_checkpoint(file) == dict(state_dict={}) and names(file.parent) == ['iter_2.pth']

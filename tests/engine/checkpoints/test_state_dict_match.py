@@ -7,15 +7,9 @@ import pytest
 import torch
 
 from finola_mm import MobileFormer
-from finola_mm.engine import (
-    CheckpointError,
-    checkpoint_metadata,
-    load_weights,
-    read_checkpoint,
-)
-from finola_mm.engine.checkpoints.checkpoint_metadata import read_config_text
+from finola_mm.engine import CheckpointError, load_weights
 from finola_mm.registry import MODELS
-from tests.engine.whole import META, Whole
+from tests.engine.whole import Whole
 from tests.messages import shows
 
 
@@ -24,7 +18,8 @@ def log(monkeypatch):
     """The lines that loading writes to the log."""
     lines = []
     monkeypatch.setattr(
-        'finola_mm.engine.checkpoints.weights.print_log', lambda text, **options: lines.append(text)
+        'finola_mm.engine.checkpoints.state_dict_match.print_log',
+        lambda text, **options: lines.append(text),
     )
     return lines
 
@@ -93,7 +88,7 @@ def refusal(module, file, **options):
 
 
 def test_another_arch(source, write):
-    """The recorded name stands in front; nothing is format_loaded, with allow_missing neither."""
+    """The message shows the recorded size; nothing is loaded, even with allow_missing."""
     wide = dict(
         tokens=(6, 64), stem=16, stages=[[(32, 24)], [(72, 32)], [(96, 48)], [(144, 64)]], out=256
     )
@@ -153,42 +148,3 @@ def test_init_cfg_of_a_config(source, write):
     )
     encoder.init_weights()
     assert_same(encoder, source.backbone)
-
-
-def test_the_record_is_read_and_not_run(write):
-    meta = dict(META, cfg=META['cfg'] + 'danger = __import__("os").getcwd()\n')
-    record = checkpoint_metadata(read_checkpoint(write({'a': torch.ones(1)}, meta)))
-    assert record == dict(
-        source='pretrain',
-        epoch=3,
-        iter=70,
-        encoder=dict(arch='small', type='finola_mm.MobileFormer'),
-        normalization=dict(mean=[1.5, 2, -3], std=[4, 5, 6], to_rgb=True),
-    )
-    of_mmdet = dict(meta, cfg=meta['cfg'].replace('to_rgb', 'bgr_to_rgb'))
-    assert checkpoint_metadata(dict(meta=of_mmdet)) == record
-    settings = read_config_text(meta['cfg'])
-    assert settings['names'] == {'a.b': [1, dict(c=[2, 3])]}
-    assert settings['rate'] is None and settings['danger'] is None
-    assert read_config_text('no config at all') == {}
-
-
-def test_a_record_of_odd_values():
-    """Text that is a program but no config of MMEngine ends in an empty record."""
-    for text in (
-        'model = 5',
-        'model = dict(backbone=[1])',
-        'a = {[1]: 2}',
-        'a = {1, [2]}',
-        'a = {**b}',
-        'model = dict(**b)',
-        'a = "\0"',
-    ):
-        assert checkpoint_metadata(dict(meta=dict(cfg=text))) == {}
-
-
-def test_a_written_record_is_without_what_belongs_to_one_training():
-    encoder = dict(type='finola_mm.MobileFormer', arch='small', init_cfg=dict(type='x'), with_cp=1)
-    record = checkpoint_metadata(dict(meta=dict(format_version=1, part='encoder', encoder=encoder)))
-    kept = dict(type='finola_mm.MobileFormer', arch='small')
-    assert record == dict(format_version=1, part='encoder', encoder=kept)

@@ -1,0 +1,146 @@
+"""Encoders in files: load, extract and publish them.
+
+A training checkpoint of ``AtomicCheckpointHook`` records the config of its encoder; extracted
+encoders and published models keep it.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import __version__
+from ..backbones.mobile_former import MobileFormer, get_arch
+from ..engine import checkpoint_metadata, find_checkpoint, read_checkpoint, write_weights
+from ..engine.checkpoints.state_dict_match import (
+    compare,
+    encoder_part,
+    find_tensors,
+    load_matched,
+)
+from ..errors import CheckpointError
+
+# The only classes that are built: MMEngine's registry would import and call any function.
+MOBILE_FORMER = ('finola_mm.MobileFormer', 'MobileFormer')
+
+
+def load_encoder(path: str | Path) -> nn.Module:
+    """Build the encoder recorded in a file and load its weights.
+
+    Args:
+        path (str | Path): An extracted encoder, a published model, a training checkpoint, or a
+            work directory for its last checkpoint.
+
+    Returns:
+        nn.Module: The encoder on the CPU, in eval mode, with the arguments it was trained with.
+
+    Raises:
+        CheckpointError: the file is unreadable or unsafe, records no MobileFormer, or has not
+            exactly the tensors of the recorded encoder.
+    """
+    file = find_checkpoint(path)
+    checkpoint = read_checkpoint(file)
+    tensors = encoder_part(find_tensors(checkpoint, file))
+    return _build_encoder(file, checkpoint_metadata(checkpoint), tensors)
+
+
+def extract_encoder(path: str | Path, out: str | Path, *, force: bool = False) -> Path:
+    """Write the encoder of a checkpoint to a file, with its config, origin and normalization.
+
+    A run with averaged weights (MMEngine's ``EMAHook``) gives the averaged encoder.
+
+    Args:
+        path (str | Path): As in ``load_encoder``.
+        out (str | Path): The file to write, .pth or .safetensors.
+        force (bool): Overwrite ``out``. Defaults to False.
+
+    Returns:
+        Path: The file written.
+
+    Raises:
+        UserError: as ``load_encoder`` and ``write_weights``.
+    """
+    file = find_checkpoint(path)
+    checkpoint = read_checkpoint(file)
+    tensors, metadata = (
+        encoder_part(find_tensors(checkpoint, file)),
+        checkpoint_metadata(checkpoint),
+    )
+    encoder = _build_encoder(file, metadata, tensors)
+    parameters = sum(parameter.numel() for parameter in encoder.parameters())
+    meta = {**_common(metadata, encoder), 'part': 'encoder', 'parameters': parameters}
+    return write_weights(out, tensors, meta=meta, force=force)
+
+
+def publish_model(path: str | Path, out: str | Path, *, force: bool = False) -> Path:
+    """Write the weights of a checkpoint to a file with a hash in its name.
+
+    Optimizer, schedules, logs and the config's text are left out. A recorded MobileFormer is
+    checked as in ``load_encoder``; models with other encoders are written as they are.
+
+    Args:
+        path (str | Path): A checkpoint, or a work directory for its last one.
+        out (str | Path): The file to write, .pth or .safetensors, before the hash.
+        force (bool): Overwrite a file of the same content. Defaults to False.
+
+    Returns:
+        Path: The file written.
+
+    Raises:
+        UserError: as ``load_encoder`` and ``write_weights``.
+    """
+    file = find_checkpoint(path)
+    checkpoint = read_checkpoint(file)
+    tensors, metadata = find_tensors(checkpoint, file), checkpoint_metadata(checkpoint)
+    encoder = None
+    if metadata.get('encoder', {}).get('type') in MOBILE_FORMER:
+        encoder = _build_encoder(file, metadata, encoder_part(tensors))
+    part = 'encoder' if encoder and encoder_part(tensors) is tensors else 'model'
+    meta = {**_common(metadata, encoder), 'part': part}
+    return write_weights(out, tensors, meta=meta, hashed=True, force=force)
+
+
+def format_weights(file: str | Path) -> str:
+    """Describe a file of weights in a few lines: its size and its metadata."""
+    checkpoint = read_checkpoint(file)
+    tensors = find_tensors(checkpoint, file)
+    values, size = sum(map(Tensor.numel, tensors.values())), Path(file).stat().st_size
+    lines = [f'{file}: {len(tensors)} tensors, {values:,} values, {size:,} bytes']
+    return '\n    '.join(
+        [*lines, *(f'{key}: {value}' for key, value in checkpoint['meta'].items())]
+    )
+
+
+def _build_encoder(path: str, metadata: dict[str, Any], tensors: dict[str, Tensor]) -> MobileFormer:
+    recorded = dict(metadata.get('encoder', {}))
+    if recorded.get('type') not in MOBILE_FORMER:
+        found = repr(recorded['type']) if 'type' in recorded else 'no encoder'
+        raise CheckpointError(
+            f'{path} records {found}; expected the config of a MobileFormer in meta.encoder. Use a '
+            'checkpoint written by finola_mm.AtomicCheckpointHook, or load this one with its '
+            'config: tools/train.py CONFIG --pretrained FILE'
+        )
+    try:
+        with torch.device('meta'):  # no memory and no random numbers for initial weights
+            encoder = MobileFormer(**{key: recorded[key] for key in recorded if key != 'type'})
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f'{path} records the encoder {recorded}: {error}') from None
+    match = compare(encoder, tensors)
+    wrong = match.missing or match.reshaped or match.unused
+    if wrong:
+        raise CheckpointError(
+            f'{path} does not have the tensors of the recorded encoder {recorded}: {wrong[0]}'
+        )
+    encoder.to_empty(device='cpu')
+    load_matched(encoder, tensors, path)
+    return encoder.eval()
+
+
+def _common(metadata: dict[str, Any], encoder: MobileFormer | None) -> dict[str, Any]:
+    """Return the metadata of extracted encoders and published models."""
+    meta = {**metadata, 'format_version': 1, 'finola_mm_version': __version__}
+    if encoder is not None:
+        recorded = {**metadata['encoder'], 'dynamic_relu': encoder.dynamic_relu}
+        meta.update(encoder=recorded, widths=get_arch(recorded['arch']))
+    return meta
