@@ -12,6 +12,7 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
+from finola_mm.engine import CheckpointError
 from tests.conftest import tiny_options
 from tests.forks import run_script as tool
 from tests.messages import shows
@@ -223,7 +224,7 @@ def test_a_frozen_encoder_needs_weights(settle, tmp_path, name):
     with pytest.raises(ValueError, match=shows('frozen_stages=0', remedy)):
         settle(model=dict(backbone=dict(frozen_stages=0, init_cfg=dict(type='Kaiming'))))
     assert 'init_cfg' not in settle('--pretrained', 'none', model=FROZEN).model.backbone
-    with pytest.raises(FileNotFoundError, match=shows(tmp_path / 'probe', 'load_from')):
+    with pytest.raises(CheckpointError, match=shows(tmp_path / 'probe', 'load_from')):
         settle(model=FROZEN, load_from=str(tmp_path / 'probe'))
     settle('--pretrained', weights, model=FROZEN)
     settle('--resume', weights, model=FROZEN)
@@ -252,7 +253,7 @@ def test_weights_that_the_config_names(settle, tmp_path):
     torch.save(OF_A_RUN, weights)
     absent = dict(type='finola_mm.Pretrained', checkpoint='no.pth')
     for model in (dict(backbone=dict(init_cfg=absent)), dict(init_cfg=absent)):
-        with pytest.raises(FileNotFoundError, match=r'\bno\.pth'):
+        with pytest.raises(CheckpointError, match=r'\bno\.pth'):
             settle(model=model)
     model = dict(backbone=dict(), init_cfg=absent)
     remedy = '--cfg-options model.init_cfg=None'
@@ -263,7 +264,7 @@ def test_weights_that_the_config_names(settle, tmp_path):
 
 def test_a_file_of_the_name_none(settle, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r'\./none'):
+    with pytest.raises(CheckpointError, match=r'\./none'):
         settle('--pretrained', './none', model=FROZEN)
     (tmp_path / 'none').touch()
     (init,) = settle('--pretrained', './none', model=FROZEN).model.backbone.init_cfg

@@ -31,6 +31,7 @@ from ...errors import CheckpointError, UserError
 SUFFIXES = ('.pth', '.safetensors')
 TRUST = 'FINOLA_TRUST_CHECKPOINTS'  # environment variable; 1: unpickle everything
 ZIP = b'PK\x03\x04'  # the first bytes of a torch.save file; before torch 1.6 it was a bare pickle
+CORRUPTED = re.compile('PytorchStreamReader|inline_container|corrupted')  # in torch's errors
 TMP = '.unfinished'  # suffix of a file that is being written
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 # What ``checkpoint_metadata`` reads of a checkpoint's ``meta``.
@@ -118,9 +119,9 @@ def _read_pickle(file: Path, map_location: Any) -> Any:
                 f'{file} was not read: it contains the object {foreign[1]}, and unpickling it '
                 f'would run its code. If you made this file or trust its source, set {TRUST}=1'
             ) from None
-        # Of an intact archive, these are about memory, devices and storage.
-        environment = isinstance(error, (OSError, RuntimeError, MemoryError)) or _trusted()
-        if environment and not re.search('PytorchStreamReader|inline_container|corrupted', str(error)):
+        # Errors of an intact archive: of memory, devices and storage, or of a trusted class.
+        external = isinstance(error, (OSError, RuntimeError, MemoryError)) or _trusted()
+        if external and not CORRUPTED.search(str(error)):
             fault = archive_fault(file)
             if fault is None:
                 raise
