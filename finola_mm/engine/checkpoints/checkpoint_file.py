@@ -50,7 +50,7 @@ def register_checkpoint_io() -> None:
 
 
 def read_checkpoint(path: str | Path, map_location: Any = 'cpu') -> dict[str, Any]:
-    """Read a ``.safetensors`` file, or a file written by ``torch.save``.
+    """Read a ``.safetensors`` or ``torch.save`` file and verify its checksums.
 
     ``FINOLA_TRUST_CHECKPOINTS=1`` admits all objects, and the entry ``config`` of ``meta``, which
     MMEngine executes on a resume.
@@ -109,6 +109,8 @@ def _read_pickle(file: Path, map_location: Any) -> Any:
         raise CheckpointError(
             f'{file} is not a file of torch.save: it {found}. Download or copy it again'
         )
+    if head.startswith(ZIP):
+        _check_archive(file)
     try:
         with torch.serialization.safe_globals(ALLOWED):
             return torch.load(file, map_location, weights_only=not _trusted())
@@ -119,35 +121,27 @@ def _read_pickle(file: Path, map_location: Any) -> Any:
                 f'{file} was not read: it contains the object {foreign[1]}, and unpickling it '
                 f'would run its code. If you made this file or trust its source, set {TRUST}=1'
             ) from None
-        # Errors of an intact archive: of memory, devices and storage, or of a trusted class.
+        # Other errors than of the file: of memory, devices and storage, or of a trusted class.
         external = isinstance(error, (OSError, RuntimeError, MemoryError)) or _trusted()
         if external and not CORRUPTED.search(str(error)):
-            fault = archive_fault(file)
-            if fault is None:
-                raise
-            error = fault
-        raise damaged(file, error) from None
+            raise
+        raise _damaged(file, error) from None
 
 
-def archive_fault(file: Path) -> Exception | None:
-    """Check a zip archive with its checksums, which torch ignores; None: intact, or no archive."""
-    with open(file, 'rb') as opened:
-        if opened.read(len(ZIP)) != ZIP:
-            return None
+def _check_archive(file: Path) -> None:
+    """Verify the checksums of a zip archive, which torch ignores."""
     try:
         with zipfile.ZipFile(file) as archive:
             part = archive.testzip()
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # EINVAL: a seek to a position before the start
-            raise
-        return error
     except Exception as error:  # zipfile raises many types on damaged archives
-        return error
-    return ValueError(f'wrong checksum of its part {part}') if part else None
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: a negative seek
+            raise
+        raise _damaged(file, error) from None
+    if part:
+        raise _damaged(file, ValueError(f'wrong checksum of its part {part}'))
 
 
-def damaged(file: Path, error: Exception) -> CheckpointError:
-    """Make the error to raise for a file with unreadable content."""
+def _damaged(file: Path, error: Exception) -> CheckpointError:
     # torch appends advice to the reason.
     reason = (str(error).strip() or type(error).__name__).splitlines()[0].partition('. ')[0]
     return CheckpointError(
@@ -158,13 +152,11 @@ def damaged(file: Path, error: Exception) -> CheckpointError:
 
 def _read_safetensors(file: Path, map_location: Any) -> dict[str, Any]:
     try:
-        with safetensors.safe_open(file, framework='pt', device='cpu') as opened:
+        with safetensors.safe_open(file, 'pt', device=str(map_location or 'cpu')) as opened:
             meta = json.loads((opened.metadata() or {}).get('meta', '{}'))
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}
     except (safetensors.SafetensorError, ValueError) as error:  # ValueError: invalid JSON
-        raise damaged(file, error) from None
-    if map_location not in (None, 'cpu'):
-        tensors = {name: tensor.to(map_location) for name, tensor in tensors.items()}
+        raise _damaged(file, error) from None
     return dict(meta=meta, state_dict=tensors)
 
 

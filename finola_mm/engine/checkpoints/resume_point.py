@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...errors import CheckpointError, UserError
-from .checkpoint_file import SUFFIXES, archive_fault, damaged, read_checkpoint
+from .checkpoint_file import SUFFIXES, read_checkpoint
 
 REQUIRED = ('meta', 'message_hub', 'optimizer')  # entries for a resume, besides the weights
 # Names of training checkpoints: CheckpointHook's, and InterruptionHook's.
@@ -117,7 +117,7 @@ def _iteration(file: Path) -> float:
 
 
 def check_resumable(file: str | Path) -> None:
-    """Read a checkpoint in full, including its checksums.
+    """Read a checkpoint in full and verify that it can be resumed.
 
     Raises:
         CheckpointError: it is missing, damaged, or not a training checkpoint.
@@ -125,9 +125,6 @@ def check_resumable(file: str | Path) -> None:
     """
     with _storage_errors(file):
         checkpoint = read_checkpoint(file)
-        fault = archive_fault(Path(file))
-    if fault:
-        raise damaged(Path(file), fault)
     validate_training_checkpoint(checkpoint, file)
 
 
