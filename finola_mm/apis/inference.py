@@ -20,8 +20,7 @@ def load_model(cfg: Config, checkpoint: str) -> nn.Module:
     """The config's model with the weights of a file or of a work directory, ready to predict.
 
     Raises:
-        FileNotFoundError: no such checkpoint.
-        CheckpointError: one that does not fit.
+        CheckpointError: the checkpoint is missing or does not fit.
     """
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     model = MODELS.build(cfg.model)

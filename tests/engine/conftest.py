@@ -19,14 +19,14 @@ def checkpoint_io(monkeypatch):
 
 @pytest.fixture(scope='module')
 def source():
-    """The model whose weights a file holds."""
+    """The model whose weights are written to files."""
     torch.manual_seed(0)
     return randomised(Whole())
 
 
 @pytest.fixture
 def write(tmp_path):
-    """Make a checkpoint of a state; -> its path."""
+    """Write a state dict to a checkpoint; return its path."""
 
     def write(state, meta=META, name='w.pth'):
         torch.save(dict(meta=meta, state_dict=dict(state)), tmp_path / name)

@@ -1,6 +1,6 @@
-"""N epochs and N more equal 2N: every logged loss, the weights and the optimizer, bit for bit.
+"""N epochs and N more equal 2N: logged losses, weights and optimizer are bit-identical.
 
-A dropout stands in the model: what a step draws at random has to come back too.
+The model contains dropout, whose random numbers must be reproduced too.
 """
 
 import json
@@ -33,7 +33,7 @@ class DropoutUpsampler(TransformerUpsampler):
 
 @OPTIM_WRAPPERS.register_module(force=True)
 class ScaledOptimWrapper(AmpOptimWrapper):
-    """mmengine's for float16, which wants a GPU, with a scale that grows every third step."""
+    """MMEngine's wrapper for float16, on a CPU, with a scale that grows every third step."""
 
     def __init__(self, **kwargs):
         OptimWrapper.__init__(self, **kwargs)
@@ -50,7 +50,7 @@ EMA = [dict(type='EMAHook')]
 
 
 def run(folder, work_dir, *, loop, sampler, workers, hooks, save, resume=None, scaled=False):
-    """Train the demo's model on the folder's 10 images; -> (logged losses, last checkpoint)."""
+    """Train the demo's model on 10 images; return logged losses and the last checkpoint."""
     cfg = Config.fromfile(CONFIG)
     cfg.train_cfg = loop
     cfg.train_dataloader.update(
@@ -89,7 +89,7 @@ CASES = {
 
 @pytest.fixture
 def threads():
-    """Set their number for a test; the others have one."""
+    """Set the number of threads for one test."""
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
@@ -102,7 +102,7 @@ PARTS = ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers')
 def test_resumed_equals_uninterrupted(project_root, image_folder, tmp_path, threads, case):
     loop, sampler, workers, hooks, middle = CASES[case]
     if case == 'iterations':
-        threads(2)  # as a run has several, each of which adds up a part
+        threads(2)  # reductions are split among threads
     unit, number = middle.removesuffix('.pth').split('_')
     save = dict(interval=int(number), by_epoch=unit == 'epoch')
     common = dict(
@@ -129,7 +129,7 @@ def test_resumed_equals_uninterrupted(project_root, image_folder, tmp_path, thre
 
 
 def no_model(length, *, iteration, epoch, before=None, sampler=None, batch_size=2):
-    """A loop whose run has no model: epochs of ``length``, resumed at ``iteration``."""
+    """Make a loop without a model: epochs of ``length``, resumed at ``iteration``."""
     loop = object.__new__(ExactEpochLoop)
     loop._iter, loop._epoch = iteration, epoch
     hub = MessageHub.get_instance(f'resume_{time.time_ns()}')
@@ -150,7 +150,7 @@ def test_the_last_batch_of_an_epoch_may_be_smaller():
 
 
 def test_epochs_of_another_length():
-    """At the end of an epoch the run goes on and says what it is not; within one it is refused."""
+    """A resume is allowed with a warning at the end of an epoch, and refused within one."""
     loop, warnings = no_model(4, iteration=10, epoch=2, before=5)
     loop._check_epoch_length(4)
     assert loop._iter == 8 and '4' in warnings[0] and '5' in warnings[0]
@@ -170,7 +170,7 @@ def test_a_sampler_that_cannot_start_within_an_epoch():
 
 
 def assert_equal(a, b):
-    """Nested dicts and lists of tensors and numbers, to the bit."""
+    """Compare nested dicts and lists of tensors and numbers bit for bit."""
     if isinstance(a, torch.Tensor):
         assert torch.equal(a, b)
     elif isinstance(a, dict):

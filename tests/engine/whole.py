@@ -17,7 +17,7 @@ META = dict(
 
 
 class Whole(BaseModule):
-    """A backbone and one more layer, each with an initialisation that loading must survive."""
+    """A backbone and a layer with initialisations that must not overwrite loaded weights."""
 
     def __init__(self, arch='small', backbone_init=None, init_cfg=None):
         super().__init__(init_cfg)

@@ -123,7 +123,7 @@ WAYS = [load_encoder, by_load_weights, by_init_cfg, by_mmengine, by_mmpretrain]
 
 
 @pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
-def test_the_encoder_comes_back(call, trained, averaged, tmp_path, suffix):
+def test_round_trip_of_the_encoder(call, trained, averaged, tmp_path, suffix):
     file = tmp_path / f'encoder{suffix}'
     said = call(EXTRACT, trained, file)
     assert re.search(shows(194, file), said.splitlines()[0]) and "'dynamic_relu': 'plain'" in said
@@ -140,7 +140,7 @@ def test_the_encoder_comes_back(call, trained, averaged, tmp_path, suffix):
     assert not torch.equal(lagging['module.backbone.tokens'], averaged['tokens'])
 
 
-def test_what_a_pth_file_says(call, trained, averaged, tmp_path):
+def test_content_of_a_pth_file(call, trained, averaged, tmp_path):
     call(EXTRACT, trained / 'iter_2.pth', tmp_path / 'encoder.pth')
     content = torch.load(tmp_path / 'encoder.pth', weights_only=True)
     encoder = MobileFormer('small')
@@ -195,7 +195,7 @@ def test_publish(call, trained, averaged, tmp_path):
 
 
 def test_train_from_the_encoder(call, trained, averaged, image_folder, tmp_path):
-    """With a learning rate of 0 the parameters are after two steps what they were."""
+    """With a learning rate of 0, the parameters are unchanged after two steps."""
     file = tmp_path / 'encoder.safetensors'
     call(EXTRACT, trained, file)
     said = train(
@@ -304,7 +304,7 @@ def test_publish_an_encoder(call, trained, tmp_path):
 
 
 @pytest.mark.parametrize('tool', [EXTRACT, PUBLISH])
-def test_an_encoder_that_is_not_whole(call, trained, tmp_path, tool):
+def test_an_incomplete_encoder(call, trained, tmp_path, tool):
     checkpoint = read_checkpoint(trained / 'iter_2.pth')
     del checkpoint['state_dict']['backbone.dynamic_relu_form']
     torch.save(checkpoint, tmp_path / 'w.pth')

@@ -1,4 +1,4 @@
-"""What a checkpoint may hold besides tensors, and that nothing else is made or called."""
+"""Objects that a checkpoint may contain besides tensors; all others are refused."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ from tests.messages import shows
 
 
 class Calls:
-    """Unpickling it calls a function with these arguments, and gives the result this state."""
+    """Unpickling calls a function with these arguments and sets the state of the result."""
 
     def __init__(self, *call):
         self.call = call
@@ -33,7 +33,7 @@ def test_getattr_reaches_nothing_but_the_methods_of_a_history(tmp_path, owner, n
         read_checkpoint(tmp_path / 'w.pth')
 
 
-POINTER = b'AAAAAAAA'  # as an array of objects: an address that is not ours
+POINTER = b'AAAAAAAA'  # as an array of objects, an invalid address
 OBJECTS = Calls(np.dtype, ('O',))
 FORGED = {
     'state': Calls(_reconstruct, (np.ndarray, (0,), b'b'), (1, (1,), OBJECTS, False, POINTER)),
@@ -53,7 +53,7 @@ FORGED = {
 
 
 def test_forged_arrays_are_refused(tmp_path):
-    """In a process of their own, since an address that is not ours ends it."""
+    """In a separate process, which an invalid address would crash."""
     for name, array in FORGED.items():
         torch.save(dict(extra=Calls(getattr, (array, 'mean')), array=array), tmp_path / f'{name}.a')
         torch.save(dict(array=array), tmp_path / f'{name}.b')
@@ -74,8 +74,8 @@ def test_forged_arrays_are_refused(tmp_path):
     assert result.stdout.splitlines() == expected
 
 
-def test_arrays_of_numbers_come_back_and_are_written_as_numpy_writes_them(tmp_path):
-    """After a resume the next checkpoint holds what was read from the last."""
+def test_round_trip_of_arrays_of_numbers(tmp_path):
+    """After a resume, the next checkpoint contains arrays read from the last one."""
     arrays = dict(
         flags=np.array([True, False]),
         big=np.arange(4, dtype='>i4'),

@@ -1,4 +1,4 @@
-"""A file is complete or absent, whatever stops the writing."""
+"""A file is complete or absent, regardless of how writing fails."""
 
 import errno
 import os
@@ -18,7 +18,7 @@ from tests.messages import shows
 
 
 def failing_disk(patch, number):
-    """``os.fsync`` fails, as on a disk that fills up while it takes the bytes."""
+    """Make ``os.fsync`` fail, as on a disk that becomes full."""
 
     def fails(descriptor):
         raise OSError(number, os.strerror(number))
@@ -37,7 +37,7 @@ def test_the_new_content_replaces_the_old(tmp_path):
 
 
 def test_bytes_before_name_before_folder(tmp_path, monkeypatch):
-    """The order in which the disk gets them: else a power cut leaves an empty file."""
+    """In another order, a power cut leaves an empty file."""
     done = []
     fsync, replace = os.fsync, Path.replace
     monkeypatch.setattr(
@@ -58,13 +58,13 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch, checkpoint_io):
     with pytest.raises(CheckpointError) as caught:
         save_checkpoint(dict(state_dict={}, more=b'x' * 2_000_000), str(file))
     message = str(caught.value)
-    assert message.count(str(file)) == 2  # the one to write, and the last good one
+    assert message.count(str(file)) == 2  # the new file and the last complete one
     assert '2.0 MB' in message and '--resume' in message
     assert file.read_bytes() == before and names(tmp_path) == ['iter_2.pth', 'last_checkpoint']
     file = tmp_path / 'sub' / 'iter_4.pth'
     with pytest.raises(CheckpointError, match=shows(file, '--resume')) as caught:
         save_checkpoint({}, str(file))
-    assert str(caught.value).count('.pth') == 1  # none was written before
+    assert str(caught.value).count('.pth') == 1  # there is no earlier one
 
 
 def test_another_failure_is_not_called_a_full_disk(tmp_path, monkeypatch, checkpoint_io):
@@ -83,7 +83,7 @@ def test_mmengine_writes_checkpoints_atomically(tmp_path, checkpoint_io):
     assert (tmp_path / 'b' / 'c.json').read_bytes() == b'x'
 
 
-def test_what_a_kill_left_is_removed(tmp_path):
+def test_stale_temporary_files_are_removed(tmp_path):
     left = ['.iter_2.pth.7.unfinished', '.last_checkpoint.7.unfinished']
     for name in [*left, 'iter_2.pth', '.hidden']:
         (tmp_path / name).touch()

@@ -32,7 +32,7 @@ META = dict(format_version=1, source='a_config', widths=dict(tokens=(6, 64)), me
 
 
 class Calls:
-    """Unpickling it calls a function with these arguments."""
+    """Unpickling calls a function with these arguments."""
 
     def __init__(self, *call):
         self.call = call
@@ -54,14 +54,14 @@ def test_round_trip(tmp_path, suffix):
 
 
 def test_torch_alone_reads_the_file(tmp_path):
-    """In a process that never heard of this package, with weights_only and no list of its own."""
+    """In a process without this package, by weights_only without an allow-list."""
     file = write_weights(tmp_path / 'w.pth', WEIGHTS, meta=META)
     code = f"import torch; print(torch.load({str(file)!r}, weights_only=True)['meta']['source'])"
     result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert result.stdout == 'a_config\n', result.stderr
 
 
-def test_a_view_does_not_bring_its_storage(tmp_path):
+def test_a_view_is_written_without_its_storage(tmp_path):
     view = torch.zeros(1_000_000)[:2]
     assert write_weights(tmp_path / 'w.pth', dict(view=view), meta={}).stat().st_size < 10_000
 
@@ -79,7 +79,7 @@ def disk_full(content, file):
     raise OSError('disk full')
 
 
-def test_nothing_is_overwritten_or_left_half(tmp_path, monkeypatch):
+def test_no_file_is_overwritten_or_left_incomplete(tmp_path, monkeypatch):
     file = write_weights(tmp_path / 'w.pth', WEIGHTS, meta=META)
     with pytest.raises(UserError, match=shows('w.pth', '--force')):
         write_weights(file, {}, meta={})
@@ -107,12 +107,12 @@ def test_a_foreign_object_is_refused_and_not_run(tmp_path, monkeypatch, checkpoi
     read_checkpoint(tmp_path / 'w.pth')
     assert made.exists()
     torch.save(dict(extra=Calls(int, ('x',))), tmp_path / 'w.pth')
-    with pytest.raises(ValueError, match='^invalid literal'):  # its own, and no damage of the file
+    with pytest.raises(ValueError, match='^invalid literal'):  # the class's own error
         read_checkpoint(tmp_path / 'w.pth')
 
 
 def test_the_config_that_a_resume_would_run_is_left_out(tmp_path, monkeypatch, checkpoint_io):
-    """mmengine executes ``meta['config']``; its own checkpoints have ``cfg``, which it does not."""
+    """MMEngine executes ``meta['config']``, but not ``meta['cfg']``, which its checkpoints have."""
     made = tmp_path / 'made'
     meta = dict(cfg='a = 1', config=f'import os\nos.mkdir({str(made)!r})')
     torch.save(dict(meta=meta, state_dict=WEIGHTS), tmp_path / 'w.pth')
@@ -167,7 +167,7 @@ def test_meta_that_json_cannot_represent(tmp_path):
     ids=repr,
 )
 def test_a_good_file_is_not_called_damaged(tmp_path, monkeypatch, error):
-    """Who reads "damaged" may delete it."""
+    """A user may delete a file that is reported as damaged."""
     file = write_weights(tmp_path / 'w.pth', WEIGHTS, meta=META)
 
     def fails(*args, **kwargs):
@@ -179,7 +179,7 @@ def test_a_good_file_is_not_called_damaged(tmp_path, monkeypatch, error):
     assert caught.value is error
 
 
-def test_what_training_checkpoints_hold_is_read(tmp_path):
+def test_content_of_training_checkpoints(tmp_path):
     history = HistoryBuffer([1.0, 2.0, 6.0], [1, 1, 1])
     optimizer = torch.optim.AdamW(nn.Linear(2, 2).parameters())
     scaler = torch.amp.GradScaler('cpu').state_dict()

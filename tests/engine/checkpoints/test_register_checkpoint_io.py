@@ -1,6 +1,6 @@
 """Imports leave MMEngine's checkpoint reader and file back ends unchanged; one call changes both.
 
-In processes of their own, since other tests make that call.
+In separate processes, since other tests make the call.
 """
 
 import subprocess

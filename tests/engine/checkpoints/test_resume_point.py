@@ -46,7 +46,7 @@ def order(folder):
     return [path.name for path in newest_first(folder)]
 
 
-def test_the_last_one_that_was_written(folder):
+def test_the_newest(folder):
     assert find_latest_valid_checkpoint(folder) == (str(folder / 'iter_6.pth'), [])
 
 
@@ -78,24 +78,24 @@ def test_nothing_there(tmp_path):
     )
 
 
-def test_what_was_there_is_gone(tmp_path):
-    """Its disk is not mounted, say: no reason to start anew."""
+def test_the_named_checkpoint_is_missing(tmp_path):
+    """A run must not start again because a disk is not mounted."""
     (tmp_path / 'last_checkpoint').write_text('elsewhere/iter_6.pth')
     with pytest.raises(CheckpointError, match=shows(tmp_path, '.pth')):
         find_latest_valid_checkpoint(tmp_path)
 
 
-def test_killed_before_the_name_was_written_down(folder):
+def test_killed_before_last_checkpoint_was_written(folder):
     (folder / 'last_checkpoint').write_text(str(folder / 'iter_4.pth'))
     assert order(folder) == ['iter_6.pth', 'iter_4.pth', 'iter_2.pth']
     (folder / 'last_checkpoint').unlink()
     assert order(folder) == ['iter_6.pth', 'iter_4.pth', 'iter_2.pth']
-    (folder / 'last_checkpoint').write_text('')  # a host's torn one
+    (folder / 'last_checkpoint').write_text('')  # truncated by MMEngine
     assert order(folder) == ['iter_6.pth', 'iter_4.pth', 'iter_2.pth']
 
 
-def test_a_run_that_went_back(folder):
-    """Resumed from iter_2 by hand, it wrote iter_3: iter_6 is further and of the other branch."""
+def test_a_run_resumed_from_an_old_checkpoint(folder):
+    """It was resumed from iter_2 and wrote iter_3; iter_6 belongs to the abandoned branch."""
     write(folder / 'iter_3.pth', minute=9, iterations=3)
     (folder / 'last_checkpoint').write_text(str(folder / 'iter_3.pth'))
     assert order(folder)[0] == 'iter_3.pth'
@@ -107,7 +107,7 @@ def test_a_copy_whose_times_are_mixed_up(folder):
 
 
 def test_a_moved_or_copied_folder(folder, tmp_path):
-    """It goes on from its own file, also while the one that it was copied from lives on."""
+    """Its own file is resumed, even if the original folder still exists."""
     (folder / 'last_checkpoint').write_text('elsewhere/iter_6.pth')
     assert order(folder)[0] == 'iter_6.pth'
     (tmp_path / 'old').mkdir()
@@ -126,7 +126,7 @@ def test_within_an_epoch_and_at_its_end(folder):
 
 
 def test_an_interrupted_run(folder):
-    """Its file is the newest at first, and later an old one that the next interruption takes."""
+    """Its file is first the newest, and later older than regular checkpoints."""
     write(folder / 'interrupted.pth', minute=9, iterations=7)
     assert order(folder) == ['interrupted.pth', 'iter_6.pth', 'iter_4.pth', 'iter_2.pth']
     (folder / 'last_checkpoint').write_text(str(folder / 'interrupted.pth'))
@@ -135,11 +135,11 @@ def test_an_interrupted_run(folder):
     assert order(folder)[:2] == ['iter_8.pth', 'interrupted.pth']
 
 
-def test_what_a_copy_wrote_last_is_not_what_the_run_wrote_last(folder):
-    """Names do not tell which of the two is further; the files do."""
+def test_copied_files_with_misleading_times(folder):
+    """Only the content of the files tells which one is of a later iteration."""
     write(folder / 'interrupted.pth', minute=9, iterations=3)
     assert order(folder)[0] == 'iter_6.pth'
-    cut(folder / 'interrupted.pth')  # and this one tells nothing
+    cut(folder / 'interrupted.pth')  # its iteration is unknown
     os.utime(folder / 'interrupted.pth', (2e9, 2e9))
     path, (line,) = find_latest_valid_checkpoint(folder)
     assert path == str(folder / 'iter_6.pth') and 'interrupted.pth' in line
@@ -150,7 +150,7 @@ def cut(file):
 
 
 def flip(file):
-    """One bit in the middle of the weights, which torch does not notice."""
+    """Flip one bit in the weights, which torch does not detect."""
     content = bytearray(file.read_bytes())
     content[content.index(CONTENT['state_dict']['w'].numpy().tobytes()) + 2000] ^= 1
     file.write_bytes(content)
@@ -161,7 +161,7 @@ def flip(file):
     ('harm', 'said'),
     [
         (cut, ('{size}',)),
-        (flip, ('{size}', 'iter_6/data/')),  # the part of the archive
+        (flip, ('{size}', 'iter_6/data/')),  # size and part of the archive
         (lambda file: file.write_bytes(b''), ('torch.save',)),
         (lambda file: file.write_text('<html>'), ('torch.save', '<html>')),
         (lambda file: torch.save([1], file), ('list', 'state_dict')),
@@ -172,7 +172,7 @@ def flip(file):
         (lambda file: (file.unlink(), file.mkdir()), ()),
     ],
 )
-def test_what_cannot_be_read_is_passed_over_and_named(folder, harm, said):
+def test_a_damaged_checkpoint_is_skipped_and_reported(folder, harm, said):
     harm(folder / 'iter_6.pth')
     path, skipped = find_latest_valid_checkpoint(folder)
     assert path == str(folder / 'iter_4.pth')
@@ -186,8 +186,8 @@ def test_what_cannot_be_read_is_passed_over_and_named(folder, harm, said):
 
 
 @pytest.mark.parametrize('name', ['iter_6.pth', 'interrupted.pth'])
-def test_a_bad_moment_of_the_storage_ends_the_run(folder, monkeypatch, name):
-    """The file may be whole, and other processes may have read it."""
+def test_a_storage_error_stops_the_start(folder, monkeypatch, name):
+    """The file may be valid, and other ranks may have read it."""
     write(folder / 'interrupted.pth', minute=9, iterations=3)
     read = resume_point.read_checkpoint
 
@@ -203,9 +203,9 @@ def test_a_bad_moment_of_the_storage_ends_the_run(folder, monkeypatch, name):
     assert not isinstance(caught.value, CheckpointError)
 
 
-@pytest.mark.filterwarnings('ignore')  # torch's, about other pickles than it writes
+@pytest.mark.filterwarnings('ignore')  # of torch, about foreign pickles
 def test_any_bit_changed(tmp_path):
-    """Either nothing that is read changed, or the file is refused by name."""
+    """Either the content is unchanged, or the file is refused."""
     file, rng, refused = tmp_path / 'iter_6.pth', random.Random(0), 0
     torch.save({**CONTENT, 'state_dict': dict(w=torch.arange(50.0), v=torch.ones(3))}, file)
     whole = file.read_bytes()
@@ -224,7 +224,7 @@ def test_any_bit_changed(tmp_path):
     assert refused > 100
 
 
-def test_several_and_all(folder):
+def test_several_or_all_damaged(folder):
     for name in ('iter_6.pth', 'iter_4.pth'):
         cut(folder / name)
     path, skipped = find_latest_valid_checkpoint(folder)
@@ -237,7 +237,7 @@ def test_several_and_all(folder):
     assert all(str(folder / f'iter_{i}.pth') in message for i in (2, 4, 6))
 
 
-def test_the_tool_goes_on_and_says_what_it_passed_over(project_root, image_folder, tmp_path):
+def test_the_tool_resumes_and_logs_skipped_checkpoints(project_root, image_folder, tmp_path):
     command = [
         'tools/train.py',
         'configs/demo/masked_finola_b.py',
@@ -264,7 +264,7 @@ def test_checkpoint_of_a_work_directory(tmp_path):
         find_checkpoint(str(tmp_path))
     (tmp_path / 'last_checkpoint').write_text('/moved/away/iter_2.pth')
     assert find_checkpoint(str(tmp_path)) == str(tmp_path / 'iter_2.pth')
-    (tmp_path / 'last_checkpoint').write_bytes(b'\0\xff')  # a power cut
+    (tmp_path / 'last_checkpoint').write_bytes(b'\0\xff')  # after a power cut
     with pytest.raises(CheckpointError, match=shows(tmp_path / 'iter_2.pth')):
         find_checkpoint(str(tmp_path))
 

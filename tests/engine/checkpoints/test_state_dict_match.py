@@ -1,4 +1,4 @@
-"""Loading weights: everything fits, or one message says what does not."""
+"""Loading weights: all tensors match, or the error names those that do not."""
 
 import copy
 import re
@@ -15,7 +15,7 @@ from tests.messages import shows
 
 @pytest.fixture
 def log(monkeypatch):
-    """The lines that loading writes to the log."""
+    """Log lines of loading."""
     lines = []
     monkeypatch.setattr(
         'finola_mm.engine.checkpoints.state_dict_match.print_log',
@@ -122,7 +122,7 @@ def test_an_encoder_for_a_whole_model(source, write):
 
 @pytest.mark.parametrize('others', [[], [dict(type='Constant', layer='Conv2d', val=3.0)]])
 def test_init_cfg_of_a_backbone(source, write, others):
-    """What surrounds the encoder is initialised as ever, and the encoder is not touched again."""
+    """Other parts are initialised as usual, and the encoder is not initialised again."""
     pretrained = dict(type='finola_mm.Pretrained', checkpoint=str(write(source.state_dict())))
     whole = Whole(backbone_init=[*others, pretrained])
     whole.init_weights()
@@ -131,7 +131,7 @@ def test_init_cfg_of_a_backbone(source, write, others):
 
 
 def test_init_cfg_of_a_whole_model(source, write):
-    """The initialisation of the parts comes before: neither Constant nor Layer's own is left."""
+    """The parts are initialised before: neither Constant nor Layer's own values remain."""
     file = str(write(source.state_dict()))
     whole = Whole(init_cfg=dict(type='finola_mm.Pretrained', checkpoint=file))
     whole.init_weights()

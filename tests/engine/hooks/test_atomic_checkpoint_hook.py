@@ -49,7 +49,7 @@ class OneWeight(BaseModel):
 
 
 class Numbers(Dataset):
-    """Keyed by the sampler's ``SampleKey``; nothing is drawn from it."""
+    """Samples that are a function of their index."""
 
     def __len__(self):
         return 2 * ITERATIONS
@@ -172,7 +172,7 @@ def test_an_unbounded_number_is_possible(tmp_path):
 
 
 @pytest.mark.parametrize('metrics', ['score', ['score', 'other']])
-def test_the_best_is_kept_until_a_better_one_is_whole(tmp_path, monkeypatch, metrics):
+def test_the_best_is_kept_until_a_better_one_is_complete(tmp_path, monkeypatch, metrics):
     seen, fsync = [], os.fsync
 
     def watch(descriptor):

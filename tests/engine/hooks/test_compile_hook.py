@@ -1,4 +1,4 @@
-"""Compiled by a backend that only traces: what is traced has to be the same function."""
+"""Compiled by a backend that only traces: the traced function must be the same."""
 
 from types import SimpleNamespace
 
@@ -41,6 +41,6 @@ def test_the_step_stays_the_same(model):
     assert torch._dynamo.utils.counters['stats']['unique_graphs'] >= 2
 
 
-def test_a_part_that_is_not_there(model):
+def test_a_missing_part(model):
     with pytest.raises(ValueError, match=shows('MaskedFINOLA', 'decoder')):
         run(model, CompileHook(parts=['backbone', 'decoder']))

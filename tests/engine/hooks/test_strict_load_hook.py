@@ -39,7 +39,7 @@ def runner_of(module):
 @pytest.mark.parametrize('wrap', [lambda module: module, Wrapped])
 @pytest.mark.parametrize('prefix', ['', 'module.'])
 def test_resume_of_the_same_model(source, wrap, prefix):
-    """Of a model with EMAHook too, whose state_dict holds the averages by the model's names."""
+    """Also with EMAHook, whose averages are the ``state_dict``."""
     state = {prefix + key: tensor for key, tensor in source.state_dict().items()}
     resume(wrap(Whole()), state, ema_state_dict={})
     state.pop(prefix + 'neck.linear.bias')
@@ -78,7 +78,7 @@ def test_resume_of_weights_alone(source, write):
 
 
 class Redrawn(BaseModel):
-    """Draws a part anew after its initialisers, as mmdet's DINO and Deformable DETR do."""
+    """Initialise a part again after the initialisers, as mmdet's DINO and Deformable DETR do."""
 
     def __init__(self, classes=2):
         super().__init__()
@@ -93,7 +93,7 @@ class Redrawn(BaseModel):
 
 
 class Start(Hook):
-    """What a run begins with: the model and its averages."""
+    """Record the initial model and its averages."""
 
     def before_train(self, runner):
         (ema,) = (hook.ema_model for hook in runner.hooks if hasattr(hook, 'ema_model'))
@@ -130,7 +130,7 @@ def begin_with(model, path, work_dir, scope='mmengine'):
 
 @pytest.mark.parametrize('scope', ['mmengine', 'mmpretrain'])
 def test_a_run_begins_with_the_averages_of_another(tmp_path, scope):
-    """Its own averages begin anew. Some models draw parts anew after their initialisers."""
+    """The run's own averages restart."""
     averages, own = randomised(Redrawn()).state_dict(), randomised(Redrawn()).state_dict()
     ema = {'steps': torch.tensor(9), **{f'module.{key}': value for key, value in own.items()}}
     file = tmp_path / 'w.pth'

@@ -14,7 +14,7 @@ from finola_mm.evaluation import KNNHook
 
 @pytest.fixture
 def model():
-    """A frozen part and one that trains, with statistics that thirds cannot hold exactly."""
+    """A frozen and a trained part; a third of their statistics is not exact in floating point."""
     model = nn.ModuleDict(
         dict(
             frozen=nn.BatchNorm2d(4).eval(),
@@ -28,8 +28,8 @@ def model():
 
 
 @pytest.fixture
-def three_processes(monkeypatch):
-    """Others whose buffers are 0: the average is a third of this one's."""
+def three_ranks(monkeypatch):
+    """Two other ranks with buffers of 0: the average is a third of this rank's."""
 
     def average(params, op):
         assert op == 'mean'
@@ -46,7 +46,7 @@ def runner(model):
 
 
 def assert_averaged(model, before):
-    """What trains is a third of what it was, and what is frozen is as it was."""
+    """Buffers of the trained part are divided by 3, those of the frozen part unchanged."""
     for name, buffer in model.named_buffers():
         if name.startswith('frozen'):
             assert torch.equal(buffer, before[name])
@@ -54,14 +54,14 @@ def assert_averaged(model, before):
             torch.testing.assert_close(buffer, before[name] / 3)
 
 
-def test_what_trains_is_averaged_and_what_is_frozen_stays(runner, three_processes):
+def test_only_trained_parts_are_averaged(runner, three_ranks):
     before = deepcopy(dict(runner.model.named_buffers()))
     SyncBuffersHook().after_train_epoch(runner)
     assert_averaged(runner.model, before)
 
 
-def test_so_is_its_average_by_ema(runner, three_processes):
-    """Whose modules are all in training mode, also those that are frozen in the model."""
+def test_the_average_of_ema(runner, three_ranks):
+    """All modules of the average are in training mode, also those frozen in the model."""
     ema = EMAHook()
     ema.before_run(runner)
     ema.ema_model.train()
@@ -71,7 +71,7 @@ def test_so_is_its_average_by_ema(runner, three_processes):
     assert_averaged(ema.ema_model.module, before)
 
 
-def test_one_process_averages_nothing(runner, monkeypatch):
+def test_one_rank_averages_nothing(runner, monkeypatch):
     monkeypatch.setattr(sync_buffers_hook, 'all_reduce_params', None)
     SyncBuffersHook().after_train_epoch(runner)
 
@@ -79,7 +79,7 @@ def test_one_process_averages_nothing(runner, monkeypatch):
 @pytest.mark.parametrize(
     'loop, averages', [(EpochBasedTrainLoop, False), (IterBasedTrainLoop, True)]
 )
-def test_iterations_count_where_there_are_no_epochs(runner, three_processes, loop, averages):
+def test_iterations_count_where_there_are_no_epochs(runner, three_ranks, loop, averages):
     trained = runner.model.trained[1]
     before = trained.running_mean.clone()
     runner.train_loop = loop.__new__(loop)
@@ -87,8 +87,8 @@ def test_iterations_count_where_there_are_no_epochs(runner, three_processes, loo
     torch.testing.assert_close(trained.running_mean, before / 3 if averages else before)
 
 
-def test_it_comes_before_all_that_judge_or_save():
-    """kNN is the first of them; the host's place would be too late."""
+def test_it_precedes_evaluation_and_checkpoints():
+    """kNN is the first of them; MMEngine's priority would be too late."""
     priorities = [
         get_priority(hook.priority)
         for hook in (SyncBuffersHook(), KNNHook(), AtomicCheckpointHook())
