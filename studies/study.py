@@ -33,8 +33,10 @@ STUDIES = ('reconstruction', 'pretraining', 'detection')
 RECORD = ('note', 'minutes', 'date', 'commit', 'machine')
 NOT_FINITE = 'loss not finite'
 NOT_RUN = 'not yet run'
+# glibc: keep freed memory, which makes training on a CPU faster (docs/scale.md).
+MALLOC = {'MALLOC_MMAP_THRESHOLD_': '4294967296', 'MALLOC_TRIM_THRESHOLD_': '8589934592'}
 # One thread of the CPU: the same sums whatever the machine has, and --part for its other cores.
-ENVIRONMENT = {**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
+ENVIRONMENT = {**MALLOC, **os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
 FINISHED = 'finished'  # a file in a work directory whose rows are in the CSV
 
 

@@ -1,20 +1,26 @@
 #!/usr/bin/env bash
-# Train on a SLURM cluster; docs/cluster.md.
+# Train on a SLURM cluster (docs/cluster.md):
 #   tools/slurm_train.sh PARTITION JOB CONFIG WORK_DIR [options of tools/train.py]
-# Environment: GPUS (in all, 8), GPUS_PER_NODE (8), CPUS_PER_TASK (5), SRUN_ARGS (more for srun).
-# SBATCH=1: as a batch job, which saves at a pre-emption or before its time limit, is put into the
-# queue again and goes on by itself; SBATCH_ARGS (more for sbatch, such as --time=24:00:00).
+# Environment: GPUS (total, 8), GPUS_PER_NODE (8), CPUS_PER_TASK (5), SRUN_ARGS, PYTHON.
+# SBATCH=1 submits a batch job, which saves, requeues and resumes at its time limit or when it is
+# pre-empted; SBATCH_ARGS: options of sbatch, such as --time=24:00:00.
 set -euo pipefail
 [ $# -ge 4 ] || {
     echo "usage: $0 PARTITION JOB CONFIG WORK_DIR [options of tools/train.py]" >&2; exit 2; }
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-. "$root/tools/launch/python.sh"
-. "$root/tools/launch/slurm.sh"
-command=("$PYTHON" -u "$root/tools/train.py" "$3" --work-dir "$4" "${@:5}" --launcher slurm)
+tools=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+[ -n "${PYTHON:-}" ] || { PYTHON=$tools/../.venv/bin/python; [ -x "$PYTHON" ] || PYTHON=python; }
+export PYTHONPATH=${tools%/*}${PYTHONPATH:+:$PYTHONPATH}
+GPUS=${GPUS:-8}
+per_node=$(( GPUS < ${GPUS_PER_NODE:-8} ? GPUS : ${GPUS_PER_NODE:-8} ))
+resources=(--partition="$1" --job-name="$2" --ntasks="$GPUS" --ntasks-per-node="$per_node"
+           --cpus-per-task="${CPUS_PER_TASK:-5}")
+# On a partition without GPUs, GPUS is the number of CPU ranks.
+! sinfo --noheader --partition="$1" --format=%G | grep -q gpu || resources+=(--gres="gpu:$per_node")
+command=("$PYTHON" -u "$tools/train.py" "$3" --work-dir "$4" "${@:5}" --launcher slurm)
 if [ -z "${SBATCH:-}" ]; then
     exec srun "${resources[@]}" --kill-on-bad-exit=1 ${SRUN_ARGS:-} "${command[@]}"
 fi
 mkdir -p "$4"
-# USR1 goes to the batch script 2 minutes before the time limit; finishing a step and saving fits.
+# The batch script receives USR1 two minutes before the time limit: enough for a step and a save.
 exec sbatch "${resources[@]}" --requeue --open-mode=append --output="$4/slurm-%j.log" \
-    --signal=B:USR1@120 ${SBATCH_ARGS:-} "$root/tools/launch/slurm_batch.sh" "$4" "${command[@]}"
+    --signal=B:USR1@120 ${SBATCH_ARGS:-} "$tools/slurm_batch.sh" "$4" "${command[@]}"

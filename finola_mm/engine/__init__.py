@@ -18,62 +18,53 @@ from .checkpoints.resume_point import (
     find_resume_point,
 )
 from .checkpoints.state_dict_match import Pretrained, load_weights
+from .distributed import init_dist
 from .exact_resume import ExactEpochLoop, SeedIterationHook
-from .freed_memory import keep_freed_memory
-from .fsdp_strategy import ResumableFSDPStrategy, check_sharded
 from .hooks import (
     SIGNALS,
     AtomicCheckpointHook,
     BadSamplesHook,
     CompileHook,
     DataTimeHook,
-    EvaluationDataError,
     FiniteLossHook,
     InterruptedRun,
     InterruptionHook,
-    NonFiniteLossError,
     StrictLoadHook,
     StrictResumeHook,
     SyncBuffersHook,
 )
-from .processes import LaunchError, Processes, first_speaks
+from .model import unwrap_model
 
 __all__ = [
+    'AtomicCheckpointHook',
     'BFloat16OptimWrapper',
     'BadSamplesHook',
     'CheckpointError',
     'CompileHook',
     'DataTimeHook',
-    'EvaluationDataError',
     'ExactEpochLoop',
     'FiniteLossHook',
     'InterruptedRun',
     'InterruptionHook',
-    'LaunchError',
     'NO_SPACE',
-    'NonFiniteLossError',
     'Pretrained',
-    'Processes',
     'ResumePoint',
-    'ResumableFSDPStrategy',
     'SIGNALS',
     'SeedIterationHook',
     'StrictLoadHook',
     'StrictResumeHook',
     'SyncBuffersHook',
-    'AtomicCheckpointHook',
+    'atomic_write',
     'check_resumable',
-    'check_sharded',
+    'checkpoint_metadata',
     'computes_bfloat16',
     'find_checkpoint',
     'find_latest_valid_checkpoint',
     'find_resume_point',
-    'first_speaks',
-    'keep_freed_memory',
+    'init_dist',
     'load_weights',
     'read_checkpoint',
     'register_checkpoint_io',
-    'checkpoint_metadata',
+    'unwrap_model',
     'write_weights',
-    'atomic_write',
 ]

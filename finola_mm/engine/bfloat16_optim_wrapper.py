@@ -1,4 +1,4 @@
-"""Mixed precision in bfloat16, on any device that computes in it."""
+"""Mixed precision in bfloat16, on GPUs and CPUs with bfloat16 arithmetic."""
 
 import platform
 from collections.abc import Iterator
@@ -15,10 +15,10 @@ from ..registry import OPTIM_WRAPPERS
 
 
 def computes_bfloat16(device: str) -> bool:
-    """Whether ``device`` ('cpu', 'cuda') multiplies bfloat16 in hardware.
+    """Return whether ``device`` ('cpu' or 'cuda') multiplies bfloat16 in hardware.
 
-    Of AVX-512 the first processors lack it, and oneDNN emulates it there; without AVX-512 torch's
-    own loops take many times as long as float32 does.
+    On an x86 CPU this takes the avx512_bf16 instructions. Without them oneDNN or torch emulates
+    bfloat16, slower than float32.
     """
     if device == 'cpu':
         x86 = platform.machine() in ('x86_64', 'AMD64')
@@ -32,11 +32,11 @@ def computes_bfloat16(device: str) -> bool:
 
 @OPTIM_WRAPPERS.register_module()
 class BFloat16OptimWrapper(OptimWrapper):
-    """mmengine's ``OptimWrapper`` with the forward pass under bfloat16 autocast.
+    """MMEngine's ``OptimWrapper`` with the forward pass under bfloat16 autocast.
 
-    mmengine's ``AmpOptimWrapper`` refuses the CPU and scales the loss; bfloat16 has float32's
-    range and needs no scaling, so a CPU run and a GPU run are the same code here. A device that
-    would only emulate bfloat16 trains in float32, and the log says so.
+    Unlike ``AmpOptimWrapper`` it also works on a CPU, and does not scale the loss: bfloat16 has
+    the range of float32. On a device without bfloat16 arithmetic it trains in float32 and logs
+    that once. Arguments are those of ``OptimWrapper``.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -45,8 +45,7 @@ class BFloat16OptimWrapper(OptimWrapper):
         self.enabled = computes_bfloat16(self.device)
         if not self.enabled:
             print_log(
-                f'this {self.device.upper()} would emulate bfloat16, which is far slower: '
-                'training in float32',
+                f'this {self.device.upper()} has no bfloat16 arithmetic: training in float32',
                 'current',
             )
 

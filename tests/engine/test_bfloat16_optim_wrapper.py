@@ -1,3 +1,5 @@
+"""Autocast to bfloat16, and the choice between bfloat16 and float32."""
+
 import os
 import platform
 import sys
@@ -12,7 +14,7 @@ from finola_mm.engine import BFloat16OptimWrapper, bfloat16_optim_wrapper, compu
 
 @pytest.fixture(params=[True, False])
 def bfloat16(request, monkeypatch):
-    """A CPU that computes in bfloat16, and one that would emulate it."""
+    """A CPU with bfloat16 arithmetic, and one without."""
     monkeypatch.setattr(bfloat16_optim_wrapper, 'computes_bfloat16', lambda device: request.param)
     return request.param
 
@@ -29,17 +31,17 @@ def test_forward_in_bfloat16_or_float32_weights_in_float32(bfloat16):
     assert not torch.equal(model.weight, before)
 
 
-def test_float32_is_said(bfloat16, capsys):
+def test_the_fallback_to_float32_is_logged(bfloat16, capsys):
     BFloat16OptimWrapper(torch.optim.SGD(nn.Linear(4, 4).parameters(), lr=0.1))
     assert ('float32' in capsys.readouterr().out) != bfloat16
 
 
 @pytest.mark.skipif(
     sys.platform != 'linux' or platform.machine() != 'x86_64' or 'ONEDNN_MAX_CPU_ISA' in os.environ,
-    reason='the flags are those of x86, and all of them count',
+    reason='reads the flags of an x86 CPU without a limit for oneDNN',
 )
-def test_an_x86_processor_needs_instructions_for_it():
-    """As the kernel lists them."""
+def test_an_x86_cpu_needs_avx512_bf16():
+    """The flags are those that the kernel lists."""
     lines = Path('/proc/cpuinfo').read_text().splitlines()
     flags = next(line for line in lines if line.startswith('flags')).split()
     assert computes_bfloat16('cpu') == ('avx512_bf16' in flags)

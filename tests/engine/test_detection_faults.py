@@ -1,4 +1,4 @@
-"""Detection over bad files, and its resume: as in pre-training, but for evaluations."""
+"""Unreadable images in detection: replaced in training, fatal in an evaluation; exact resume."""
 
 import pytest
 import torch
@@ -8,8 +8,9 @@ from torch.utils.data import DataLoader
 
 import finola_mm.det  # noqa: F401
 from finola_mm.datasets.validation import check_data
-from finola_mm.engine import EvaluationDataError, read_checkpoint
+from finola_mm.engine import read_checkpoint
 from finola_mm.engine.hooks.bad_samples_hook import ErrorWithPath
+from finola_mm.errors import BadDataError
 from tests.engine.test_exact_resume import PARTS, assert_equal
 from tests.messages import shows
 from tests.tools.small_detector import CONFIG, MODEL, data_options, write_scenes
@@ -24,7 +25,7 @@ HARM = {
 
 @pytest.fixture
 def config(project_root, tmp_path):
-    """Four batches of one image an epoch, for two epochs."""
+    """Two epochs of four batches of one image."""
     cfg = Config.fromfile(CONFIG)
     options = [*MODEL, *data_options(write_scenes(tmp_path / 'scenes'))]
     cfg.merge_from_dict(
@@ -42,7 +43,7 @@ def config(project_root, tmp_path):
 
 
 @pytest.mark.parametrize('harm', HARM)
-def test_a_bad_image_is_replaced_named_and_counted(config, tmp_path, harm):
+def test_a_bad_image_of_training_is_replaced_and_logged(config, tmp_path, harm):
     file = tmp_path / 'scenes/train2017/2.jpg'
     HARM[harm](file)
     config.train_dataloader.dataset.max_bad_share = 0.25
@@ -51,17 +52,17 @@ def test_a_bad_image_is_replaced_named_and_counted(config, tmp_path, harm):
     assert runner.iter == 8
     (log,) = tmp_path.glob('work/*/*.log')
     named = [line for line in log.read_text().splitlines() if str(file) in line]
-    assert sum('.py' in line for line in named) == 1  # the place in the code that met it
+    assert sum('.py' in line for line in named) == 1  # the line of code that failed
     assert '25.00%' in named[-1]
 
 
 @pytest.mark.parametrize('harm', HARM)
 def test_a_bad_image_ends_an_evaluation(config, tmp_path, harm):
-    """Not replaced, as in training, and not left out: either would be another AP."""
+    """To replace it, as in training, or to leave it out would change the AP."""
     file = tmp_path / 'scenes/val2017/3.jpg'
     HARM[harm](file)
     runner = Runner.from_cfg(config)
-    with pytest.raises(EvaluationDataError) as caught:
+    with pytest.raises(BadDataError) as caught:
         runner.val()
     message = str(caught.value)
     assert str(file) in message and '\n' not in message
@@ -74,13 +75,13 @@ def test_a_bad_image_in_a_worker(config, tmp_path):
     dataset = Runner.build_dataloader(config.val_dataloader).dataset
     dataset.prepare_data = ErrorWithPath(dataset)
     loader = DataLoader(dataset, num_workers=1, collate_fn=list)
-    with pytest.raises(EvaluationDataError) as caught:
+    with pytest.raises(BadDataError) as caught:
         next(iter(loader))
     message = str(caught.value)
     assert str(file) in message and '\n' not in message
 
 
-def test_a_bad_validation_image_is_found_before_a_run_where_its_head_tells(config, tmp_path):
+def test_an_unreadable_validation_image_is_found_before_a_run(config, tmp_path):
     file = tmp_path / 'scenes/val2017/3.jpg'
     HARM['empty'](file)
     with pytest.raises(ValueError, match=shows(file) + r'(?=.*\b1\b)(?=.*\b4\b)'):
@@ -88,14 +89,14 @@ def test_a_bad_validation_image_is_found_before_a_run_where_its_head_tells(confi
 
 
 def test_resumed_within_an_epoch(config, tmp_path):
-    """With an average of the weights, the schedule and the counters."""
+    """Weights, their average, schedule and counters."""
     config.custom_hooks.append(dict(type='EMAHook'))
     config.default_hooks.checkpoint.update(interval=2, by_epoch=False, max_keep_ckpts=-1)
     whole = train(config, tmp_path / 'whole')
     resumed = train(config, tmp_path / 'resumed', from_file=tmp_path / 'whole/iter_6.pth')
     for part in PARTS:
         assert_equal(resumed[part], whole[part])
-    assert resumed['meta']['epoch'] == whole['meta']['epoch'] == 1  # of the epochs that are over
+    assert resumed['meta']['epoch'] == whole['meta']['epoch'] == 1  # completed epochs
     assert resumed['meta']['iter'] == whole['meta']['iter'] == 8
     assert not all(
         torch.equal(a, b)
@@ -104,11 +105,11 @@ def test_resumed_within_an_epoch(config, tmp_path):
             whole['state_dict'].values(),
             strict=True,
         )
-    )  # the last two steps did something
+    )  # the last two steps changed the weights
 
 
 def train(config, work_dir, from_file=None):
-    """The last checkpoint of a run."""
+    """Return the last checkpoint of a run."""
     config = config.copy()
     config.update(
         work_dir=str(work_dir), load_from=from_file and str(from_file), resume=from_file is not None

@@ -1,4 +1,4 @@
-"""Two processes on a CPU, started by the scripts: they train, fail and stop together."""
+"""Two CPU ranks, started by the scripts: they train, fail and stop together."""
 
 import json
 import os
@@ -20,8 +20,16 @@ from tests.tools.trouble import assert_same_run, write_config
 
 
 def script(name, *args, cwd, expect=0):
-    """tools/NAME.sh from another folder; -> (stdout, stderr)."""
-    command = [str(ROOT / 'tools' / f'{name}.sh'), *map(str, args)]
+    """Run tools/NAME.sh from another folder; return (stdout, stderr)."""
+    return call(ROOT / 'tools' / f'{name}.sh', *args, cwd=cwd, expect=expect)
+
+
+def launch(*args, cwd, expect=0):
+    return call(sys.executable, ROOT / 'tools/launch.py', *args, cwd=cwd, expect=expect)
+
+
+def call(*command, cwd, expect):
+    command = [*map(str, command)]
     env = {**os.environ, 'OMP_NUM_THREADS': '1'}
     result = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
     assert result.returncode == expect, result.stdout[-3000:] + result.stderr[-3000:]
@@ -40,30 +48,30 @@ def config(folder, image_folder):
 
 @pytest.fixture(scope='module')
 def whole(folder, config):
-    """(work directory, stdout) of the uninterrupted run."""
+    """Return (work directory, stdout) of the uninterrupted run."""
     out, _ = script('dist_train', config, 2, '--work-dir', folder / 'whole', cwd=folder)
     return folder / 'whole', out
 
 
-def test_two_processes_train(whole):
+def test_two_ranks_train(whole):
     work_dir, out = whole
     assert (work_dir / 'epoch_4.pth').is_file()
-    assert out.count('Epoch(train) [4][2/2]') == 1, 'one process writes the log'
-    # processes, images, steps, the batch, the learning rate
+    assert out.count('Epoch(train) [4][2/2]') == 1, 'one rank writes the log'
+    # ranks, images, steps, batch size, learning rate
     logged = [re.findall(r'\d+(?:\.\d+)?', line) for line in re.findall('INFO - (.*)', out)]
     assert list(map(sorted, logged)).count(['0.0005', '1', '2', '2', '4']) == 1
 
 
-def test_what_two_processes_log_one_process_tests(config, folder, project_root):
-    """Each has BatchNorm statistics of its own, and the checkpoint holds one's.
+def test_two_ranks_log_what_one_rank_tests(config, folder, project_root):
+    """Ranks have different BatchNorm statistics; the checkpoint holds those of rank 0.
 
-    Training judges with the statistics of the model, and ``EMAHook`` saves those of its average.
+    Validation uses the statistics of the model, ``EMAHook`` saves those of its average.
     """
     cfg = Config.fromfile(config)
     assert any(hook['type'] == 'EMAHook' for hook in cfg.custom_hooks)
     cfg.train_cfg.update(max_epochs=1, val_interval=1)
     cfg.default_hooks.checkpoint.interval = 1
-    path, work_dir, tested = folder / 'judged.py', folder / 'judged', folder / 'tested.json'
+    path, work_dir, tested = folder / 'evaluated.py', folder / 'evaluated', folder / 'tested.json'
     cfg.dump(path)
     script('dist_train', path, 2, '--work-dir', work_dir, cwd=folder)
     (scalars,) = work_dir.glob('*/vis_data/scalars.json')
@@ -74,7 +82,7 @@ def test_what_two_processes_log_one_process_tests(config, folder, project_root):
 
 
 def test_sigterm_saves_and_resume_is_exact(whole, folder, image_folder):
-    """The signal goes to the script's process, as from a batch system, in the second epoch."""
+    """A batch system would signal the script's process; here in the second epoch."""
     stopped = write_config(
         folder / 'stopped.py',
         image_folder,
@@ -99,31 +107,49 @@ def test_sigterm_saves_and_resume_is_exact(whole, folder, image_folder):
     assert_same_run(work_dir / 'epoch_4.pth', whole[0] / 'epoch_4.pth')
 
 
-WAITS_FOR_THE_OTHER = """
+FAILS = """
 import torch
 from mmengine.config import Config
-from finola_mm.engine import Processes
+from finola_mm.apis import command_line
+from finola_mm.engine import init_dist
+from finola_mm.errors import UserError
 
-processes = Processes('pytorch')
-with processes.one_voice():
-    processes.join(Config())
-    if processes.rank == 1:
-        raise RuntimeError('this process has had enough')
+@command_line
+def main():
+    init_dist('pytorch', Config())
+    if torch.distributed.get_rank() == {rank}:
+        raise {error}('the cause')
     torch.distributed.all_reduce(torch.zeros(1))
+
+main()
 """
 
 
-def test_an_exception_on_one_process_ends_all(tmp_path):
-    """The other waits in a reduction, which then fails too; but that says nothing."""
-    (tmp_path / 'waits.py').write_text(WAITS_FOR_THE_OTHER)
-    tool = os.path.relpath(tmp_path / 'waits.py', ROOT / 'tools')
-    _, err = script('launch/launch', 2, tool, cwd=tmp_path, expect=1)
-    assert err.rstrip().endswith('RuntimeError: this process has had enough')
-    assert err.count('Traceback') == 1
+def fails(tmp_path, **what):
+    (tmp_path / 'fails.py').write_text(FAILS.format(**what))
+    out, err = launch(2, 'fails.py', cwd=tmp_path, expect=1)
+    assert out == ''
+    return err.rstrip()
 
 
-def test_a_mistake_is_reported_once_by_two_machines(tmp_path):
-    """One process on each; that both are this machine does not matter to them."""
+def test_an_exception_on_rank_1_ends_all_ranks(tmp_path):
+    """Rank 0 waits in a reduction and may print that it failed, too; the cause comes last."""
+    err = fails(tmp_path, rank=1, error='RuntimeError')
+    assert err.endswith('RuntimeError: the cause')
+    assert re.search(r'(?m)^launch: .*\b1: Traceback', err)
+
+
+def test_a_mistake_that_rank_1_finds_is_one_line(tmp_path):
+    err = fails(tmp_path, rank=1, error='UserError')
+    assert re.fullmatch(r'launch: .*\b1: .*UserError: the cause', err.splitlines()[-1])
+
+
+def test_a_mistake_that_rank_0_finds_is_printed_once(tmp_path):
+    assert fails(tmp_path, rank=0, error='UserError') == 'fails: the cause'
+
+
+def test_a_mistake_is_reported_by_each_of_two_machines(tmp_path):
+    """One rank on each machine; here both are this one."""
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         env = {
@@ -144,9 +170,10 @@ def test_a_mistake_is_reported_once_by_two_machines(tmp_path):
         )
         for rank in ('0', '1')
     ]
-    out, err = map(''.join, zip(*(each.communicate(timeout=300) for each in machines), strict=True))
-    assert [each.returncode for each in machines] == [1, 1]
-    assert out == '' and re.fullmatch(r'test: .*\bno_such\.py\b.*\n', err)
+    for machine in machines:
+        out, err = machine.communicate(timeout=300)
+        assert machine.returncode == 1
+        assert out == '' and re.fullmatch(r'test: .*\bno_such\.py\b.*\n', err)
 
 
 @pytest.mark.parametrize(
@@ -179,18 +206,17 @@ time.sleep(60)
 
 @pytest.mark.parametrize('ignored', [False, True])
 def test_a_closed_terminal(tmp_path, ignored):
-    """It asks the run to save and end, unless nohup was to prevent that."""
+    """The run saves and exits, unless it was started by nohup."""
     (tmp_path / 'waits.py').write_text(WAITS)
-    tool = os.path.relpath(tmp_path / 'waits.py', ROOT / 'tools')
-    command = ['nohup'] * ignored + [str(ROOT / 'tools/launch/launch.sh'), '1', tool]
     launched = subprocess.Popen(
-        command,
+        ['nohup'] * ignored + [sys.executable, ROOT / 'tools/launch.py', '1', 'waits.py'],
         cwd=tmp_path,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        # The tests themselves may run under nohup.
         preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
-    )  # the tests may have nohup
+    )
     while not (tmp_path / 'waits').exists():
         assert launched.poll() is None
         time.sleep(0.05)
@@ -212,7 +238,7 @@ parent = os.getpid()
 rank = int(os.fork() == 0)
 distributed.init_process_group(
     'gloo', store=distributed.FileStore('store', 2), rank=rank, world_size=2)
-while rank and os.getppid() == parent:  # stands in for another machine, which never answers
+while rank and os.getppid() == parent:  # stand-in for another machine, which never answers
     time.sleep(0.1)
 if not rank:
     threading.Timer(1, pathlib.Path('hangs').touch).start()  # by then it is in the reduction
@@ -220,33 +246,26 @@ if not rank:
 """
 
 
-def test_ctrl_c_twice_ends_what_hangs_in_a_reduction(tmp_path):
-    """No handler of Python's runs there: it is killed, here after a part of the ten seconds."""
+def test_a_second_ctrl_c_ends_what_hangs_in_a_reduction(tmp_path):
+    """No Python handler runs there, so the rank is killed; here after 1 s instead of 10."""
     (tmp_path / 'hangs.py').write_text(HANGS)
     launch = (
-        f'import sys; sys.path.insert(0, {str(ROOT / "tools/launch")!r}); import launch; '
+        f'import sys; sys.path.insert(0, {str(ROOT / "tools")!r}); import launch; '
         'launch.PATIENCE /= 10; launch.main()'
     )
-    command = [
-        sys.executable,
-        '-c',
-        launch,
-        '--standalone',
-        '--local-addr',
-        '127.0.0.1',
-        '--nproc-per-node',
-        '1',
-        'hangs.py',
-    ]
     launched = subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, '-c', launch, '1', 'hangs.py'],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     while not (tmp_path / 'hangs').exists():
         assert launched.poll() is None
         time.sleep(0.05)
     launched.send_signal(signal.SIGINT)
     with pytest.raises(subprocess.TimeoutExpired):
-        launched.wait(1.1)  # it would finish its step now
+        launched.wait(1.1)  # a real run would finish its step now
     launched.send_signal(signal.SIGINT)
     again = time.monotonic()
     assert launched.wait(60) == 128 + signal.SIGKILL
@@ -256,9 +275,8 @@ def test_ctrl_c_twice_ends_what_hangs_in_a_reduction(tmp_path):
     assert re.match(r'launch: (?=.*\b0\b).*SIGKILL', err)
 
 
-def test_a_killed_process_is_named(tmp_path):
+def test_a_killed_rank_is_named(tmp_path):
     """As when the machine's memory is used up."""
     (tmp_path / 'killed.py').write_text('import os; os.kill(os.getpid(), 9)')
-    tool = os.path.relpath(tmp_path / 'killed.py', ROOT / 'tools')
-    _, err = script('launch/launch', 1, tool, cwd=tmp_path, expect=128 + signal.SIGKILL)
+    _, err = launch(1, 'killed.py', cwd=tmp_path, expect=128 + signal.SIGKILL)
     assert re.fullmatch(r'launch: (?=.*\b0\b).*SIGKILL.*\n', err)

@@ -1,24 +1,19 @@
 """The command lines from training to the picture, on a handful of images."""
 
-import copy
 import json
 import re
-import runpy
 import subprocess
 import sys
 
 import pytest
 import torch
-from mmengine.config import Config
 from PIL import Image
 
-from finola_mm.engine import CheckpointError
 from tests.conftest import tiny_options
 from tests.forks import run_script as tool
 from tests.messages import shows
 
 CONFIG = 'configs/demo/masked_finola_b.py'
-OF_A_RUN = dict(meta={}, message_hub={}, optimizer={})  # the least that can be resumed
 
 
 def picture_size(path):
@@ -150,133 +145,6 @@ def test_resume_of_another_model_is_refused(trained, image_folder, tmp_path):
     assert re.search(shows('train: ', file, 'masked_finola_b', 'upsampler.embed.weight'), last)
     assert re.search(r'\b2\b', last.replace(file, '')), 'the iteration'
     assert 'Traceback' not in out
-
-
-@pytest.fixture
-def settle(project_root, tmp_path, monkeypatch):
-    """Arguments and settings of a config -> the config as tools/train.py makes it."""
-
-    def settle(*args, **settings):
-        monkeypatch.setattr(sys, 'argv', ['tools/train.py', 'a_config.py', *map(str, args)])
-        train = runpy.run_path(project_root / 'tools/train.py')
-        start = dict(model=dict(backbone=dict()), work_dir=str(tmp_path / 'run'))
-        cfg = Config(copy.deepcopy({**start, **settings}))
-        train['apply'](train['parse_args'](), cfg, train['Processes']('none'))
-        return cfg
-
-    return settle
-
-
-def test_compile_wants_an_upsampler(settle):
-    with pytest.raises(ValueError, match=shows('--compile', 'a_config.py', 'upsampler')):
-        settle('--compile')
-    model = dict(backbone=dict(), upsampler=dict())
-    assert settle('--compile', model=model).custom_hooks == [dict(type='finola_mm.CompileHook')]
-
-
-@pytest.mark.parametrize(
-    ('args', 'settings'),
-    [
-        (['--resume', 'https://example.org/w.pth'], {}),
-        ([], dict(resume=True, load_from='https://example.org/w.pth')),
-        ([], dict(load_from='s3://example/w.pth')),
-        (['--pretrained', 'https://example.org/w.pth'], {}),
-    ],
-)
-def test_nothing_is_downloaded(settle, args, settings):
-    with pytest.raises(ValueError, match=r'://example\S*/w\.pth'):
-        settle(*args, **settings)
-
-
-def test_where_a_run_starts(settle, tmp_path):
-    for name in ('a.pth', 'b.pth'):
-        torch.save(OF_A_RUN, tmp_path / name)
-    a, b = str(tmp_path / 'a.pth'), str(tmp_path / 'b.pth')
-    with pytest.raises(ValueError, match=shows('--pretrained', a, 'load_from', b)):
-        settle('--pretrained', a, load_from=b)
-    cfg = settle('--resume', load_from=b)  # no checkpoint yet
-    assert not cfg.resume and cfg.load_from == b
-    assert cfg.custom_hooks == [dict(type='finola_mm.StrictLoadHook', path=b)]
-    assert settle(resume=True).resume is False
-    assert settle('--resume', '--pretrained', a).model.backbone.init_cfg[-1].checkpoint == a
-
-    (tmp_path / 'run').mkdir()
-    (tmp_path / 'run' / 'last_checkpoint').write_text(a)
-    for cfg in (settle('--resume', '--pretrained', 'c.pth', load_from=b), settle(resume=True)):
-        assert cfg.resume and cfg.load_from == a
-        assert 'init_cfg' not in cfg.model and 'init_cfg' not in cfg.model.backbone
-        assert cfg.custom_hooks == [dict(type='finola_mm.StrictResumeHook', path=a, skipped=[])]
-    assert settle('--resume', b).load_from == settle(resume=True, load_from=b).load_from == b
-    assert settle(load_from=b).resume is False
-
-
-FROZEN = dict(backbone=dict(frozen_stages=5))
-
-
-@pytest.mark.parametrize('name', ['Pretrained', 'finola_mm.Pretrained'])
-def test_a_frozen_encoder_needs_weights(settle, tmp_path, name):
-    weights = tmp_path / 'a.pth'
-    torch.save(OF_A_RUN, weights)
-    remedy = '--pretrained none'
-    for args in ([], ['--resume']):  # there is nothing to resume yet
-        with pytest.raises(ValueError, match=shows('frozen_stages=5', remedy)):
-            settle(*args, model=FROZEN)
-    with pytest.raises(ValueError, match=shows('frozen_stages=0', remedy)):
-        settle(model=dict(backbone=dict(frozen_stages=0, init_cfg=dict(type='Kaiming'))))
-    assert 'init_cfg' not in settle('--pretrained', 'none', model=FROZEN).model.backbone
-    with pytest.raises(CheckpointError, match=shows(tmp_path / 'probe', 'load_from')):
-        settle(model=FROZEN, load_from=str(tmp_path / 'probe'))
-    settle('--pretrained', weights, model=FROZEN)
-    settle('--resume', weights, model=FROZEN)
-    settle(model=FROZEN, load_from=str(weights))
-    init = dict(type=name, checkpoint=str(weights))
-    settle(model=dict(backbone=dict(frozen_stages=5, init_cfg=[dict(type='Kaiming'), init])))
-    settle(model=dict(init_cfg=init, **FROZEN))
-
-
-def test_the_switch_takes_the_place_of_the_weights_in_the_config(settle, tmp_path):
-    """They need not exist, now or when the run is resumed; other initialisers stay."""
-    weights = tmp_path / 'a.pth'
-    torch.save(OF_A_RUN, weights)
-    kaiming, absent = dict(type='Kaiming'), dict(type='finola_mm.Pretrained', checkpoint='no.pth')
-    model = dict(backbone=dict(init_cfg=[absent, kaiming]))
-    given = dict(type='finola_mm.Pretrained', checkpoint=str(weights))
-    assert settle('--pretrained', weights, model=model).model.backbone.init_cfg == [kaiming, given]
-    assert settle('--pretrained', 'none', model=model).model.backbone.init_cfg == [kaiming]
-    for args in ([], ['--pretrained', weights]):
-        cfg = settle(*args, '--resume', weights, model=dict(model, init_cfg=absent))
-        assert cfg.model.init_cfg == [] and cfg.model.backbone.init_cfg == [kaiming]
-
-
-def test_weights_that_the_config_names(settle, tmp_path):
-    weights = tmp_path / 'a.pth'
-    torch.save(OF_A_RUN, weights)
-    absent = dict(type='finola_mm.Pretrained', checkpoint='no.pth')
-    for model in (dict(backbone=dict(init_cfg=absent)), dict(init_cfg=absent)):
-        with pytest.raises(CheckpointError, match=r'\bno\.pth'):
-            settle(model=model)
-    model = dict(backbone=dict(), init_cfg=absent)
-    remedy = '--cfg-options model.init_cfg=None'
-    for given in (weights, 'none'):
-        with pytest.raises(ValueError, match=shows('--pretrained', given, 'no.pth', remedy)):
-            settle('--pretrained', given, model=model)
-
-
-def test_a_file_of_the_name_none(settle, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(CheckpointError, match=r'\./none'):
-        settle('--pretrained', './none', model=FROZEN)
-    (tmp_path / 'none').touch()
-    (init,) = settle('--pretrained', './none', model=FROZEN).model.backbone.init_cfg
-    assert init.checkpoint == './none'
-
-
-def test_the_config_of_a_run_with_a_scaled_rate_is_not_scaled_again(settle):
-    """1024 images for the rate, 4 steps for each update: 256 for the images of one step."""
-    written = dict(optim_wrapper=dict(accumulative_counts=4))
-    first = settle('--auto-scale-lr', auto_scale_lr=dict(base_batch_size=1024), **written)
-    again = settle('--auto-scale-lr', auto_scale_lr=first.auto_scale_lr, **written)
-    assert first.auto_scale_lr == again.auto_scale_lr == dict(base_batch_size=256, enable=True)
 
 
 def test_amp_and_auto_scale_lr(image_folder, tmp_path):

@@ -1,4 +1,4 @@
-"""Runs of several processes that get into trouble at a given step."""
+"""Runs with several ranks in which one rank fails or receives a signal at a given step."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ from tests.conftest import ROOT
 
 
 class TroubleHook(Hook):
-    """After ``iteration`` steps, counted from 1, process ``rank`` runs into it; no other does."""
+    """Strike on one rank after step ``iteration``, counted from 1."""
 
     def __init__(self, *, iteration: int, rank: int = 0):
         self.iteration, self.rank = iteration, rank
@@ -25,13 +25,8 @@ class TroubleHook(Hook):
             self.strike(runner)
 
 
-class Fail(TroubleHook):
-    def strike(self, runner):
-        raise RuntimeError('this process has had enough')
-
-
 class Run(TroubleHook):
-    """A shell command that has a signal sent to this process, which waits for it."""
+    """Run a shell command that sends a signal to this process, and wait for the signal."""
 
     def __init__(self, command: str, **where: int):
         super().__init__(**where)
@@ -46,9 +41,9 @@ class Run(TroubleHook):
 
 
 def write_config(path: Path, images: Path, **trouble) -> Path:
-    """The demo's pre-training with an average of the weights: 8 steps in 4 epochs.
+    """Write a config of the demo's pre-training with an average of the weights; return its path.
 
-    So with two processes, and the 10 images of ``image_folder``.
+    With two ranks and the 10 images of ``image_folder``, it trains 8 steps in 4 epochs.
     trouble: a hook of this file, as ``type='Run'`` and its arguments.
     """
     cfg = Config.fromfile(ROOT / 'configs/demo/masked_finola_b.py')
@@ -71,7 +66,7 @@ def write_config(path: Path, images: Path, **trouble) -> Path:
 
 
 def assert_same_run(file: Path, other: Path) -> None:
-    """Two checkpoints agree to the bit in weights, averages, optimizer and schedule."""
+    """Compare weights, averages, optimizer and schedule of two checkpoints bit by bit."""
     one, two = (torch.load(name, weights_only=False) for name in (file, other))
     for part in ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers'):
         _assert_equal(one[part], two[part])

@@ -31,12 +31,7 @@ from torch.utils.data import Dataset
 from finola_mm.apis import CfgOptions, in_own_module, load_config, optimize_for_cpu
 from finola_mm.datasets import LabelledData, evenly_spaced, labelled_data
 from finola_mm.datasets.validation import check_data
-from finola_mm.engine import (
-    find_checkpoint,
-    keep_freed_memory,
-    load_weights,
-    register_checkpoint_io,
-)
+from finola_mm.engine import find_checkpoint, load_weights, register_checkpoint_io
 from finola_mm.evaluation import (
     encode_batches,
     gather_features,
@@ -146,7 +141,6 @@ def print_table(rows: dict[str, dict[str, tuple[float, float]]]) -> None:
 
 def main() -> None:
     args = parse_args()
-    keep_freed_memory()
     register_checkpoint_io()
     rows = {}
     try:

@@ -1,4 +1,4 @@
-"""Say which files of a run's data could not be read."""
+"""Report the files of a run that cannot be read."""
 
 from collections.abc import Iterator
 
@@ -6,49 +6,41 @@ import torch
 from mmengine.dataset import BaseDataset
 from mmengine.hooks import Hook
 
+from ...errors import BadDataError, list_names
 from ...registry import HOOKS
 
-NAMED = 50  # files that one line of the log names
-
-
-class EvaluationDataError(ValueError):
-    """An image of an evaluation cannot be read. The message is one line, meant for the user."""
-
-    def __init__(self, message: str):
-        # torch raises a worker's error again with the whole traceback as its message.
-        super().__init__(message.rpartition(f'{type(self).__name__}: ')[2].strip())
+LISTED = 50  # files in one line of the log
 
 
 @HOOKS.register_module()
 class BadSamplesHook(Hook):
-    """Name the bad files during and at the end of training, and after each validation and test.
+    """Log the unreadable files of training, validation and test.
 
-    Looks for data sets with a ``bad_samples`` (``SeededDataset``), also below other wrappers, and
-    says nothing where there is none or every file was good. The tallies of all processes are
-    combined. That of training goes into checkpoints as of the last time that it was looked at, so
-    a resumed run counts what was seen before.
+    ``SeededDataset`` replaces unreadable samples and tracks them in its ``bad_samples``. This hook
+    finds such data sets, also inside wrappers, combines the trackers of all ranks and logs the
+    files. Checkpoints hold the status of the training samples, so a resumed run continues counting.
 
-    In an evaluation on a data set that has none, as in detection, nothing is replaced: that would
-    be another metric. There the first file that cannot be read ends the run (``Raises``).
+    Other data sets, as in detection, must not replace a sample of an evaluation, since this changes
+    the metric. There the first unreadable file ends the run.
 
     Args:
-        interval (int): During training the tally is looked at after every epoch and after so many
-            iterations; files that have turned bad since are named. Defaults to 1000.
+        interval (int): Log new unreadable files after every ``interval`` training iterations, and
+            after every epoch. Defaults to 1000.
 
     Raises:
-        EvaluationDataError: a file of an evaluation cannot be read, with its name.
+        BadDataError: a file of an evaluation cannot be read.
     """
 
     def __init__(self, *, interval: int = 1000):
         self.interval = interval
-        self.status: list[torch.Tensor] = []  # of each tally of training, (n,) uint8
+        self.status: list[torch.Tensor] = []  # of each training tracker, (n,) uint8
 
     def after_load_checkpoint(self, runner, checkpoint):
         if runner._resume:
             self.status = [status.cpu() for status in checkpoint.get('bad_samples', [])]
 
     def before_save_checkpoint(self, runner, checkpoint):
-        # Called on one process only: what others have met since cannot be asked for here.
+        # Called on rank 0 only, so the status of the last combination is saved.
         if self.status:
             checkpoint['bad_samples'] = self.status
 
@@ -61,15 +53,15 @@ class BadSamplesHook(Hook):
 
     def after_train(self, runner):
         self._combine(runner)
-        tallies = _tallies(runner.train_dataloader.dataset)
-        for tally, status in zip(tallies, self.status, strict=True):
-            _warn(runner, 'Training', tally, status)
+        trackers = _trackers(runner.train_dataloader.dataset)
+        for tracker, status in zip(trackers, self.status, strict=True):
+            _warn(runner, 'Training', tracker, status)
 
     def before_val(self, runner):
-        _name_errors(runner.val_dataloader.dataset)
+        _add_paths_to_errors(runner.val_dataloader.dataset)
 
     def before_test(self, runner):
-        _name_errors(runner.test_dataloader.dataset)
+        _add_paths_to_errors(runner.test_dataloader.dataset)
 
     def after_val_epoch(self, runner, metrics=None):
         self._report_metric(runner, f'Validation at iteration {runner.iter}', runner.val_dataloader)
@@ -79,69 +71,71 @@ class BadSamplesHook(Hook):
 
     def _report_new(self, runner, iteration: int) -> None:
         before = self._combine(runner)
-        tallies = _tallies(runner.train_dataloader.dataset)
-        for tally, status, old in zip(tallies, self.status, before, strict=True):
-            _warn(runner, f'Training up to iteration {iteration}', tally, status, old=old)
+        trackers = _trackers(runner.train_dataloader.dataset)
+        for tracker, status, old in zip(trackers, self.status, before, strict=True):
+            _warn(runner, f'Training up to iteration {iteration}', tracker, status, old=old)
 
     def _report_metric(self, runner, when: str, loader) -> None:
-        for tally in _tallies(loader.dataset):
-            _warn(runner, when, tally, tally.states_of_all_ranks(), place=', in the metric too')
+        for tracker in _trackers(loader.dataset):
+            _warn(
+                runner, when, tracker, tracker.states_of_all_ranks(), place=', also in the metric'
+            )
 
     def _combine(self, runner) -> list[torch.Tensor]:
-        """Bring ``status`` up to date. -> what it was before"""
-        now = [tally.states_of_all_ranks() for tally in _tallies(runner.train_dataloader.dataset)]
+        """Update ``status`` from all ranks; return the previous one."""
+        trackers = _trackers(runner.train_dataloader.dataset)
+        now = [tracker.states_of_all_ranks() for tracker in trackers]
         before = self.status
         if [len(status) for status in before] != [len(status) for status in now]:
-            before = [torch.zeros_like(status) for status in now]  # a start, or other data
+            before = [torch.zeros_like(status) for status in now]  # a new run or other data
         self.status = [torch.maximum(*pair) for pair in zip(before, now, strict=True)]
         return before
 
 
-def _warn(runner, when: str, tally, status, *, old=None, place: str = '') -> None:
-    """Count the bad files and name them, or only those that are not as in ``old``."""
-    bad, seen = tally.find_bad(status), int(torch.count_nonzero(status))
+def _warn(runner, when: str, tracker, status, *, old=None, place: str = '') -> None:
+    """Log the number of unreadable files and their names; with ``old``, only new names."""
+    bad, seen = tracker.find_bad(status), int(torch.count_nonzero(status))
     new = bad if old is None else [index for index in bad if old[index] != status[index]]
     if not new:
         return
-    more = f' and {len(new) - NAMED} more' if len(new) > NAMED else ''
-    names = ', '.join(tally.name(index) for index in new[:NAMED])
     runner.logger.warning(
-        f'{when}: {len(bad)} of the {seen} files seen could not be read; other samples took their '
-        f'place{place} ({len(bad) / seen:.2%}). {"Not read" if old is None else "New among them"}: '
-        f'{names}{more}'
+        f'{when}: {len(bad)} of {seen} files ({len(bad) / seen:.2%}) could not be read and were '
+        f'replaced by other samples{place}. {"Unreadable" if old is None else "New"}: '
+        + list_names(map(tracker.name, new), limit=LISTED)
     )
 
 
-def _tallies(dataset) -> Iterator:
-    """The tallies of a data set and of all that it wraps."""
-    if 'bad_samples' in _own(dataset):
+def _trackers(dataset) -> Iterator:
+    """Yield the ``bad_samples`` of a data set and of the data sets inside it."""
+    if 'bad_samples' in _attributes(dataset):
         yield dataset.bad_samples
     for wrapped in _wrapped(dataset):
-        yield from _tallies(wrapped)
+        yield from _trackers(wrapped)
 
 
-def _own(dataset) -> dict:
-    return getattr(dataset, '__dict__', {})  # the host's tools put mocks in place, which have all
+def _attributes(dataset) -> dict:
+    # mmpretrain's tools replace a data set by a mock, on which hasattr is always true.
+    return getattr(dataset, '__dict__', {})
 
 
 def _wrapped(dataset) -> list:
-    # mmengine's ConcatDataset has `datasets`, num_batch_per_epoch `_dataset`, others `dataset`.
-    own = _own(dataset)
+    # ConcatDataset has `datasets`, MMEngine's num_batch_per_epoch `_dataset`, others `dataset`.
+    own = _attributes(dataset)
     wrapped = own.get('datasets') or [own.get('dataset', own.get('_dataset'))]
     return [dataset for dataset in wrapped if dataset is not None]
 
 
-def _name_errors(dataset) -> None:
-    """Let the innermost data sets say which file they could not read; not those with a tally."""
+def _add_paths_to_errors(dataset) -> None:
+    """Add the file to the errors of the innermost data sets that have no ``bad_samples``."""
     if isinstance(dataset, BaseDataset):
         dataset.prepare_data = ErrorWithPath(dataset)
-    elif 'bad_samples' not in _own(dataset):
+    elif 'bad_samples' not in _attributes(dataset):
         for wrapped in _wrapped(dataset):
-            _name_errors(wrapped)
+            _add_paths_to_errors(wrapped)
 
 
 class ErrorWithPath:
-    """In place of a data set's ``prepare_data``; of a class, so that workers can be spawned."""
+    """Replacement of ``prepare_data``; a class, because spawned workers must pickle it."""
 
     def __init__(self, dataset: BaseDataset):
         self.dataset = dataset
@@ -151,11 +145,11 @@ class ErrorWithPath:
             return type(self.dataset).prepare_data(self.dataset, index)
         except MemoryError:
             raise
-        except Exception as error:  # each format has its own way to fail
+        except Exception as error:  # decoders raise errors of any class
             name = self.dataset.get_data_info(index).get('img_path', f'sample {index}')
             reason = ' '.join(f'{type(error).__name__}: {error}'.split())[:300]
-            raise EvaluationDataError(
-                f'{name} cannot be read ({reason}). An evaluation replaces no image, since that '
-                'would be another metric: mend the file or remove its record; '
-                'tools/check/images.py names all such files'
+            raise BadDataError(
+                f'{name} cannot be read ({reason}). An evaluation cannot replace it without '
+                'changing the metric: repair the file or remove its record. '
+                'tools/check/images.py lists all unreadable files'
             ) from error

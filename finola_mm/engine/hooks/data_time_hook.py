@@ -1,4 +1,4 @@
-"""Notice that a run waits for its data, and say what would help."""
+"""Warn when training waits for data, and suggest remedies."""
 
 import os
 from platform import node
@@ -12,17 +12,17 @@ from ...registry import HOOKS
 
 @HOOKS.register_module()
 class DataTimeHook(Hook):
-    """Warn when loading takes more than its share of an iteration's time.
+    """Warn when data loading takes more than ``max_share`` of the training time.
 
-    Reads the scalars ``train/data_time`` and ``train/time`` that mmengine's ``IterTimerHook``
-    measures on the CPU. Left out are the first iterations, in which workers start, and those
-    after a validation or a checkpoint, whose time mmengine counts as loading.
+    Uses ``train/data_time`` and ``train/time``, which MMEngine's ``IterTimerHook`` measures on the
+    CPU. Ignores the first iterations, in which workers start, and those after a validation or a
+    checkpoint, whose time MMEngine counts as data loading.
 
     Args:
-        max_share (float): The largest share that says nothing. Defaults to 0.1.
-        window (int): Iterations that are judged together. Defaults to 50.
-        skip (int): Iterations left out at the start of a run. Defaults to 10.
-        interval (int): Windows between two warnings. Defaults to 20.
+        max_share (float): Largest share without a warning. Defaults to 0.1.
+        window (int): Number of iterations to average over. Defaults to 50.
+        skip (int): Number of iterations to ignore at the start. Defaults to 10.
+        interval (int): Number of windows between two warnings. Defaults to 20.
     """
 
     priority = 'LOW'  # after IterTimerHook, before CheckpointHook
@@ -35,16 +35,16 @@ class DataTimeHook(Hook):
         self.skip = skip
         self.interval = interval
         self.to_skip = skip
-        self.silent_windows = 0  # until the next warning may come
+        self.silent_windows = 0  # before the next warning
         self.cores = 1
         self._start_window()
 
     def before_train(self, runner):
         self.to_skip = self.skip
-        self.cores = cores_of_each()
+        self.cores = cores_per_rank()
 
     def before_train_epoch(self, runner):
-        if self.to_skip == 1:  # mmengine starts its clock anew: nothing to leave out any more
+        if self.to_skip == 1:  # MMEngine restarts its timer: nothing to ignore
             self.to_skip = 0
 
     def before_save_checkpoint(self, runner, checkpoint):
@@ -58,54 +58,50 @@ class DataTimeHook(Hook):
             self.to_skip -= 1
             return
         scalars = runner.message_hub.log_scalars
-        if 'train/time' not in scalars:  # a runner without IterTimerHook
+        if 'train/time' not in scalars:  # no IterTimerHook
             return
         self.loading += scalars['train/data_time'].current()
         self.total += scalars['train/time'].current()
         self.iterations += 1
         if self.iterations == self.window:
-            self._judge(runner)
+            self._warn_if_slow(runner)
             self._start_window()
 
     def _start_window(self) -> None:
         self.loading, self.total, self.iterations = 0.0, 0.0, 0
 
-    def _judge(self, runner) -> None:
+    def _warn_if_slow(self, runner) -> None:
         if self.silent_windows:
             self.silent_windows -= 1
         elif self.loading > self.max_share * self.total:
             self.silent_windows = self.interval - 1
             runner.logger.warning(
-                f'Up to iteration {runner.iter + 1}, {self.loading / self.total:.0%} of the time '
-                f'went into waiting for data ({self.loading / self.window:.3f} of '
-                f'{self.total / self.window:.3f} s an iteration). '
+                f'Iteration {runner.iter + 1}: {self.loading / self.total:.0%} of the time was '
+                f'spent waiting for data ({self.loading / self.window:.3f} of '
+                f'{self.total / self.window:.3f} s per iteration). '
                 + advice(runner.train_dataloader, self.cores)
             )
 
 
-def cores_of_each() -> int:
-    """This process's part of the cores that it may use. All processes have to call this.
+def cores_per_rank() -> int:
+    """Return this rank's share of the CPU cores. Collective: all ranks must call it.
 
-    Counted, because not every launcher says how many processes share a machine, and some (srun)
-    give each process cores of its own.
+    Ranks of one machine share its cores under torchrun; srun gives each rank its own.
     """
-    mine = node(), sorted(os.sched_getaffinity(0))
-    sharing = [tuple(other) for other in all_gather_object(mine)].count(mine)
-    return max(len(mine[1]) // sharing, 1)
+    own = node(), sorted(os.sched_getaffinity(0))
+    sharing = [tuple(other) for other in all_gather_object(own)].count(own)
+    return max(len(own[1]) // sharing, 1)
 
 
 def advice(loader: DataLoader, cores: int) -> str:
-    """What would make ``loader`` faster where its process has so many ``cores``."""
+    """Suggest how to make ``loader`` faster on a rank with ``cores`` CPU cores."""
     workers = loader.num_workers
-    have = f'num_workers is {workers} and each process has {cores} core{"s" * (cores > 1)}'
+    have = f'num_workers is {workers}, CPU cores per rank: {cores}'
     if workers < cores:
-        parts = [f'{have}: raise train_dataloader.num_workers.']
+        parts = [f'{have}. Raise train_dataloader.num_workers.']
     else:
-        parts = [f'{have}: more cores would help, more workers would not.']
+        parts = [f'{have}. More workers need more cores.']
     if workers and not loader.persistent_workers:
-        parts.append('train_dataloader.persistent_workers=True spares their start in every epoch.')
-    parts.append(
-        'Large images are decoded faster once tools/dataset_converters/resize_images.py has made '
-        'them small.'
-    )
+        parts.append('Set train_dataloader.persistent_workers=True to keep workers between epochs.')
+    parts.append('Shrink large images by tools/dataset_converters/resize_images.py.')
     return ' '.join(parts)

@@ -1,4 +1,4 @@
-"""Stop a run whose loss is no longer a number, before a checkpoint is polluted by it."""
+"""Stop a run when its loss or its weights become NaN or infinite."""
 
 import json
 from collections import deque
@@ -8,31 +8,28 @@ from typing import NamedTuple
 import torch
 from mmengine.dist import get_rank
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop
 
+from ...errors import NonFiniteLossError, list_names
 from ...registry import HOOKS
+from ..model import unwrap_model
 
 REMEDY = (
-    'Lower the learning rate, train in float32 where it was float16 or bfloat16, or mend the data. '
-    'The last checkpoint was written before.'
+    'Lower the learning rate, train in float32 instead of float16 or bfloat16, or repair the data. '
+    'The last checkpoint is finite.'
 )
 
 
-class NonFiniteLossError(FloatingPointError):
-    """The loss or the weights hold NaN or infinity. The message is meant for the user."""
-
-
 class StepLosses(NamedTuple):
-    """What one training step gave, on its way from the device."""
+    """Outputs of one training step, possibly still being copied from the device."""
 
     iteration: int  # counted from 1, as in the log
     epoch: int | None  # counted from 1; None in an iteration-based run
     learning_rates: dict[str, float]
     images: list[str]
     names: list[str]
-    values: torch.Tensor  # (len(names),) float32 on the CPU, valid once `arrival` has happened
-    arrival: 'torch.cuda.Event | None'  # None: valid at once
+    values: torch.Tensor  # (len(names),) float32 on the CPU, valid after `arrival`
+    arrival: 'torch.cuda.Event | None'  # None: valid now
 
     def losses(self) -> dict[str, float]:
         return dict(zip(self.names, self.values.tolist(), strict=True))
@@ -40,43 +37,46 @@ class StepLosses(NamedTuple):
 
 @HOOKS.register_module()
 class FiniteLossHook(Hook):
-    """Stop with one error when any entry of a training step's outputs is NaN or infinite.
+    """Stop training when an output of a training step is NaN or infinite.
 
-    The device is not waited for: losses are copied without blocking and looked at one or a few
-    iterations later. Before a checkpoint, a validation, the end of an epoch and of the run all
-    outstanding ones are, and the weights too: a gradient that is not finite spoils them after a
-    finite loss, and a loss of another process reaches this one only through them.
+    Losses are copied from the device without blocking and checked a few iterations later. Before a
+    checkpoint, before a validation, and at the end of an epoch and of the run, the hook waits for
+    all of them and also checks the weights. They become non-finite by a non-finite gradient of a
+    finite loss, or by the loss of another rank.
+
+    Raises:
+        NonFiniteLossError: with the losses, and a JSON file that lists the images of the batch.
     """
 
-    priority = 'VERY_HIGH'  # long before any checkpoint is written or an average of weights made
+    priority = 'VERY_HIGH'  # before checkpoints are written and weights are averaged
 
     def __init__(self):
         self.pending: deque[StepLosses] = deque()
-        self.iteration = 0  # the last one, counted from 1
+        self.iteration = 0  # the last iteration, counted from 1
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         self.iteration = runner.iter + 1
         if outputs:
             self.pending.append(_record(runner, data_batch, outputs))
         if _checkpoint_is_due(runner):
-            self._settle(runner)
+            self._check_all(runner)
         while self.pending and _has_arrived(self.pending[0]):
             _check(runner, self.pending.popleft())
 
     def after_train_epoch(self, runner):
-        self._settle(runner)
+        self._check_all(runner)
 
     def before_val(self, runner):
-        self._settle(runner)
+        self._check_all(runner)
 
     def after_train(self, runner):
-        self._settle(runner)
+        self._check_all(runner)
 
     def before_save_checkpoint(self, runner, checkpoint):
-        self._settle(runner)
+        self._check_all(runner)
 
-    def _settle(self, runner) -> None:
-        """Wait for every outstanding loss, look at it, then at the weights."""
+    def _check_all(self, runner) -> None:
+        """Wait for all pending losses; check them, then the weights."""
         while self.pending:
             step = self.pending.popleft()
             if step.arrival is not None:
@@ -100,7 +100,7 @@ def _record(runner, data_batch, outputs: dict) -> StepLosses:
 
 
 def _to_host(outputs: dict) -> tuple[torch.Tensor, 'torch.cuda.Event | None']:
-    """The scalars of ``outputs`` on the CPU, and when they are there."""
+    """Copy the scalars of ``outputs`` to the CPU; on a GPU, also return the event of the copy."""
     tensors = [value for value in outputs.values() if isinstance(value, torch.Tensor)]
     device = tensors[0].device if tensors else torch.device('cpu')
     values = torch.stack(
@@ -122,15 +122,15 @@ def _has_arrived(step: StepLosses) -> bool:
 
 
 def _image_names(data_batch) -> list[str]:
-    """The files of a batch, or the indices of its samples where they carry no ``img_path``."""
+    """Return the ``img_path`` of each sample of a batch, or its ``sample_idx``."""
     samples = data_batch.get('data_samples') if isinstance(data_batch, dict) else None
     return [str(s.get('img_path', s.get('sample_idx', '?'))) for s in samples or ()]
 
 
 def _checkpoint_is_due(runner) -> bool:
-    """Whether a checkpoint follows this very iteration.
+    """Return whether a checkpoint follows this iteration.
 
-    ``before_save_checkpoint`` alone would be too late: mmengine's own hook has deleted the oldest.
+    ``before_save_checkpoint`` is too late: MMEngine's hook has then deleted the oldest checkpoint.
     """
     return any(
         hook.every_n_train_iters(runner, hook.interval, hook.save_begin)
@@ -157,24 +157,23 @@ def _check(runner, step: StepLosses) -> None:
     epoch = f' of epoch {step.epoch}' if step.epoch else ''
     raise NonFiniteLossError(
         f'the loss is not finite at iteration {step.iteration}{epoch}: {_listed(losses)}, with '
-        f'{_listed(step.learning_rates)}. {path} names the images of that batch. {REMEDY}'
+        f'{_listed(step.learning_rates)}. {path} lists the images of the batch. {REMEDY}'
     )
 
 
 def _check_weights(runner, iteration: int) -> None:
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    # Buffers too: BatchNorm's running statistics.
-    weights = {n: t for n, t in model.state_dict().items() if t.is_floating_point()}
+    state = unwrap_model(runner.model).state_dict()  # with BatchNorm's running statistics
+    weights = {n: t for n, t in state.items() if t.is_floating_point()}
     if not weights:
         return
     finite = torch.stack([weight.detach().isfinite().all() for weight in weights.values()])
     if finite.all():
         return
-    spoiled = [name for name, good in zip(weights, finite.tolist(), strict=True) if not good]
+    bad = [name for name, good in zip(weights, finite.tolist(), strict=True) if not good]
     raise NonFiniteLossError(
-        f'{len(spoiled)} tensors of the model are not finite after iteration {iteration}, first '
-        f'{spoiled[0]}. The losses of this process were; a gradient was not, or the loss of '
-        f'another process, which then says so. {REMEDY}'
+        f'{len(bad)} tensors of the model are not finite after iteration {iteration}: '
+        f'{list_names(bad)}. The losses of rank {get_rank()} are finite, so a gradient was not, or '
+        f'the loss of another rank, which reports it. {REMEDY}'
     )
 
 

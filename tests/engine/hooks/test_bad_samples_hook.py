@@ -1,4 +1,4 @@
-"""What could not be read is named at the end of a run and wherever it touched a metric."""
+"""Unreadable files are logged during and after a run, and wherever they affect a metric."""
 
 import re
 from types import SimpleNamespace
@@ -49,7 +49,7 @@ def fake_runner(dataset, *, resume=False):
 
 
 def numbers(line):
-    """The whole ones of a line of the log, not those in names or percentages."""
+    """Return the integers of a line of the log, without those in names and percentages."""
     return {int(number) for number in re.findall(r'(?<![\w.])\d+(?!\.?\w|%)', line)}
 
 
@@ -57,7 +57,7 @@ def names(line):
     return re.findall(r'\d+\.jpg', line)
 
 
-def test_named_at_the_end_of_training():
+def test_log_at_the_end_of_training():
     (line,) = report(images(bad=[3, 90]))
     assert numbers(line) == {2, 81} and '2.47%' in line
     assert names(line) == ['3.jpg', '90.jpg']
@@ -66,13 +66,13 @@ def test_named_at_the_end_of_training():
 @pytest.mark.parametrize(
     'stage, seen', [('after_val_epoch', {60, 1, 80}), ('after_test_epoch', {1, 80})]
 )
-def test_a_metric_says_that_it_counts_others(stage, seen):
+def test_log_with_a_metric(stage, seen):
     (line,) = report(images(bad=[3]), stage, {})
     assert numbers(line) == seen and '1.25%' in line
     assert 'metric' in line
 
 
-def test_new_ones_are_named_while_training_goes_on():
+def test_log_of_new_files_during_training():
     dataset = images(bad=[3])
     runner, hook = fake_runner(dataset), BadSamplesHook(interval=10)
     for runner.iter in range(20):  # reports after the 10th and the 20th iteration
@@ -86,7 +86,7 @@ def test_new_ones_are_named_while_training_goes_on():
 
 
 def save_and_load(hook, path, runner):
-    """The hook of the run that goes on from what ``hook`` has put into a checkpoint."""
+    """Return the hook of a run that resumes from a checkpoint of ``hook``."""
     checkpoint = {}
     hook.before_save_checkpoint(runner, checkpoint)
     torch.save(checkpoint, path)
@@ -99,10 +99,10 @@ def save_and_load(hook, path, runner):
     'resume, expected',
     [
         (True, {3, 82}),  # 80 in both halves, 90 and 91
-        (False, {2, 81}),  # load_from: another run's weights, not its data
+        (False, {2, 81}),  # load_from: the weights of another run, not its data
     ],
 )
-def test_a_resumed_run_counts_what_was_seen_before(tmp_path, resume, expected):
+def test_a_resumed_run_continues_counting(tmp_path, resume, expected):
     hook, runner = BadSamplesHook(), fake_runner(images(bad=[3, 90]))
     hook.after_train_epoch(runner)
     later = fake_runner(images(bad=[3, 91]), resume=resume)
@@ -114,7 +114,7 @@ def test_a_resumed_run_counts_what_was_seen_before(tmp_path, resume, expected):
     assert numbers(later.logged[1]) == expected
 
 
-def test_the_tally_of_other_data_is_left_out(tmp_path):
+def test_the_status_of_other_data_is_ignored(tmp_path):
     hook, runner = BadSamplesHook(), fake_runner(images(bad=[3]), resume=True)
     hook.after_train_epoch(runner)
     hook = save_and_load(hook, tmp_path / 'checkpoint.pth', runner)
@@ -123,14 +123,14 @@ def test_the_tally_of_other_data_is_left_out(tmp_path):
     assert numbers(other.logged[0]) == {1, 80}
 
 
-def test_nothing_is_saved_without_a_tally(tmp_path):
+def test_nothing_is_saved_without_a_tracker(tmp_path):
     hook, runner, checkpoint = BadSamplesHook(), fake_runner(Images()), {}
     hook.after_train_epoch(runner)
     hook.before_save_checkpoint(runner, checkpoint)
     assert checkpoint == {}
 
 
-def test_many_are_not_all_named():
+def test_long_lists_are_shortened():
     (line,) = report(images(bad=range(60)))
     assert numbers(line) == {60, 80, 10} and names(line) == [f'{i}.jpg' for i in range(50)]
 
@@ -152,15 +152,15 @@ def concatenation(*datasets):
         Wrapper,
         lambda data: Subset(data, [1]),
         lambda data: Wrapper(Wrapper(data)),
-        lambda data: _SlicedDataset(data, 10),  # what num_batch_per_epoch makes
+        lambda data: _SlicedDataset(data, 10),  # MMEngine's num_batch_per_epoch
     ],
 )
-def test_found_below_wrappers(wrap):
+def test_trackers_inside_wrappers(wrap):
     (line,) = report(wrap(images(bad=[3])))
     assert '3.jpg' in line
 
 
-def test_each_part_of_a_concatenation_has_its_own():
+def test_each_part_of_a_concatenation_has_its_own_tracker():
     first, second = report(concatenation(images([3]), images(), Images(), images([5])))
     assert '3.jpg' in first and '5.jpg' in second
 
@@ -175,7 +175,7 @@ def run_rank(rank, folder):
     (folder / str(rank)).write_text('\n'.join(report(images(bad=[3 + rank]))))
 
 
-def test_processes_combine_what_they_saw(tmp_path):
+def test_ranks_combine_their_trackers(tmp_path):
     start_processes(run_rank, (tmp_path,), nprocs=2, start_method='fork')
     for rank in (0, 1):
         text = (tmp_path / str(rank)).read_text()

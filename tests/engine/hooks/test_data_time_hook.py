@@ -1,4 +1,4 @@
-"""A run that waits for its data is told so, one that does not is left alone."""
+"""A warning where training waits for data, and no other."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from torch.multiprocessing import start_processes
 from torch.utils.data import DataLoader, Dataset
 
 from finola_mm.engine import DataTimeHook
-from finola_mm.engine.hooks.data_time_hook import advice, cores_of_each
+from finola_mm.engine.hooks.data_time_hook import advice, cores_per_rank
 
 STEP = 0.02  # seconds of one training step
 
@@ -89,7 +89,7 @@ class Log(list):
 
 @pytest.fixture
 def feed(request):
-    """Run a hook on made-up times; gives its runner and a function that feeds one iteration."""
+    """Return a stand-in runner, and a function that feeds a hook iterations of given times."""
     hub = MessageHub.get_instance(request.node.name)
     loader = DataLoader([0])
     runner = SimpleNamespace(iter=0, message_hub=hub, logger=Log(), train_dataloader=loader)
@@ -110,7 +110,7 @@ def test_the_share_is_of_the_whole_iteration(feed, share, warned):
     runner, step = feed
     hook = DataTimeHook(max_share=0.2, window=4, skip=0)
     hook.before_train(runner)
-    for _ in range(2):  # workers deliver in bursts: every other batch is waited for
+    for _ in range(2):  # workers deliver in bursts: every other batch is late
         step(hook, 0, 1)
         step(hook, 2 * share, 1)
     assert len(runner.logger) == warned
@@ -126,19 +126,19 @@ def test_not_every_window_warns(feed):
 
 
 @pytest.mark.parametrize('event', ['before_save_checkpoint', 'after_val'])
-def test_validation_and_checkpoints_are_no_loading(feed, event):
+def test_validation_and_checkpoints_are_not_data_loading(feed, event):
     runner, step = feed
     hook = DataTimeHook(window=5, skip=0)
     hook.before_train(runner)
     for _ in range(10):
         step(hook, 0.01, 1, count=4)
         getattr(hook, event)(runner, *([{}] if event == 'before_save_checkpoint' else []))
-        step(hook, 100, 101)  # mmengine counts the pause as loading
+        step(hook, 100, 101)  # MMEngine counts the pause as data loading
     assert not runner.logger
 
 
 def test_the_start_of_an_epoch_counts(feed):
-    """Workers that start anew are loading, also after a checkpoint between the epochs."""
+    """The restart of workers is data loading, also after a checkpoint between epochs."""
     runner, step = feed
     hook = DataTimeHook(window=5, skip=0)
     hook.before_train(runner)
@@ -162,7 +162,7 @@ RAISE, PERSIST = 'train_dataloader.num_workers', 'train_dataloader.persistent_wo
         (2, 8, False, {RAISE, PERSIST}),
     ],
 )
-def test_advice_fits_what_it_sees(workers, cores, persistent, remedies):
+def test_advice(workers, cores, persistent, remedies):
     loader = SimpleNamespace(num_workers=workers, persistent_workers=persistent)
     text = advice(loader, cores)
     assert set(re.findall(r'train_dataloader\.[\w=]+', text)) == remedies
@@ -173,22 +173,22 @@ def test_advice_fits_what_it_sees(workers, cores, persistent, remedies):
 def count_cores(rank, folder, affinities):
     init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
     os.sched_getaffinity = lambda process: affinities[rank]  # in this process alone
-    (folder / str(rank)).write_text(str(cores_of_each()))
+    (folder / str(rank)).write_text(str(cores_per_rank()))
 
 
 @pytest.mark.parametrize(
     'affinities, expected',
     [
-        ([{0, 1, 2, 3}, {0, 1, 2, 3}], ['2', '2']),  # torchrun: all processes on all cores
-        ([{0, 1, 2, 3}, {4, 5, 6, 7}], ['4', '4']),  # srun: each on its own
+        ([{0, 1, 2, 3}, {0, 1, 2, 3}], ['2', '2']),  # torchrun: ranks share all cores
+        ([{0, 1, 2, 3}, {4, 5, 6, 7}], ['4', '4']),  # srun: each rank has its own
         ([{0}, {0}], ['1', '1']),
     ],
 )
-def test_processes_share_cores(tmp_path, affinities, expected):
+def test_ranks_share_cores(tmp_path, affinities, expected):
     start_processes(count_cores, (tmp_path, affinities), nprocs=2, start_method='fork')
     assert [(tmp_path / str(rank)).read_text() for rank in (0, 1)] == expected
 
 
-def test_one_process_has_all_its_cores(monkeypatch):
+def test_one_rank_has_all_cores(monkeypatch):
     monkeypatch.setattr(os, 'sched_getaffinity', lambda process: set(range(6)))
-    assert cores_of_each() == 6
+    assert cores_per_rank() == 6

@@ -1,4 +1,4 @@
-"""A loss that is not finite ends the run, names its images, and no checkpoint follows it."""
+"""A non-finite loss ends the run before the next checkpoint, and its images are listed."""
 
 import json
 import re
@@ -12,8 +12,9 @@ from mmengine.structures import BaseDataElement
 from torch import nn
 from torch.utils.data import DataLoader
 
-from finola_mm.engine import FiniteLossHook, NonFiniteLossError
+from finola_mm.engine import FiniteLossHook
 from finola_mm.engine.hooks import finite_loss_hook
+from finola_mm.errors import NonFiniteLossError
 from tests.messages import shows
 
 BAD_BATCH = 7  # the step, counted from 1, whose first image is NaN (or makes one)
@@ -30,8 +31,8 @@ class Toy(BaseModel):
         return dict(loss_square=error, loss_weight=self.linear.weight.square().sum())
 
 
-class SpoiledGradient(Toy):
-    """Its gradient is NaN, its loss is not, in a batch that holds an infinite image."""
+class NonFiniteGradient(Toy):
+    """The gradient of a batch with an infinite image is NaN, its loss is finite."""
 
     def forward(self, inputs, data_samples=None, mode='loss'):
         inputs = torch.stack(inputs)
@@ -43,7 +44,7 @@ class SpoiledGradient(Toy):
 
 
 def dataset(bad: float):
-    """Two images a step: step s, counted from 1, sees 2s - 2 and 2s - 1."""
+    """Yield images, two per step: step s, counted from 1, has 2s - 2 and 2s - 1."""
     for index in range(20):
         value = bad if index == 2 * BAD_BATCH - 2 else index / 20
         yield dict(
@@ -111,16 +112,16 @@ def test_a_finite_run_is_left_alone(tmp_path):
     assert not list(tmp_path.glob('nonfinite*'))
 
 
-def test_a_spoiled_gradient_reaches_no_checkpoint(tmp_path):
-    """All losses up to the checkpoint are finite, the weights are not."""
-    runner = make_runner(tmp_path, bad=float('inf'), model=SpoiledGradient())
+def test_no_checkpoint_follows_a_non_finite_gradient(tmp_path):
+    """All losses before the checkpoint are finite, the weights are not."""
+    runner = make_runner(tmp_path, bad=float('inf'), model=NonFiniteGradient())
     with pytest.raises(NonFiniteLossError, match=shows(1, 7, 'linear.weight')):
         runner.train()
     assert checkpoints(tmp_path) == list(range(1, BAD_BATCH))
 
 
 class Device:
-    """Losses arrive ``delay`` steps late, or when waited for."""
+    """Losses arrive ``delay`` steps late, or when the hook waits for them."""
 
     def __init__(self, delay):
         self.delay, self.steps, self.waits = delay, 0, 0
@@ -159,7 +160,7 @@ late, never = (
 
 
 @late
-def test_late_losses_are_looked_at_later(tmp_path, device):
+def test_late_losses_are_checked_later(tmp_path, device):
     runner = make_runner(tmp_path, checkpoint=dict(type='CheckpointHook', interval=100))
     with pytest.raises(NonFiniteLossError, match=shows('loss nan', f'iter_{BAD_BATCH}_')):
         runner.train()
@@ -170,12 +171,12 @@ def test_late_losses_are_looked_at_later(tmp_path, device):
 
 @never
 @pytest.mark.parametrize('interval', [1, 2, 7, 8, 100])  # 100: the last iteration's own
-def test_no_checkpoint_before_every_loss_is_there(tmp_path, device, interval):
+def test_no_checkpoint_before_every_loss_has_arrived(tmp_path, device, interval):
     hook = dict(type='CheckpointHook', interval=interval, by_epoch=False, max_keep_ckpts=1)
     runner = make_runner(tmp_path, checkpoint=hook)
     with pytest.raises(NonFiniteLossError, match=f'iter_{BAD_BATCH}_'):
         runner.train()
-    # The last good one is still there, although only one may be kept.
+    # The last finite checkpoint remains, although max_keep_ckpts is 1.
     last = (BAD_BATCH - 1) // interval * interval
     assert checkpoints(tmp_path) == ([last] if last else [])
 
@@ -184,7 +185,7 @@ def test_no_checkpoint_before_every_loss_is_there(tmp_path, device, interval):
 @pytest.mark.parametrize(
     'stage', ['after_train_epoch', 'before_val', 'after_train', 'before_save_checkpoint']
 )
-def test_every_border_waits(tmp_path, device, stage):
+def test_every_stage_waits_for_losses(tmp_path, device, stage):
     runner = make_runner(tmp_path, by_epoch=True)
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     runner.train_loop  # noqa: B018  (builds it)

@@ -1,4 +1,4 @@
-"""One process: a signal ends the run between two updates, and the resumed run is the whole one."""
+"""One rank: a signal ends the run between two updates; the resumed run is bit-identical."""
 
 import multiprocessing
 import os
@@ -21,7 +21,7 @@ from tests.tools.trouble import assert_same_run, write_config
 
 
 class SignalHook(Hook):
-    """Sends this process a signal after its third step."""
+    """Send this process a signal after its third step."""
 
     def __init__(self, number):
         self.number = number
@@ -33,7 +33,7 @@ class SignalHook(Hook):
 
 @pytest.fixture
 def run(tmp_path, image_folder):
-    """Train 6 steps, two to an update, in a folder of this name; -> that folder."""
+    """Train 6 steps, two per update, in a folder of this name; return the folder."""
 
     def run(name, *, number=0, resume=None):
         cfg = Config.fromfile(write_config(tmp_path / 'config.py', image_folder))
@@ -56,7 +56,7 @@ def run(tmp_path, image_folder):
 
 @pytest.fixture(autouse=True)
 def same_handlers():
-    """However a run ends, the process handles signals as before."""
+    """A run restores the signal handlers, regardless of how it ends."""
     before = [signal.getsignal(number) for number in SIGNALS]
     yield
     assert [signal.getsignal(number) for number in SIGNALS] == before
@@ -69,7 +69,7 @@ def test_resumed_equals_uninterrupted(project_root, run, tmp_path):
     assert left.value.code == 75
     saved = tmp_path / 'stopped' / 'interrupted.pth'
     assert (tmp_path / 'stopped' / 'last_checkpoint').read_text() == str(saved)
-    assert torch.load(saved, weights_only=False)['meta']['iter'] == 4, 'not at a whole update'
+    assert torch.load(saved, weights_only=False)['meta']['iter'] == 4, 'not after a complete update'
     (log,) = (tmp_path / 'stopped').glob('*/*.log')
     (line,) = (line for line in log.read_text().splitlines() if 'SIGTERM' in line)
     said = line.partition('WARNING')[2]
@@ -78,7 +78,7 @@ def test_resumed_equals_uninterrupted(project_root, run, tmp_path):
 
 
 def without_model():
-    """What the hook looks at before training, of a run without model and batches."""
+    """Stand-in for a runner, with the attributes that the hook uses before training."""
     return SimpleNamespace(
         train_loop=SimpleNamespace(dataloader=DataLoader([0])), val_loop=None, model=None
     )
@@ -86,19 +86,19 @@ def without_model():
 
 @pytest.mark.parametrize('number', SIGNALS)
 def test_signals_that_end_a_run(number):
-    """The loop here ends by itself, and another fails: after both they are handled as before."""
+    """The handlers are restored after a loop that ends and after one that fails."""
     hook = InterruptionHook()
     assert hook._any_rank_signalled() == 0
-    hook._run(lambda: os.kill(os.getpid(), number))
+    hook._run_with_handlers(lambda: os.kill(os.getpid(), number))
     assert hook._any_rank_signalled() == number
     with pytest.raises(ZeroDivisionError):
-        hook._run(lambda: 1 / 0)
+        hook._run_with_handlers(lambda: 1 / 0)
 
 
-def test_ctrl_c_again_ends_at_once(monkeypatch):
+def test_a_second_ctrl_c_ends_the_run_at_once(monkeypatch):
     hook, now = InterruptionHook(), [10.0]
     monkeypatch.setattr('time.monotonic', lambda: now[0])
-    for now[0] in (10.0, 10.5):  # the second one: a terminal's and a launcher's
+    for now[0] in (10.0, 10.5):  # from the terminal and from a launcher
         hook._on_signal(signal.SIGINT, None)
     now[0] = 12.0
     hook._on_signal(signal.SIGTERM, None)
@@ -106,7 +106,7 @@ def test_ctrl_c_again_ends_at_once(monkeypatch):
         hook._on_signal(signal.SIGINT, None)
 
 
-def test_workers_outlive_the_signals():
+def test_workers_ignore_signals():
     started = multiprocessing.Event()
     loader = DataLoader(
         range(6),
@@ -121,13 +121,13 @@ def test_workers_outlive_the_signals():
     for number in SIGNALS:  # not from the parent
         subprocess.run(['kill', f'-{int(number)}', str(worker.pid)], check=True)
     assert [batch.item() for batch in batches] == [1, 2, 3, 4, 5]
-    worker.terminate()  # as Python does when this process leaves
+    worker.terminate()  # as Python does at exit
     worker.join(10)
     assert worker.exitcode == 0
 
 
-def test_other_processes_buffers_are_not_taken():
-    """A checkpoint of two processes, resumed by one: the weights' own buffers count."""
+def test_buffers_of_another_number_of_ranks_are_ignored():
+    """A checkpoint of two ranks, resumed by one, which keeps the buffers of the state dict."""
     hook = InterruptionHook()
     hook.after_load_checkpoint(
         SimpleNamespace(_resume=True), dict(buffers_of_processes=[dict(mean=1), dict(mean=2)])

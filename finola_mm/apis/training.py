@@ -1,0 +1,189 @@
+"""Train from a config: where a run starts, its options, and the run itself."""
+
+import signal
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+from mmengine.config import Config, ConfigDict
+from mmengine.device import get_device
+from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.runner import Runner
+
+from ..datasets.validation import check_batch
+from ..engine import (
+    NO_SPACE,
+    SIGNALS,
+    CheckpointError,
+    InterruptedRun,
+    computes_bfloat16,
+    find_checkpoint,
+    find_resume_point,
+)
+from ..errors import UserError
+from .cpu import optimize_for_cpu
+
+T = TypeVar('T')
+
+
+def enable_compile(cfg: Config) -> None:
+    """Compile the encoder and the upsampler of a pre-training model."""
+    if 'upsampler' not in cfg.model:
+        raise UserError(
+            f'{cfg.filename}: --compile needs a pre-training model with an upsampler; leave it out'
+        )
+    add_hook(cfg, type='finola_mm.CompileHook')
+
+
+def enable_amp(cfg: Config) -> None:
+    """Train in bfloat16 where the device supports it; otherwise in float16 on a GPU."""
+    float16 = get_device() == 'cuda' and not computes_bfloat16('cuda')
+    cfg.optim_wrapper.type = 'AmpOptimWrapper' if float16 else 'finola_mm.BFloat16OptimWrapper'
+
+
+def enable_lr_scaling(cfg: Config) -> None:
+    """Scale the learning rate by the total batch size over ``auto_scale_lr.base_batch_size``."""
+    if 'auto_scale_lr' not in cfg:
+        raise UserError(
+            f'{cfg.filename} has no auto_scale_lr.base_batch_size, which --auto-scale-lr needs; '
+            'set it or leave --auto-scale-lr out'
+        )
+    if not cfg.auto_scale_lr.get('enable'):  # true in the config that such a run has written
+        # MMEngine's total batch size does not include gradient accumulation.
+        cfg.auto_scale_lr.base_batch_size /= cfg.optim_wrapper.get('accumulative_counts', 1)
+    cfg.auto_scale_lr.enable = True
+
+
+def add_hook(cfg: Config, **hook: Any) -> None:
+    cfg.custom_hooks = [*cfg.get('custom_hooks', []), hook]
+
+
+def set_starting_point(
+    cfg: Config, *, resume: str | None = None, pretrained: str | None = None
+) -> None:
+    """Resume a checkpoint, or start a new run from the weights of ``pretrained`` or of ``cfg``.
+
+    Collective: rank 0 chooses the checkpoint for all ranks.
+
+    Args:
+        cfg (Config): The config, which is changed.
+        resume (str, optional): A checkpoint, a work directory, or 'auto' for ``cfg.work_dir``.
+        pretrained (str, optional): The weights of the encoder, or 'none' for random weights.
+    """
+    request = resume or cfg.get('resume')
+    point = on_rank_zero(partial(find_resume_point, request, cfg.get('load_from'), cfg.work_dir))
+    cfg.resume = point is not None
+    if point is None:
+        set_initial_weights(cfg, pretrained)
+        return
+    cfg.load_from = find_checkpoint(point.path)  # every machine must have access to it
+    for module in (cfg.model, encoder(cfg)):
+        remove_pretrained_init(module)  # their files need not exist any more
+    add_hook(cfg, type='finola_mm.StrictResumeHook', **point._asdict())
+
+
+def on_rank_zero(compute: Callable[[], T]) -> T:
+    """Call ``compute`` on rank 0; return its result, or raise its error, on all ranks."""
+    outcome: list[Any] = [None, None]
+    if is_main_process():
+        try:
+            outcome[0] = compute()
+        except Exception as error:
+            outcome[1] = error
+    broadcast_object_list(outcome)
+    if outcome[1] is not None:
+        raise outcome[1]
+    return outcome[0]
+
+
+def set_initial_weights(cfg: Config, pretrained: str | None) -> None:
+    """Start a new run from the encoder in ``pretrained``, or from the weights named by ``cfg``."""
+    if pretrained:
+        replace_encoder_weights(cfg, pretrained)
+    elif cfg.get('load_from'):
+        try:
+            cfg.load_from = find_checkpoint(cfg.load_from)
+        except CheckpointError as error:
+            raise CheckpointError(
+                f'{error}. The run starts from load_from: create this checkpoint first, or set '
+                'another one by --cfg-options load_from=FILE'
+            ) from None
+        add_hook(cfg, type='finola_mm.StrictLoadHook', path=cfg.load_from)
+    elif encoder(cfg).get('frozen_stages', -1) > -1 and not all_pretrained_init_cfgs(cfg):
+        raise UserError(
+            f'{cfg.filename} freezes the encoder (model.backbone.frozen_stages='
+            f'{encoder(cfg).frozen_stages}) without weights for it: add --pretrained FILE, or '
+            '--pretrained none for random weights'
+        )
+    for init in all_pretrained_init_cfgs(cfg):
+        if init.type == 'finola_mm.Pretrained':
+            find_checkpoint(init.checkpoint)
+
+
+def replace_encoder_weights(cfg: Config, pretrained: str) -> None:
+    """Let the encoder's initializer read ``pretrained`` instead of the file named by ``cfg``."""
+    if 'backbone' not in cfg.model:
+        raise UserError(f'{cfg.filename}: the model has no backbone for --pretrained')
+    others = [('model.init_cfg', init.checkpoint) for init in pretrained_init_cfgs(cfg.model)]
+    others += [('load_from', cfg.load_from)] if cfg.get('load_from') else []
+    for name, file in others:
+        raise UserError(
+            f'--pretrained {pretrained} and {name}={file} both set the encoder; remove one '
+            f'(--cfg-options {name}=None)'
+        )
+    remove_pretrained_init(cfg.model.backbone)
+    if pretrained != 'none':
+        init = dict(type='finola_mm.Pretrained', checkpoint=find_checkpoint(pretrained))
+        cfg.model.backbone.init_cfg = [*init_cfgs(cfg.model.backbone), init]
+
+
+def encoder(cfg: Config) -> ConfigDict:
+    return cfg.model.get('backbone') or ConfigDict()
+
+
+def init_cfgs(module: ConfigDict) -> list[ConfigDict]:
+    """Return the ``init_cfg`` of a module as a list."""
+    found = module.get('init_cfg') or []
+    return list(found) if isinstance(found, (list, tuple)) else [found]
+
+
+def pretrained_init_cfgs(module: ConfigDict) -> list[ConfigDict]:
+    """Return the initializers of a module that read a file."""
+    return [i for i in init_cfgs(module) if str(i.get('type')).rpartition('.')[2] == 'Pretrained']
+
+
+def all_pretrained_init_cfgs(cfg: Config) -> list[ConfigDict]:
+    return pretrained_init_cfgs(cfg.model) + pretrained_init_cfgs(encoder(cfg))
+
+
+def remove_pretrained_init(module: ConfigDict) -> None:
+    """Remove the initializers of a module that read a file."""
+    readers = pretrained_init_cfgs(module)
+    if readers:
+        module.init_cfg = [init for init in init_cfgs(module) if init not in readers]
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Build the runner of a training config, and check that its batch size is possible."""
+    runner = Runner.from_cfg(cfg)
+    optimize_for_cpu(runner.model)
+    check_batch(runner)
+    return runner
+
+
+def train(runner: Runner) -> None:
+    """Train; an interruption raises ``InterruptedRun``, a full disk ``UserError``."""
+    try:
+        runner.train()
+    except InterruptedRun:
+        # srun and torchrun terminate the other ranks when the first one exits: exit with 75.
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        raise
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+        raise UserError(
+            f'no space left to write {error.filename or "a file"}; free space and continue with '
+            '--resume'
+        ) from None

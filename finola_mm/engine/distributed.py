@@ -1,0 +1,80 @@
+"""Create the process group of a run that torchrun, srun or mpirun started.
+
+MMEngine's ``init_dist`` fails without a GPU, gives all SLURM jobs of a machine the same port, and
+requires node names that resolve. Its ``Runner`` uses a process group that exists already.
+"""
+
+import os
+import re
+import subprocess
+from collections.abc import Mapping
+from datetime import timedelta
+
+import torch
+from mmengine.config import Config
+from torch import distributed
+
+from ..errors import UserError
+
+# Rank, number of ranks and local rank: as torch reads them, and as each launcher sets them.
+TORCH = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK')
+SLURM = ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID')
+OPEN_MPI = tuple(f'OMPI_COMM_WORLD_{name}' for name in ('RANK', 'SIZE', 'LOCAL_RANK'))
+VARIABLES = {'pytorch': TORCH, 'slurm': SLURM, 'mpi': OPEN_MPI}
+
+
+def init_dist(launcher: str, cfg: Config) -> None:
+    """Create the group of ``env_cfg.dist_cfg``; without a GPU, change ``cfg`` for the CPU."""
+    if launcher == 'none':
+        return
+    os.environ.update(rendezvous_env(launcher, os.environ, gpus=torch.cuda.device_count()))
+    options = {'backend': 'nccl', **cfg.get('env_cfg', {}).get('dist_cfg', {})}
+    if 'timeout' in options:
+        options['timeout'] = timedelta(seconds=options['timeout'])
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
+    else:
+        options['backend'] = options['backend'].replace('nccl', 'gloo')
+        default = dict(
+            broadcast_buffers=False, find_unused_parameters=cfg.get('find_unused_parameters', False)
+        )
+        # MMEngine passes device_ids=[LOCAL_RANK] to DDP, which refuses them on a CPU.
+        cfg.model_wrapper_cfg = {**(cfg.get('model_wrapper_cfg') or default), 'device_ids': None}
+        if (sync_bn := cfg.pop('sync_bn', None)) and os.environ['RANK'] == '0':
+            print(f'sync_bn={sync_bn!r} is ignored: it needs GPUs')
+    try:
+        distributed.init_process_group(**options)
+    except (distributed.DistNetworkError, distributed.DistStoreError) as error:
+        where = 'MASTER_ADDR {MASTER_ADDR}, MASTER_PORT {MASTER_PORT}'.format(**os.environ)
+        raise UserError(f'not all ranks met at {where}: {error}'.partition('\n')[0]) from None
+
+
+def rendezvous_env(launcher: str, env: Mapping[str, str], *, gpus: int) -> dict[str, str]:
+    """Translate a launcher's variables into those of torch's ``env://``."""
+    missing = [name for name in VARIABLES[launcher] if name not in env]
+    if missing:
+        raise UserError(f'--launcher {launcher}: {missing[0]} is not set; see docs/cluster.md')
+    found = {ours: env[theirs] for ours, theirs in zip(TORCH, VARIABLES[launcher], strict=True)}
+    if gpus == 1 and env.keys() & {'SLURM_GPUS_PER_TASK', 'SLURM_GPU_BIND'}:
+        found['LOCAL_RANK'] = '0'  # SLURM shows each task its own GPU only
+    if int(found['LOCAL_RANK']) >= gpus > 0:
+        raise UserError(f'no GPU for local rank {found["LOCAL_RANK"]}: start at most {gpus} ranks')
+    # Two SLURM jobs, or two steps of one job, must not share a port.
+    port = 17 * int(env.get('SLURM_JOB_ID', 0)) + int(env.get('SLURM_STEP_ID', 0))
+    found['MASTER_PORT'] = env.get('MASTER_PORT') or str(10_000 + port % 20_000)
+    found['MASTER_ADDR'] = env.get('MASTER_ADDR') or _first_machine(launcher, env)
+    return found
+
+
+def _first_machine(launcher: str, env: Mapping[str, str]) -> str:
+    if launcher == 'mpi' and env.get('OMPI_COMM_WORLD_LOCAL_SIZE') == env[OPEN_MPI[1]]:
+        return '127.0.0.1'  # all ranks are on this machine
+    if launcher == 'slurm':
+        nodes = env['SLURM_STEP_NODELIST']
+        first = re.sub(r'\[(\w+)[^]]*\]', r'\1', nodes).partition(',')[0]  # n[01-02],m -> n01
+        if first == nodes:
+            return '127.0.0.1'
+        said = subprocess.getoutput(f'scontrol show node {first} --oneliner')
+        if address := re.search(r'\bNodeAddr=(\S+)', said):  # the name need not resolve
+            return address[1]
+    raise UserError(f'--launcher {launcher}: set MASTER_ADDR to the name of the first machine')
