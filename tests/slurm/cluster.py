@@ -1,6 +1,6 @@
-"""A SLURM of this machine alone, for the tests: two nodes, own ports, everything in one folder.
+"""A SLURM cluster for the tests: two nodes on this machine, own ports, all files in one folder.
 
-Nothing outside that folder is written or read, so a SLURM that is installed here is not touched.
+A cluster that this machine belongs to is not touched.
 """
 
 import os
@@ -15,8 +15,8 @@ from pathlib import Path
 PROGRAMS = ('munged', 'slurmctld', 'slurmd', 'srun', 'sbatch', 'scancel', 'scontrol')
 PORTS = dict(slurmctld=26817, n1=26818, n2=26819)
 
-# The nodes claim four CPUs each. No cgroups, no accounting. A requeued job waits for cred_expire
-# seconds (120 by default) before it starts again.
+# Each node has four CPUs by configuration. No cgroups, no accounting. A requeued job starts again
+# after cred_expire seconds (default 120).
 CONFIG = """
 ClusterName=finola_tests
 SlurmctldHost={host}(127.0.0.1)
@@ -56,16 +56,16 @@ SIZE = 'CPUs=4 Boards=1 SocketsPerBoard=1 CoresPerSocket=4 ThreadsPerCore=1 Stat
 
 
 def obstacle() -> str | None:
-    """Why there can be no such cluster here; None if there can."""
+    """Return why the cluster cannot start on this machine, or None."""
     if os.geteuid() != 0:
-        return 'its daemons want root'
+        return 'its daemons need root'
     missing = [name for name in PROGRAMS if not _find(name)]
     if missing:
         return (
             f'{", ".join(missing)} not found: apt-get install slurmctld slurmd slurm-client munge'
         )
     if Path('/etc/slurm/slurm.conf').exists():
-        return 'this machine is part of a SLURM cluster (/etc/slurm/slurm.conf)'
+        return 'this machine belongs to a SLURM cluster (/etc/slurm/slurm.conf)'
     for port in PORTS.values():
         with socket.socket() as trial:
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -81,7 +81,7 @@ def _find(program: str) -> str | None:
 
 
 class Cluster:
-    """Started by ``with``; the environment of its commands is ``env``."""
+    """A context manager; ``env`` is the environment of its commands."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -104,7 +104,7 @@ class Cluster:
         host = socket.gethostname().partition('.')[0]
         text = CONFIG.format(host=host, folder=self.folder, ports=PORTS, size=SIZE)
         self.config.write_text(text)
-        # The one plugin that wants no cgroups, if no other plugin does.
+        # This plugin works without cgroups if no other plugin uses them.
         (self.folder / 'cgroup.conf').write_text('CgroupPlugin=cgroup/v1\n')
         key = self.folder / 'munge.key'
         key.write_bytes(os.urandom(128))
@@ -137,7 +137,7 @@ class Cluster:
             )
 
     def wait_until(self, ready, what: str) -> None:
-        """Until ``ready()``; what: its name in the error after a minute."""
+        """Wait for ``ready()``; after a minute, raise an error that names ``what``."""
         deadline = time.monotonic() + 60
         while not ready():
             if time.monotonic() > deadline:
@@ -146,7 +146,7 @@ class Cluster:
             time.sleep(0.2)
 
     def run(self, *command: str, env: dict[str, str] | None = None, expect: int | None = 0) -> str:
-        """A command on this cluster; -> what it printed on both channels."""
+        """Run a command on this cluster; return its stdout and stderr."""
         result = subprocess.run(
             [str(part) for part in command],
             env={**self.env, **(env or {})},
@@ -160,12 +160,12 @@ class Cluster:
         return result.stdout
 
     def state(self, job: str) -> dict[str, str]:
-        """What ``scontrol show job`` says."""
+        """Return the fields of ``scontrol show job``."""
         said = self.run('scontrol', 'show', 'job', job, '--oneliner')
         return dict(pair.split('=', 1) for pair in said.split() if '=' in pair)
 
     def wait_for(self, job: str, *states: str) -> dict[str, str]:
-        """Until the job is in one of these states."""
+        """Wait until the job is in one of these states; return its fields."""
         deadline = time.monotonic() + 240
         while (found := self.state(job))['JobState'] not in states:
             assert time.monotonic() < deadline, found
@@ -173,7 +173,7 @@ class Cluster:
         return found
 
     def __exit__(self, *_):
-        """End jobs first: their shepherds outlive slurmd."""
+        """Cancel jobs first: their slurmstepd processes outlive slurmd."""
         with suppress(subprocess.SubprocessError, AssertionError):
             self.run('scancel', '--full', '--user=root', expect=None)
             deadline = time.monotonic() + 40

@@ -1,4 +1,4 @@
-"""A SLURM of one machine for all tests of this folder."""
+"""One SLURM cluster on this machine for all tests of this folder."""
 
 import os
 
@@ -9,7 +9,7 @@ from tests.slurm.cluster import Cluster, obstacle
 
 @pytest.fixture(scope='session')
 def cluster(tmp_path_factory):
-    """Skips where there can be none, with the reason; with FINOLA_SLURM=1, as in CI, that fails."""
+    """Skip with the reason if it cannot start; with FINOLA_SLURM=1, as in CI, fail."""
     reason = obstacle()
     if reason:
         say = pytest.fail if os.environ.get('FINOLA_SLURM') == '1' else pytest.skip

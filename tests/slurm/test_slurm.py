@@ -13,30 +13,30 @@ pytestmark = pytest.mark.slurm
 
 
 def script(cluster, name, *args, expect=0, **env):
-    """tools/NAME.sh; -> what it printed. env: over two processes on two nodes."""
+    """Run tools/NAME.sh with one rank on each of two nodes (env: other settings); return output."""
     env = dict(GPUS='2', GPUS_PER_NODE='1', CPUS_PER_TASK='1') | env
     return cluster.run(ROOT / 'tools' / f'{name}.sh', *args, env=env, expect=expect)
 
 
 def submit(cluster, config, work_dir, **env) -> str:
-    """-> the number of the batch job"""
+    """Submit a batch job; return its number."""
     said = script(cluster, 'slurm_train', 'main', 'finola', config, work_dir, SBATCH='1', **env)
     return said.split()[-1]
 
 
 @pytest.fixture(scope='module')
 def whole(cluster, tmp_path_factory, image_folder) -> Path:
-    """The work directory of an uninterrupted run of two processes on one node."""
+    """Return the work directory of an uninterrupted run of two ranks on one node."""
     folder = tmp_path_factory.mktemp('slurm_whole')
     config = write_config(folder / 'whole.py', image_folder)
     said = script(
         cluster, 'slurm_train', 'main', 'finola', config, folder / 'run', GPUS_PER_NODE='2'
     )
-    assert said.count('Epoch(train) [4][2/2]') == 1, 'one process writes the log'
+    assert said.count('Epoch(train) [4][2/2]') == 1, 'one rank writes the log'
     return folder / 'run'
 
 
-def test_two_processes_train(whole):
+def test_two_ranks_train(whole):
     assert (whole / 'epoch_4.pth').is_file()
 
 
@@ -54,8 +54,8 @@ def test_two_nodes_test(cluster, whole, tmp_path):
     assert said.count('masked/psnr: ') == 1
 
 
-def test_a_preempted_job_goes_on_by_itself(cluster, whole, image_folder, tmp_path):
-    """On two nodes, which must not matter to the bit. SLURM announces the end as before a limit."""
+def test_a_job_is_requeued_before_its_time_limit(cluster, whole, image_folder, tmp_path):
+    """Its result is bit-identical to the run on one node; USR1 comes as before a time limit."""
     config = write_config(
         tmp_path / 'stopped.py',
         image_folder,
@@ -94,7 +94,7 @@ def test_a_cancelled_job_saves_and_stays_cancelled(cluster, image_folder, tmp_pa
     assert (work_dir / 'interrupted.pth').is_file()
 
 
-# Stands in for tools/train.py: runs until it is told to end, resumed it ends at once.
+# Stand-in for tools/train.py: runs until SIGTERM; resumed, it ends at once.
 TRAINER = """
 case "$*" in *--resume) echo resumed; exit 0 ;; esac
 trap 'touch {folder}/last_checkpoint; exit 75' TERM
@@ -104,7 +104,7 @@ while :; do sleep 0.1; done
 
 
 def test_a_job_of_higher_priority(cluster, tmp_path):
-    """SLURM then tells the processes, and not the batch script."""
+    """At a pre-emption SLURM signals the ranks and not the batch script."""
     (tmp_path / 'trainer.sh').write_text(TRAINER.format(folder=tmp_path))
     said = cluster.run(
         'sbatch',
@@ -113,7 +113,7 @@ def test_a_job_of_higher_priority(cluster, tmp_path):
         '--requeue',
         '--open-mode=append',
         f'--output={tmp_path}/log',
-        ROOT / 'tools/launch/slurm_batch.sh',
+        ROOT / 'tools/slurm_batch.sh',
         tmp_path,
         'bash',
         tmp_path / 'trainer.sh',
@@ -127,8 +127,9 @@ def test_a_job_of_higher_priority(cluster, tmp_path):
     assert log.count('resumed') == 2 and re.search(rf'slurm_batch: .*\b{job}\b', log)
 
 
-def test_a_mistake_is_reported_once(cluster, tmp_path):
-    """srun's status is 143 where it has ended the other task, which else leaves with 1, too."""
+def test_a_mistake_is_one_line_of_each_rank(cluster, tmp_path):
+    """srun ends the other rank, which may have printed the same line before."""
     said = script(cluster, 'slurm_train', 'main', 'finola', 'no_such.py', tmp_path, expect=None)
     assert 'exit code 1' in said
-    assert len(re.findall(r'train: .*\bno_such\.py\b', said)) == 1 and 'Traceback' not in said
+    assert 1 <= len(re.findall(r'train: .*\bno_such\.py\b', said)) <= 2
+    assert 'Traceback' not in said

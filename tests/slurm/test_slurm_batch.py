@@ -1,4 +1,4 @@
-"""tools/launch/slurm_batch.sh with stand-ins for SLURM's programs: its commands and requests."""
+"""The commands of tools/slurm_batch.sh, with stand-ins for SLURM's programs."""
 
 import os
 import re
@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-# What the stand-ins do. srun says its arguments and ends with $CODE.
+# The stand-ins. srun prints its arguments and exits with $CODE.
 PROGRAMS = dict(
     srun='echo "srun: $*"; exit ${CODE:-0}',
     scontrol='echo "scontrol: $* $STATE"',
@@ -19,7 +19,7 @@ PROGRAMS = dict(
 
 @pytest.fixture
 def batch(tmp_path):
-    """Run the script for work directory ``tmp_path``; -> (exit code, what was said)."""
+    """Run the script for work directory ``tmp_path``; return (exit status, output)."""
     for name, command in PROGRAMS.items():
         (tmp_path / name).write_text(f'#!/bin/sh\n{command}\n')
         (tmp_path / name).chmod(0o755)
@@ -27,7 +27,7 @@ def batch(tmp_path):
     def batch(**env):
         env = {**os.environ, 'PATH': f'{tmp_path}:{os.environ["PATH"]}', **env}
         result = subprocess.run(
-            [ROOT / 'tools/launch/slurm_batch.sh', tmp_path, 'train', 'c.py'],
+            [ROOT / 'tools/slurm_batch.sh', tmp_path, 'train', 'c.py'],
             env=env,
             text=True,
             stdout=subprocess.PIPE,
@@ -40,22 +40,22 @@ def batch(tmp_path):
 
 
 def write_checkpoint(folder, *, seconds):
-    """``last_checkpoint``, so many seconds after the start of job 7."""
+    """Write ``last_checkpoint``, dated ``seconds`` after the first start of job 7."""
     (folder / 'last_checkpoint').touch()
     time = (folder / '.slurm-7').stat().st_mtime + seconds
     os.utime(folder / 'last_checkpoint', (time, time))
 
 
-def test_a_requeued_job_resumes_what_it_has_written_itself(batch, tmp_path):
+def test_a_requeued_job_resumes_its_own_checkpoint_only(batch, tmp_path):
     starts = dict(SLURM_JOB_ID='7', SLURM_RESTART_COUNT='0')
     assert batch(**starts)[1].startswith('srun: --kill-on-bad-exit=1 train c.py\n')
     starts['SLURM_RESTART_COUNT'] = '1'
     assert '--resume' not in batch(**starts)[1], 'it was stopped before its first checkpoint'
     write_checkpoint(tmp_path, seconds=-1)
-    assert '--resume' not in batch(**starts)[1], 'an older run has written that'
+    assert '--resume' not in batch(**starts)[1], 'an older run has written it'
     write_checkpoint(tmp_path, seconds=1)
     assert batch(**starts)[1].startswith('srun: --kill-on-bad-exit=1 train c.py --resume\n')
-    # Another job's first start in the same folder is anew, and leaves the other's marker alone.
+    # Another job in the same folder starts a new run, and keeps the marker of the first job.
     assert '--resume' not in batch(SLURM_JOB_ID='8')[1]
     assert batch(**starts)[1].startswith('srun: --kill-on-bad-exit=1 train c.py --resume\n')
 
@@ -69,8 +69,8 @@ def test_a_requeued_job_resumes_what_it_has_written_itself(batch, tmp_path):
         ('75', 'PreemptTime=None', False),
     ],
 )
-def test_which_end_goes_back_into_the_queue(batch, code, state, requeued):
-    """Only one that SLURM announced, and not a run that failed."""
+def test_which_jobs_are_requeued(batch, code, state, requeued):
+    """Those that SLURM ended, and not those that failed."""
     left, said = batch(SLURM_JOB_ID='7', CODE=code, STATE=state)
     assert left == int(code)
     assert ('scontrol: requeue 7' in said) == requeued
