@@ -13,12 +13,11 @@ from finola_mm.apis import (
     load_config,
 )
 from finola_mm.apis.training import (
-    build_runner,
     enable_amp,
     enable_compile,
     enable_lr_scaling,
     set_starting_point,
-    train,
+    train_from_cfg,
 )
 from finola_mm.datasets.validation import check_data
 from finola_mm.engine import init_dist
@@ -85,10 +84,7 @@ def main() -> None:
     check_data(cfg, ['train'] if args.no_validate else ['train', 'val'])
     init_dist(args.launcher, cfg)
     set_starting_point(cfg, resume=args.resume, pretrained=args.pretrained)
-    runner = build_runner(cfg)
-    if args.resume == 'auto' and not cfg.resume:
-        runner.logger.info(f'no checkpoint to resume in {cfg.work_dir}: starting a new run')
-    train(runner)
+    train_from_cfg(cfg)
     if distributed.is_initialized():
         distributed.destroy_process_group()
 

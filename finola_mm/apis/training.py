@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from ..datasets.validation import check_batch
@@ -74,6 +75,8 @@ def set_starting_point(
     point = on_rank_zero(partial(find_resume_point, request, cfg.get('load_from'), cfg.work_dir))
     cfg.resume = point is not None
     if point is None:
+        if resume:
+            print_log(f'no checkpoint to resume in {cfg.work_dir}: a new run starts', 'current')
         set_initial_weights(cfg, pretrained)
         return
     cfg.load_from = find_checkpoint(point.path)  # every machine must have access to it
@@ -163,20 +166,20 @@ def remove_pretrained_init(module: ConfigDict) -> None:
         module.init_cfg = [init for init in init_cfgs(module) if init not in readers]
 
 
-def build_runner(cfg: Config) -> Runner:
-    """Build the runner of a training config, and check that its batch size is possible."""
-    runner = Runner.from_cfg(cfg)
-    optimize_for_cpu(runner.model)
-    check_batch(runner)
-    return runner
+def train_from_cfg(cfg: Config) -> None:
+    """Build a runner and train.
 
-
-def train(runner: Runner) -> None:
-    """Train; an interruption raises ``InterruptedRun``, a full disk ``UserError``."""
+    Raises:
+        UserError: the batch size is impossible, or no space is left to write a log.
+        InterruptedRun: a signal ended the run, and its checkpoint is saved.
+    """
     try:
+        runner = Runner.from_cfg(cfg)
+        optimize_for_cpu(runner.model)
+        check_batch(runner)
         runner.train()
     except InterruptedRun:
-        # srun and torchrun terminate the other ranks when the first one exits: exit with 75.
+        # Launchers terminate the other ranks when the first one exits; all exit with 75.
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         raise

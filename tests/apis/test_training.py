@@ -3,11 +3,11 @@
 import copy
 import errno
 import signal
-from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.runner import Runner
 
 from finola_mm.apis import training
 from finola_mm.apis.training import set_starting_point
@@ -205,22 +205,29 @@ def test_an_error_of_rank_zero_ends_all_ranks(broadcast):
         training.on_rank_zero(pytest.fail)
 
 
-def failing(error):
-    def train():
-        raise error
+@pytest.fixture
+def train(monkeypatch):
+    """Train with a runner that raises this error."""
 
-    return SimpleNamespace(train=train)
+    def train(error):
+        def fail(cfg):
+            raise error
+
+        monkeypatch.setattr(Runner, 'from_cfg', fail)
+        training.train_from_cfg(config())
+
+    return train
 
 
-def test_a_full_disk():
+def test_a_full_disk(train):
     with pytest.raises(UserError, match=shows('scalars.json', '--resume')):
-        training.train(failing(OSError(errno.ENOSPC, 'No space left', 'scalars.json')))
+        train(OSError(errno.ENOSPC, 'No space left', 'scalars.json'))
     with pytest.raises(OSError, match='Stale'):
-        training.train(failing(OSError(errno.ESTALE, 'Stale file handle')))
+        train(OSError(errno.ESTALE, 'Stale file handle'))
 
 
-def test_an_interrupted_run_exits_with_its_own_status():
+def test_an_interrupted_run_exits_with_its_own_status(train):
     """A launcher terminates the other ranks as soon as the first one has exited."""
     with pytest.raises(InterruptedRun):
-        training.train(failing(InterruptedRun()))
+        train(InterruptedRun())
     assert {signal.getsignal(number) for number in SIGNALS} == {signal.SIG_IGN}

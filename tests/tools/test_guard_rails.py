@@ -90,7 +90,7 @@ def test_sizes_that_do_not_fit_each_other(project_root, tmp_path, tool):
     assert 'Traceback' not in out
     *_, last = out.splitlines()
     assert last.startswith(f'{tool}: ')
-    assert re.search(shows(small_detector.CONFIG, 'max_per_img', 25, 10, 'num_queries'), last)
+    assert re.search(shows('max_per_img', 25, 10, 'num_queries'), last)
 
 
 def test_a_loss_that_is_no_number(project_root, image_folder, tmp_path):
