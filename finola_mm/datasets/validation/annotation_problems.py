@@ -18,6 +18,8 @@ from .annotation_file import short
 # Tolerated share of wrong boxes or images, equal to max_bad_share of SeededDataset. COCO's own
 # files contain some boxes without area.
 TOLERATED = 0.01
+# Fields whose values must be unique.
+UNIQUE = {'images': ('id', 'file_name'), 'annotations': ('id',), 'categories': ('id', 'name')}
 SLACK = 1.0  # pixels by which a box may exceed the image: coordinates are rounded
 
 
@@ -35,17 +37,10 @@ def find_problems(content: dict[str, list[dict]], classes: Sequence[str]) -> Ite
         content (dict): From :func:`read_annotations`.
         classes (Sequence[str]): The config's class names, in the order of the labels.
     """
-    images, annotations, categories = (
-        content[name] for name in ('images', 'annotations', 'categories')
-    )
-    for name, field in (
-        ('images', 'id'),
-        ('annotations', 'id'),
-        ('categories', 'id'),
-        ('images', 'file_name'),
-        ('categories', 'name'),
-    ):
-        yield from _duplicates(name, field, content[name])
+    images, annotations, categories = (content[name] for name in UNIQUE)
+    for name, fields in UNIQUE.items():
+        for field in fields:
+            yield from _duplicates(name, field, content[name])
     yield from _class_problems(classes, [category['name'] for category in categories])
     if isinstance(classes, str):
         return
