@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import os
+import platform
 import re
 import zipfile
 from pathlib import Path
@@ -212,22 +213,24 @@ def write_weights(
     return file
 
 
-def atomic_write(file: str | Path, content: bytes) -> None:
+def atomic_write(file: str | Path, content: bytes, *, sync: bool = True) -> None:
     """Write ``content`` to a temporary file beside ``file``, then rename it.
 
-    Bytes and name are flushed to the disk in this order: after a power cut, too, the file holds
-    the old content or all of the new.
+    sync: flush first the bytes and then the name to the disk, which takes milliseconds. After a
+        power cut, too, the file then holds the old content or all of the new.
 
     Raises:
         CheckpointError: no space left on the disk; the old file is unchanged.
     """
     file = Path(file)
-    tmp = file.with_name(f'.{file.name}.{os.getpid()}{TMP}')
+    # Containers on several machines may share a folder, and have processes of the same number.
+    tmp = file.with_name(f'.{file.name}.{platform.node()}.{os.getpid()}{TMP}')
     try:
         with open(tmp, 'wb') as opened:
             opened.write(content)
-            opened.flush()
-            os.fsync(opened.fileno())
+            if sync:
+                opened.flush()
+                os.fsync(opened.fileno())
         tmp.replace(file)
     except OSError as error:
         if error.errno not in NO_SPACE:
@@ -240,6 +243,8 @@ def atomic_write(file: str | Path, content: bytes) -> None:
         ) from None
     finally:
         tmp.unlink(missing_ok=True)
+    if not sync:
+        return
     with contextlib.suppress(OSError):  # some network storage has no fsync of folders
         folder = os.open(file.parent, os.O_RDONLY)
         try:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import platform
 import re
 import runpy
 import sys
@@ -45,8 +46,25 @@ def test_bytes_before_name_before_folder(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(Path, 'replace', lambda a, b: (done.append('renamed'), replace(a, b))[1])
     atomic_write(tmp_path / 'a.pth', b'x')
-    unfinished = str(tmp_path / f'.a.pth.{os.getpid()}.unfinished')
+    unfinished = str(tmp_path / f'.a.pth.{platform.node()}.{os.getpid()}.unfinished')
     assert done == [unfinished, 'renamed', str(tmp_path)]
+
+
+def test_two_machines_do_not_share_a_temporary_file(tmp_path, monkeypatch):
+    """Both write the same file at the same time, from processes of the same number."""
+    replaced, replace = [], Path.replace
+
+    def interrupted(source, target):
+        replaced.append(source.name)
+        if len(replaced) == 1:
+            monkeypatch.setattr(platform, 'node', lambda: 'other')
+            atomic_write(tmp_path / 'a.jpg', b'other', sync=False)
+        return replace(source, target)
+
+    monkeypatch.setattr(Path, 'replace', interrupted)
+    atomic_write(tmp_path / 'a.jpg', b'mine', sync=False)
+    assert (tmp_path / 'a.jpg').read_bytes() == b'mine' and names(tmp_path) == ['a.jpg']
+    assert len(set(replaced)) == 2 and all(str(os.getpid()) in name for name in replaced)
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch, checkpoint_io):
