@@ -22,7 +22,7 @@ FLOORS = {
     'selfsup': (BELOW, {'torch', 'mmpretrain'}),
     'classification': (BELOW, {'torch', 'mmpretrain'}),
     'det': (BELOW, {'torch', 'mmdet'}),
-    'apis': (BELOW | {*PARTS}, PACKAGES),
+    'apis': (BELOW | {*PARTS}, PACKAGES | {'mmdet', 'rich'}),  # mmdet: apis/detection.py alone
 }
 LIBRARY = set(sys.stdlib_module_names)
 

@@ -1,21 +1,36 @@
-"""Functions that the tools share and users call."""
+"""Functions that users call, and the frame that the command-line tools share."""
 
-from .command_line import add_cfg_options, add_launcher, add_work_dir, command_line
-from .config import CfgOptions, in_own_module, load_config, unknown_setting
+from .command_line import (
+    add_cfg_options,
+    add_config_and_checkpoint,
+    add_launcher,
+    add_work_dir,
+    check_out,
+    command_line,
+    int_range,
+    make_folder,
+    progress,
+    write_csv,
+)
+from .config import CfgOptions, load_config
 from .cpu import optimize_for_cpu
 from .encoder import extract_encoder, load_encoder, publish_model
 
 __all__ = [
     'CfgOptions',
     'add_cfg_options',
+    'add_config_and_checkpoint',
     'add_launcher',
     'add_work_dir',
+    'check_out',
     'command_line',
     'extract_encoder',
-    'in_own_module',
+    'int_range',
     'load_config',
     'load_encoder',
+    'make_folder',
     'optimize_for_cpu',
+    'progress',
     'publish_model',
-    'unknown_setting',
+    'write_csv',
 ]

@@ -1,14 +1,18 @@
-"""The frame of every command-line tool: shared arguments, and how a failure is shown."""
+"""The frame of every command-line tool: arguments, errors, output files and progress."""
 
 import argparse
+import csv
 import functools
 import inspect
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from rich.console import Console
+from rich.progress import track
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from ..engine import register_checkpoint_io
+from ..engine import NO_SPACE, register_checkpoint_io
 from ..errors import UserError
 from .config import CfgOptions
 
@@ -18,9 +22,9 @@ LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 def command_line(main: Callable) -> Callable:
     """Decorate the ``main`` of a tool.
 
-    A ``UserError`` is printed as one line, ``tool: message``, with exit status 1; Ctrl-C gives
-    status 130; every other exception is a traceback. Under torchrun, the first failing rank's error
-    is reported by torch (``record``).
+    A ``UserError`` and a full disk are printed as one line, ``tool: message``, with exit status 1;
+    Ctrl-C gives status 130; every other exception is a traceback. Under torchrun, the first failing
+    rank's error is reported by torch (``record``).
     """
     tool = Path(inspect.getfile(main)).stem
 
@@ -33,8 +37,21 @@ def command_line(main: Callable) -> Callable:
             raise SystemExit(f'{tool}: {error}') from None
         except KeyboardInterrupt:
             raise SystemExit(130) from None
+        except OSError as error:
+            if error.errno not in NO_SPACE:
+                raise
+            raise SystemExit(
+                f'{tool}: no space left to write {error.filename or "a file"}; free space and run '
+                'the command again (tools/train.py: with --resume)'
+            ) from None
 
     return run
+
+
+# ------------------------------------------------------------------------------------ arguments
+def add_config_and_checkpoint(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file, or a work directory for its last one')
 
 
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
@@ -53,3 +70,65 @@ def add_work_dir(parser: argparse.ArgumentParser) -> None:
 def add_launcher(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='default: none')
     parser.add_argument('--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def int_range(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Return an argparse ``type`` for integers from ``least`` to ``most``."""
+    expected = f'at least {least}' if most is None else f'from {least} to {most}'
+
+    def convert(text: str) -> int:
+        value = int(text)
+        if value < least or (most is not None and value > most):
+            raise argparse.ArgumentTypeError(f'must be {expected}, got {text}')
+        return value
+
+    convert.__name__ = 'int'  # argparse says "invalid int value"
+    return convert
+
+
+# ------------------------------------------------------------------------------ output, progress
+def check_out(path: str | Path, suffixes: Sequence[str] = (), *, overwrite: bool = True) -> Path:
+    """Check the path of an output file before the work starts, and create its folder.
+
+    Raises:
+        UserError: another suffix, an existing file (without ``overwrite``), or no permission.
+    """
+    path = Path(path)
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise UserError(f'the output file must end in {" or ".join(suffixes)}, got {path}')
+    if path.is_dir() or (path.exists() and not overwrite):
+        raise UserError(f'the output file {path} already exists; delete it or choose another name')
+    folder = make_folder(path.parent)
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        raise UserError(f'no permission to write {path}; choose another output file')
+    return path
+
+
+def make_folder(path: str | Path) -> Path:
+    """Create a folder, with its parents, unless it exists.
+
+    Raises:
+        UserError: it cannot be created.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f'cannot create the folder {path} ({error.strerror})') from error
+    return Path(path)
+
+
+def write_csv(path: str | Path, rows: Sequence[dict], fields: Sequence[str] = ()) -> None:
+    """Write rows of equal keys; floating-point numbers have six significant digits.
+
+    fields: the header, needed if there may be no rows.
+    """
+    with open(path, 'w', newline='') as file:
+        writer = csv.DictWriter(file, fields or rows[0], lineterminator='\n')
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({k: f'{v:.6g}' if isinstance(v, float) else v for k, v in row.items()})
+
+
+def progress(steps: Iterable, title: str, total: float | None = None) -> Iterable:
+    """Iterate with a progress bar on standard error; standard output holds the results alone."""
+    return track(steps, title, total, console=Console(stderr=True))

@@ -1,7 +1,8 @@
 """Faster execution on a CPU, without branches in the layers.
 
-A map of a large image (100 MB in W2880) exceeds every cache of a CPU, and fresh memory of that size
-costs a page fault per 4 KB, more than the arithmetic. In inference, layers may overwrite such maps.
+A map of a large image (100 MB in W2880) exceeds every cache of a CPU. Allocating memory of that
+size costs a page fault for every 4 KB, which takes longer than the arithmetic. In inference, layers
+may therefore overwrite such maps.
 """
 
 import torch
@@ -11,19 +12,19 @@ from ..backbones import MobileFormer
 from ..layers import DynamicReLU
 from ..layers.mobile import DepthwiseConv2d
 
-# Elements that each thread activates at a time: 1 MB in float32 with intermediate results, about
-# the cache of a core.
+# Elements that each thread activates at a time: 1 MB in float32, with intermediate results. This
+# is about the cache of a core.
 SLICE = 2**17
 
 
 def optimize_for_cpu(model: nn.Module) -> nn.Module:
     """Switch the layers of ``model`` to forms that are faster on a CPU; return ``model``.
 
-    A model on another device is left unchanged.
-    Results are equal up to rounding, weights and state-dict keys unchanged. Gradients still work:
-    without them, maps are overwritten and ``MobileFormer`` runs channels last, in which depthwise
-    convolutions take half of the time. In bfloat16, strided depthwise convolutions run in float32,
-    since their gradient is 9 times as fast there. Do not export an optimized model.
+    A model on another device is left unchanged. Results are equal up to rounding; weights and
+    state-dict keys are unchanged. Training still works. In inference, maps are overwritten and
+    ``MobileFormer`` runs channels last, which is faster for depthwise convolutions. In bfloat16,
+    strided depthwise convolutions run in float32, in which their gradient is faster. Do not export
+    an optimized model.
     """
     if any(parameter.device.type != 'cpu' for parameter in model.parameters()):
         return model

@@ -1,4 +1,4 @@
-"""A trained model and images for the tools: config, checkpoint and files -> model and batches."""
+"""Trained models and batches of images, from a config, a checkpoint and image files."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -7,25 +7,31 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, default_collate
 from mmengine.device import get_device
-from mmengine.registry import init_default_scope
+from mmengine.registry import DATASETS, init_default_scope
 from torch import Tensor, nn
 
 from ..datasets import SampleKey, seeded
 from ..engine import find_checkpoint, load_weights
+from ..errors import UserError
 from ..registry import MODELS
 from .cpu import optimize_for_cpu
 
 
 def load_model(cfg: Config, checkpoint: str) -> nn.Module:
-    """The config's model with the weights of a file or of a work directory, ready to predict.
+    """Build the config's model in eval mode, with the weights of a file or a work directory.
 
     Raises:
-        CheckpointError: the checkpoint is missing or does not fit.
+        CheckpointError: the checkpoint does not exist or does not fit.
     """
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     model = MODELS.build(cfg.model)
     load_weights(model, find_checkpoint(checkpoint), allow_unused=False)
     return optimize_for_cpu(model.to(get_device()).eval())
+
+
+def load_metainfo(cfg: Config) -> dict:
+    """Return the metainfo of the config's test data, with ``classes``; no file is read."""
+    return dict(DATASETS.build(dict(cfg.test_dataloader.dataset, lazy_init=True)).metainfo)
 
 
 def load_batch(
@@ -36,13 +42,14 @@ def load_batch(
     seed: int = 0,
     first: int = 0,
 ) -> dict:
-    """The files as one batch of the config's test pipeline, for ``model.val_step``.
+    """Load files by the config's test pipeline as one batch for ``model.val_step``.
 
-    offset: (row, col) of the visible block, by default drawn by ``seed`` and the file's place in
-    the order of all files, of which ``first`` is that of the first one here.
+    offset: (row, col) of the visible block. By default it is drawn from ``seed`` and the index of
+        the file among all files.
+    first: index of the first of ``files`` among all files.
 
     Raises:
-        ValueError: for a file that cannot be read as an image.
+        UserError: a file cannot be read as an image.
     """
     pipeline = Compose(cfg.test_pipeline)
     samples = []
@@ -50,8 +57,8 @@ def load_batch(
         with seeded(SampleKey(seed, 0, i)):
             try:
                 samples.append(pipeline(dict(img_path=str(file), sample_idx=i)))
-            except Exception as error:  # each decoder has its own way to fail
-                raise ValueError(f'{file} cannot be read as an image ({error!r})') from None
+            except Exception as error:  # decoders raise different types
+                raise UserError(f'{file} cannot be read as an image ({error!r})') from error
     if offset is not None:
         for sample in samples:
             sample['data_samples'].set_metainfo(dict(block_offset=tuple(offset)))
@@ -61,10 +68,10 @@ def load_batch(
 def load_inputs(
     model: nn.Module, cfg: Config, files: Sequence[Path], *, batch_size: int = 32, seed: int = 0
 ) -> Iterator[tuple[Tensor, list]]:
-    """Batches of the files as the model takes them: normalised images (N, 3, H, W), data samples.
+    """Yield normalized images (N, 3, H, W) and data samples, batch by batch.
 
     Raises:
-        ValueError: for a file that cannot be read as an image.
+        UserError: a file cannot be read as an image.
     """
     for first in range(0, len(files), batch_size):
         batch = load_batch(cfg, files[first : first + batch_size], seed=seed, first=first)

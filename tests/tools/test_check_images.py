@@ -23,9 +23,12 @@ def check(project_root, capsys):
     tool.ProcessPoolExecutor = InThisProcess
 
     def run(*args):
-        with pytest.raises(SystemExit) as stop:
+        code = 0
+        try:
             tool.main([str(arg) for arg in args])
-        return stop.value.code, capsys.readouterr().out
+        except SystemExit as stop:
+            code = stop.code
+        return code, capsys.readouterr().out
 
     run.tool = tool
     return run
@@ -97,11 +100,11 @@ def test_several_processes(project_root, folder, tmp_path):
 
 
 def test_a_report_that_cannot_be_written_is_named_at_once(check, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(check.tool, 'find_faults', pytest.fail)
+    monkeypatch.setattr(check.tool, 'find_bad_images', pytest.fail)
     (tmp_path / 'file').touch()
     for out in (tmp_path, tmp_path / 'file' / 'bad.csv'):
         code, _ = check(folder, '--out', out)
-        assert code.startswith('check_images: [Errno ') and str(tmp_path) in code
+        assert code.startswith('images: ') and str(tmp_path) in code
 
 
 def test_all_is_well(check, image_folder):
@@ -130,14 +133,14 @@ def test_an_annotation_file(check, folder, tmp_path):
     assert 'No such file or directory' in line_on(folder / 'gone.jpg', said)
     file.write_text('{')
     said = check(file, folder)[0]
-    assert said.startswith('check_images: ') and re.search(shows(file, 'JSON'), said)
+    assert said.startswith('images: ') and re.search(shows(file, 'JSON'), said)
 
 
 def test_nothing_to_look_at(check, tmp_path):
     said = check(tmp_path)[0]
-    assert said.startswith('check_images: ') and re.search(shows(tmp_path, '.jpg'), said)
+    assert said.startswith('images: ') and re.search(shows(tmp_path, '.jpg'), said)
     said = check(tmp_path / 'no')[0]
-    assert re.fullmatch(rf'check_images: .*{re.escape(str(tmp_path / "no"))}\b.*', said)
+    assert re.fullmatch(rf'images: .*{re.escape(str(tmp_path / "no"))}\b.*', said)
 
 
 @pytest.mark.parametrize('args', [['a.json'], ['folder', 'folder'], ['folder', '--processes', '0']])

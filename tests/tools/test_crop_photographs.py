@@ -50,7 +50,7 @@ def test_random_crops_are_parts_of_the_photograph(tool, monkeypatch):
     y, x = np.mgrid[:300, :400]
     image = np.stack([y // 2, x // 2, 0 * x], -1).astype(np.uint8)
     for part in tool.random_crops(image, 50, 64, np.random.default_rng(0)):
-        assert part.shape[0] == part.shape[1] >= tool.LEAST
+        assert part.shape[0] == part.shape[1] >= tool.MIN_CROP
         first, last = part[0, 0, :2].astype(int) * 2, part[-1, -1, :2].astype(int) * 2
         assert (abs(last - first - part.shape[:2]) <= 2).all()  # each is halved and rounded down
     sides = {len(part) for part in seen}
@@ -88,7 +88,7 @@ def test_what_is_not_ours_is_never_touched(tool, tmp_path, content):
     else:
         (tmp_path / 'mine.txt').write_text('keep')
     before = {p: p.read_bytes() for p in tmp_path.rglob('*') if p.is_file()}
-    with pytest.raises(SystemExit, match=shows(tmp_path, '--out')):
+    with pytest.raises(SystemExit, match=shows('crop_photographs: ', tmp_path)):
         tool.main(['--out', str(tmp_path), '--size', '16', '--crops', '1'])
     assert {p: p.read_bytes() for p in tmp_path.rglob('*') if p.is_file()} == before
 

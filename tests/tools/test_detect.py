@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmengine.hub import get_config
 from PIL import Image
 
+from finola_mm.apis.inference import load_model
 from tests.messages import shows
 from tests.tools import small_detector
 
@@ -130,8 +131,10 @@ def test_attention(tool, setting, tmp_path, monkeypatch):
     attention = tool('attention')
     out = tmp_path / 'attention.png'
     maps = []
-    watch = attention.watch
-    monkeypatch.setattr(attention, 'watch', lambda block: maps.append(watch(block)) or maps[-1])
+    record = attention.record_attention
+    monkeypatch.setattr(
+        attention, 'record_attention', lambda block: maps.append(record(block)) or maps[-1]
+    )
     attention.main(
         [
             small_detector.CONFIG,
@@ -164,10 +167,12 @@ def test_attention_is_drawn_where_the_map_has_it(tool, monkeypatch):
     attention = tool('attention')
     weights = torch.zeros(1, 1, 2, 3)
     weights[0, 0, 0, 1] = 1  # its centre: between 15, 16; 47, 48
-    monkeypatch.setattr(attention, 'watch', lambda block: [weights])
+    monkeypatch.setattr(attention, 'record_attention', lambda block: [weights])
     model = Mock(return_value=(torch.zeros(1, 1, 1, 3), torch.full((1, 1, 1, 4), 0.5)))
     model.decoder.scales = [[None]]
-    ((_, _, _, found),) = attention.look(model, dict(inputs=torch.zeros(1, 3, 40, 70)), 32, 1)
+    ((_, _, _, found),) = attention.find_objects(
+        model, dict(inputs=torch.zeros(1, 3, 40, 70)), 32, 1
+    )
     assert found.shape == (40, 70)
     rows, columns = np.nonzero(found == found.max())
     assert set(rows) == set(range(16)) and set(columns) == {47, 48}
@@ -180,7 +185,7 @@ def test_attention_is_what_the_layer_reads(tool, setting):
     cfg = Config.fromfile(small_detector.CONFIG)
     cfg.model.decoder.update(arch=(1, 1, 1), dim=32, heads=1, hidden=32, num_queries=8)
     cfg.model.test_cfg.max_per_img = 8
-    model = attention.load_model(cfg, str(checkpoint))
+    model = load_model(cfg, str(checkpoint))
     batch = attention.load_image(model, cfg, str(folder / '0.jpg'))
     block, read = model.decoder.scales[1][0], []
     layer = block.to_former.attention
@@ -190,7 +195,7 @@ def test_attention_is_what_the_layer_reads(tool, setting):
             read.append((args, output))
 
     layer.register_forward_hook(record, with_kwargs=True)
-    seen = attention.watch(block)
+    seen = attention.record_attention(block)
     with torch.no_grad():
         model(**batch, mode='tensor')
         (args, (output, _)), (weights,) = read[0], seen

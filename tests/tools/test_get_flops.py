@@ -207,7 +207,7 @@ def test_sizes_that_do_not_fit_are_one_line_and_an_own_module_a_traceback(
     run, tmp_path, monkeypatch
 ):
     config = 'configs/classification/lin_w720.py'
-    values = ('get_flops: ', config, 720, 'in_channels', 192)
+    values = ('get_flops: ', 720, 'in_channels', 192)
     with pytest.raises(SystemExit, match=shows(*values)):
         run(config, '--cfg-options', 'model.head.in_channels=7')
     (tmp_path / 'own_encoder.py').write_text(OWN)

@@ -1,6 +1,7 @@
 """The tool on plain coloured images, whose features are computed here without its pipeline."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -126,7 +127,6 @@ def test_several_encoders(run, tmp_path):
     'args, values',
     [
         (['--k', '16'], [16, 15]),
-        (['--images', '0'], ['--images', 0]),
         (
             ['--cfg-options', 'val_dataloader.dataset.dataset.data_prefix=val/red'],
             ['val/red', 'ann_file'],
@@ -136,6 +136,12 @@ def test_several_encoders(run, tmp_path):
 def test_one_message(run, args, values):
     with pytest.raises(SystemExit, match=shows('knn: ', *values)):
         run(*args)
+
+
+def test_no_images(run, capsys):
+    with pytest.raises(SystemExit):
+        run('--images', '0')
+    assert re.search(shows('--images', 0, 1), capsys.readouterr().err)
 
 
 def test_another_encoder(run, tmp_path, capsys):

@@ -157,11 +157,10 @@ def test_the_table(run_analysis, tmp_path, images, capsys):
 @pytest.mark.parametrize(
     'options, values',
     [
-        (['--latent', 0], ['--latent', 0, '--size', 768]),
-        (['--latent', 769], ['--latent', 769]),
+        (['--latent', 769], ['--latent', 769, '--size', 768]),
         (['--latent', 8, '--patch', 7], ['--patch', 7, '--size', 16]),
         (['--latent', 8, '--size', 24], ['--size', 24, 16]),
-        (['--latent', 8, '--out', 'table.txt'], ['--out', 'table.txt', '.csv']),
+        (['--latent', 8, '--out', 'table.txt'], ['table.txt', '.csv']),
         (['--latent', 8], ['.jpg']),
     ],
 )
@@ -169,3 +168,9 @@ def test_one_clear_message(run_analysis, tmp_path, options, values):
     folders = ('--train', tmp_path, '--val', tmp_path, '--size', 16)
     with pytest.raises(SystemExit, match=shows(*values)):
         run_analysis('latent_baselines', *folders, *options)
+
+
+def test_no_numbers(run_analysis, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run_analysis('latent_baselines', '--train', tmp_path, '--val', tmp_path, '--latent', 0)
+    assert re.search(shows('--latent', 0, 1), capsys.readouterr().err)

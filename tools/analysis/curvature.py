@@ -1,22 +1,20 @@
-"""Gaussian curvature of the feature maps of one model or several, as in Fig. 5 of the paper.
+"""Measure the Gaussian curvature of feature maps, as in Fig. 5 of the paper.
 
     python tools/analysis/curvature.py configs/selfsup/finola.py work_dirs/finola \\
         data/imagenet/val --with configs/selfsup/masked_finola_b.py work_dirs/masked_finola_b \\
         --out work_dirs/curvature
 
-Every channel of the map z that FINOLA makes of an image is a surface over the positions. Within
-each image the channels are ranked by sqrt((k+^2 + k-^2) / 2) of their peak positive and peak
-negative curvature (Appendix A); rank 1 bends most. Writes into --out
+Each channel of the map z that FINOLA generates for an image is a surface over the positions. Within
+each image, channels are ranked by sqrt((k+^2 + k-^2) / 2) of their peak positive and peak negative
+curvature (Appendix A); rank 1 has the largest. Curvature depends on the scale of z, which is used
+as the model outputs it. Files in --out:
     curvature.png   that value by rank, and the two peaks by rank, for all models
-    ranks.csv       the figures of the picture: means over images and deciles
-    channels.csv    the mean over images for every channel, the channel that bends most first
-Curvature depends on the scale of z: it is that of z as the model has it.
+    ranks.csv       the values of the figure: means over images, and deciles
+    channels.csv    the mean over images of each channel, in descending order
 """
 
 import argparse
-import csv
-import sys
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib
@@ -24,10 +22,17 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.utils import track_iter_progress
 from torch import Tensor, nn
 
-from finola_mm.apis import load_config
+from finola_mm.apis import (
+    add_config_and_checkpoint,
+    command_line,
+    int_range,
+    load_config,
+    make_folder,
+    progress,
+    write_csv,
+)
 from finola_mm.apis.inference import load_inputs, load_model
 from finola_mm.datasets import find_images
 from finola_mm.functional import gaussian_curvature
@@ -35,10 +40,9 @@ from finola_mm.functional import gaussian_curvature
 matplotlib.use('Agg')
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Gaussian curvature of feature maps')
-    parser.add_argument('config', help='config file of the pre-training')
-    parser.add_argument('checkpoint', help='checkpoint file, or a work directory for its last one')
+    add_config_and_checkpoint(parser)
     parser.add_argument('images', nargs='+', help='image files and folders of images')
     parser.add_argument(
         '--with',
@@ -47,18 +51,21 @@ def parse_args() -> argparse.Namespace:
         action='append',
         default=[],
         metavar=('CONFIG', 'CHECKPOINT'),
-        help='one more model in the same picture; may be given several times',
+        help='another model in the same figure; may be repeated',
     )
-    parser.add_argument('--out', required=True, help='folder for the picture and the tables')
-    parser.add_argument('--top', type=int, default=100, help='draw at most so many ranks')
-    parser.add_argument('--batch-size', type=int, default=32)
+    parser.add_argument('--out', required=True, help='folder for the figure and the tables')
+    parser.add_argument('--top', type=int_range(1), default=100, help='number of ranks drawn')
+    parser.add_argument('--batch-size', type=int_range(1), default=32)
     parser.add_argument('--seed', type=int, default=0, help='seed of the random visible blocks')
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 @torch.no_grad()
 def feature_map(model: nn.Module, images: Tensor, samples: list) -> Tensor:
-    """The map z (N, C, H, W) of normalised images (N, 3, H', W'), whole or seen by a block."""
+    """Return the map z (N, C, H, W) of normalized images (N, 3, H', W').
+
+    A masked model generates it from the visible block.
+    """
     if hasattr(model, 'encode'):
         return model.neck.latent_to_map(model.encode(images))
     maps = []
@@ -81,20 +88,17 @@ def root_mean_square(peaks: Tensor) -> Tensor:
     return peaks.square().mean(-1).sqrt()
 
 
-def measure(model: nn.Module, cfg: Config, files: list[Path], batch_size: int, seed: int) -> Tensor:
-    """``peaks`` of the model's maps of all files, (N, C, 2)."""
-    batches = -(-len(files) // batch_size)
+def measure(
+    model: nn.Module, cfg: Config, files: list[Path], batch_size: int, seed: int, title: str
+) -> Tensor:
+    """Return the ``peaks`` of the maps of all files, (N, C, 2)."""
     inputs = load_inputs(model, cfg, files, batch_size=batch_size, seed=seed)
-    found = [
-        peaks(feature_map(model, images, samples)).cpu()
-        for images, samples in track_iter_progress((inputs, batches), file=sys.stderr)
-    ]
-    print(file=sys.stderr)
-    return torch.cat(found)
+    batches = progress(inputs, title, -(-len(files) // batch_size))
+    return torch.cat([peaks(feature_map(model, *batch)).cpu() for batch in batches])
 
 
 def rank(peaks: Tensor) -> dict[str, np.ndarray]:
-    """(N, C, 2) -> columns by rank, (C,) each; ranked within each image, then over the images."""
+    """Rank channels within each image, then average: (N, C, 2) -> columns (C,) by rank."""
     order = root_mean_square(peaks).argsort(1, descending=True)  # (N, C)
     ranked = peaks.gather(1, order[..., None].expand_as(peaks))
     value = root_mean_square(ranked)
@@ -107,13 +111,13 @@ def rank(peaks: Tensor) -> dict[str, np.ndarray]:
 def draw(models: dict[str, dict[str, np.ndarray]], top: int, num: int, path: Path) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout='constrained')
     for color, (name, columns) in enumerate(models.items()):
-        x = np.arange(1, min(top, len(columns['mean'])) + 1)
+        shown = {key: column[:top] for key, column in columns.items()}
+        x = np.arange(1, len(shown['mean']) + 1)
         style = dict(color=f'C{color}')
-        left.plot(x, columns['mean'][: len(x)], label=name, **style)
-        band = columns['decile_1'][: len(x)], columns['decile_9'][: len(x)]
-        left.fill_between(x, *band, alpha=0.2, linewidth=0, **style)
-        right.plot(x, columns['peak_positive'][: len(x)], label=name, **style)
-        right.plot(x, columns['peak_negative'][: len(x)], linestyle='--', **style)
+        left.plot(x, shown['mean'], label=name, **style)
+        left.fill_between(x, shown['decile_1'], shown['decile_9'], alpha=0.2, linewidth=0, **style)
+        right.plot(x, shown['peak_positive'], label=name, **style)
+        right.plot(x, shown['peak_negative'], linestyle='--', **style)
     left.set(title='√((κ₊² + κ₋²) / 2): mean, and 80 % of the images')
     left.set(ylabel='curvature, 1 / position²', yscale='log')
     right.set(title='mean of the peaks κ₊ (solid) and κ₋ (dashed)')
@@ -126,27 +130,28 @@ def draw(models: dict[str, dict[str, np.ndarray]], top: int, num: int, path: Pat
     plt.close(figure)
 
 
-def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable]) -> None:
-    with path.open('w', newline='') as file:
-        writer = csv.writer(file, lineterminator='\n')
-        writer.writerow(header)
-        writer.writerows(rows)
-
-
-def rank_rows(name: str, columns: dict[str, np.ndarray]) -> Iterable[list]:
+def rank_rows(name: str, columns: dict[str, np.ndarray]) -> Iterator[dict]:
+    """Yield the rows of ranks.csv."""
     for i, values in enumerate(zip(*columns.values(), strict=True), 1):
-        yield [name, i, *(f'{value:.6g}' for value in values)]
+        yield dict(model=name, rank=i, **dict(zip(columns, map(float, values), strict=True)))
 
 
-def channel_rows(name: str, peaks: Tensor) -> Iterable[list]:
-    """Every channel by its mean over the images."""
+def channel_rows(name: str, peaks: Tensor) -> Iterator[dict]:
+    """Yield the rows of channels.csv: means over images, in descending order."""
     means = torch.cat((root_mean_square(peaks)[..., None], peaks), 2).mean(0)  # (C, 3)
     for channel in means[:, 0].argsort(descending=True).tolist():
-        yield [name, channel, *(f'{value:.6g}' for value in means[channel].tolist())]
+        mean, positive, negative = means[channel].tolist()
+        yield dict(
+            model=name,
+            channel=channel,
+            mean=mean,
+            peak_positive=positive,
+            peak_negative=negative,
+        )
 
 
 def unique_names(configs: list[str]) -> list[str]:
-    """The configs' names, with a number where two are the same."""
+    """Return the names of the configs, numbered where they are equal."""
     names = [Path(config).stem for config in configs]
     return [
         name if names.count(name) == 1 else f'{name} ({names[: i + 1].count(name)})'
@@ -154,28 +159,24 @@ def unique_names(configs: list[str]) -> list[str]:
     ]
 
 
-def main() -> None:
-    args = parse_args()
+@command_line
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
     pairs = [(args.config, args.checkpoint), *args.others]
     names = unique_names([config for config, _ in pairs])
     ranked, ranks, channels = {}, [], []
-    try:
-        files = find_images(args.images)
-        for name, (config, checkpoint) in zip(names, pairs, strict=True):
-            cfg = load_config(config)
-            model = load_model(cfg, checkpoint)
-            print(f'{name}: {len(files)} images', file=sys.stderr)
-            found = measure(model, cfg, files, args.batch_size, args.seed)
-            ranked[name] = rank(found)
-            ranks += rank_rows(name, ranked[name])
-            channels += channel_rows(name, found)
-    except (FileNotFoundError, ValueError) as error:
-        raise SystemExit(f'curvature: {error}') from None
-    out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
-    peaks = ('peak_positive', 'peak_negative')
-    write_csv(out / 'ranks.csv', ('model', 'rank', 'mean', 'decile_1', 'decile_9', *peaks), ranks)
-    write_csv(out / 'channels.csv', ('model', 'channel', 'mean', *peaks), channels)
+    files = find_images(args.images)
+    out = make_folder(args.out)
+    for name, (config, checkpoint) in zip(names, pairs, strict=True):
+        cfg = load_config(config)
+        model = load_model(cfg, checkpoint)
+        title = f'{name}: {len(files)} images'
+        measured = measure(model, cfg, files, args.batch_size, args.seed, title)
+        ranked[name] = rank(measured)
+        ranks += rank_rows(name, ranked[name])
+        channels += channel_rows(name, measured)
+    write_csv(out / 'ranks.csv', ranks)
+    write_csv(out / 'channels.csv', channels)
     draw(ranked, args.top, len(files), out / 'curvature.png')
     print(f'wrote curvature.png, ranks.csv and channels.csv into {out}')
 

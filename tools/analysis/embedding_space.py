@@ -1,26 +1,24 @@
-"""What lies in the space of the vector q: mean, mirror images, mixtures, samples, components.
+"""Explore the space of the latent vector q: mean, mirror images, mixtures, samples, components.
 
     python tools/analysis/embedding_space.py configs/selfsup/finola.py work_dirs/finola \\
         data/imagenet/train --show data/imagenet/val --out work_dirs/embedding
 
-For a whole-image FINOLA. Encodes the training images, then decodes vectors made from theirs and
-from those of the images to show (paper, Appendix E.2, Fig. 12 to 15). Writes into --out
-    mean.png            from q to its mirror 2 mean - q; and 2q - mean, which the paper prints
+For whole-image FINOLA. The tool encodes the training images and decodes vectors made from theirs
+and from those of the --show images (paper, Appendix E.2, Fig. 12 to 15). Files in --out:
+    mean.png            from q to its mirror 2 mean - q; and 2q - mean, as printed in the paper
     interpolation.png   between two images
-    samples.png         from the normal distribution of the training images' mean and covariance
+    samples.png         from the normal distribution with the training images' mean and covariance
     components.png      q from its first K principal components
-    components.csv      PSNR of the images to show, and the share of the variance of q, against K
+    components.csv      PSNR of the --show images, and the share of the variance of q, by K
     summary.csv         grey: standard deviation over the pixels of the decoded mean
                         mirror: correlation of the decoded 2 mean - q and q, both less the decoded
-                        mean; -1 is exactly reversed colours
+                        mean; -1 for exactly inverted colours
                         mixup: PSNR of the decoded mean of two q against the mean of their images
-Of images that are among the training images any number of components above theirs is exact; --show
-others for a fair PSNR.
+Training images are reconstructed exactly by as many components as there are images. Pass other
+images to --show for a fair PSNR.
 """
 
 import argparse
-import csv
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -28,41 +26,48 @@ import matplotlib
 import matplotlib.pyplot as plt
 import torch
 from mmengine.config import Config
-from mmengine.utils import track_iter_progress
 from torch import Tensor, nn
 
-from finola_mm.apis import CfgOptions, load_config
+from finola_mm.apis import (
+    add_cfg_options,
+    add_config_and_checkpoint,
+    command_line,
+    int_range,
+    load_config,
+    make_folder,
+    progress,
+    write_csv,
+)
 from finola_mm.apis.inference import load_inputs, load_model
-from finola_mm.datasets import find_images
+from finola_mm.datasets import evenly_spaced, find_images
+from finola_mm.errors import UserError
 from finola_mm.evaluation import psnr
 
 matplotlib.use('Agg')
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='The space of the vector q')
-    parser.add_argument('config', help='config file of a whole-image FINOLA')
-    parser.add_argument('checkpoint', help='checkpoint file, or a work directory for its last one')
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Explore the space of the latent vector q')
+    add_config_and_checkpoint(parser)
     parser.add_argument('images', nargs='+', help='training images: files and folders of images')
     parser.add_argument('--show', nargs='+', help='images to decode; default: training images')
-    parser.add_argument('--out', required=True, help='folder for the pictures and the tables')
-    parser.add_argument('--num', type=int, default=6, help='rows of a picture')
-    parser.add_argument('--num-psnr', type=int, default=200, help='images for components.csv')
+    parser.add_argument('--out', required=True, help='folder for the figures and the tables')
+    parser.add_argument('--num', type=int_range(2), default=6, help='rows of a figure')
+    parser.add_argument('--num-psnr', type=int_range(2), default=200, help='images of the tables')
     parser.add_argument(
-        '--components',
-        nargs='+',
-        type=int,
-        metavar='K',
-        help='default: 1, 4, 16, ... as far as there are',
+        '--components', nargs='+', type=int_range(1), metavar='K', help='default: 1, 4, 16, ...'
     )
-    parser.add_argument('--batch-size', type=int, default=32)
+    parser.add_argument('--batch-size', type=int_range(1), default=32)
     parser.add_argument('--seed', type=int, default=0, help='seed of the samples')
-    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, help='settings, key=value')
-    return parser.parse_args()
+    add_cfg_options(parser)
+    args = parser.parse_args(argv)
+    if args.num_psnr < args.num:
+        parser.error(f'--num-psnr must be at least --num ({args.num}), got {args.num_psnr}')
+    return args
 
 
 class EmbeddingSpace:
-    """Mean and principal axes of vectors q (N, M, C), and the decoder of a model.
+    """Mean and principal axes of latent vectors q (N, M, C), and the decoder of a model.
 
     Flat vectors are (n, M*C); pictures (n, 3, H, W) are RGB, clamped to [0, 1].
     """
@@ -78,7 +83,7 @@ class EmbeddingSpace:
 
     @torch.no_grad()
     def decode(self, flat: Tensor) -> Tensor:
-        """Vectors (n, M*C) -> pictures."""
+        """Decode vectors (n, M*C) to pictures."""
         device = next(self.model.parameters()).device
         parts = [
             self.model.to_pixels(self.model.decode(q.float().to(device))).clamp(0, 1).cpu()
@@ -87,30 +92,30 @@ class EmbeddingSpace:
         return torch.cat(parts)
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """(count, M*C) from the normal distribution of mean and covariance."""
+        """Draw (count, M*C) from the normal distribution with this mean and covariance."""
         normal = torch.randn(count, len(self.axes), generator=generator, dtype=self.mean.dtype)
         return self.mean + (normal * self.deviations) @ self.axes
 
     def project(self, flat: Tensor, k: int) -> Tensor:
-        """The nearest vectors in the first k principal axes through the mean."""
+        """Project vectors onto the first k principal axes through the mean."""
         axes = self.axes[:k]
         return self.mean + (flat - self.mean) @ axes.mT @ axes
 
 
 @torch.no_grad()
-def encode(model: nn.Module, cfg: Config, files: Sequence[Path], batch_size: int) -> Iterator:
-    """Yields, batch by batch, q (n, M, C) and the pictures (n, 3, H, W) of it, on the CPU."""
-    print(f'encoding {len(files)} images', file=sys.stderr)
+def encode(
+    model: nn.Module, cfg: Config, files: Sequence[Path], batch_size: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield q (n, M, C) and the pictures (n, 3, H, W) of each batch, on the CPU."""
     inputs = load_inputs(model, cfg, files, batch_size=batch_size)
-    batches = -(-len(files) // batch_size)
-    for images, _ in track_iter_progress((inputs, batches), file=sys.stderr):
+    batches = progress(inputs, f'encoding {len(files)} images', -(-len(files) // batch_size))
+    for images, _ in batches:
         yield model.encode(images).cpu(), model.to_pixels(images).clamp(0, 1).cpu()
-    print(file=sys.stderr)
 
 
 # ----------------------------------------------------------------------------- experiments
 def through_the_mean(space: EmbeddingSpace, q: Tensor) -> dict[str, Tensor]:
-    """Vectors (n, M*C) -> title: pictures, from 2q - mean through q and the mean to 2 mean - q."""
+    """Decode the line from 2q - mean through q and the mean to 2 mean - q: title -> pictures."""
     steps = {
         '2q - mean': 2,
         'q': 1,
@@ -119,13 +124,13 @@ def through_the_mean(space: EmbeddingSpace, q: Tensor) -> dict[str, Tensor]:
         '(3 mean - q)/2': -0.5,
         '2 mean - q': -1,
     }
-    away = q - space.mean
+    away = q - space.mean  # (n, M*C)
     return {title: space.decode(space.mean + t * away) for title, t in steps.items()}
 
 
-def between(space: EmbeddingSpace, q: Tensor) -> dict[str, Tensor]:
-    """From every vector of (n, M*C) to the next, and from the last to the first."""
-    titles = {
+def interpolate(space: EmbeddingSpace, q: Tensor) -> dict[str, Tensor]:
+    """Decode mixtures of each vector of (n, M*C) and the next one, cyclically."""
+    weights = {
         'q1': 1,
         '3/4 q1 + 1/4 q2': 0.75,
         'half of each': 0.5,
@@ -133,56 +138,48 @@ def between(space: EmbeddingSpace, q: Tensor) -> dict[str, Tensor]:
         'q2': 0,
     }
     following = q.roll(-1, 0)
-    return {title: space.decode(a * q + (1 - a) * following) for title, a in titles.items()}
+    return {title: space.decode(a * q + (1 - a) * following) for title, a in weights.items()}
+
+
+def mean_psnr(pictures: Iterable[Tensor], targets: Iterable[Tensor]) -> float:
+    values = [psnr(*pair).item() for pair in zip(pictures, targets, strict=True)]
+    return sum(values) / len(values)
 
 
 def component_table(
     space: EmbeddingSpace, q: Tensor, pictures: Tensor, ks: Sequence[int]
 ) -> list[dict]:
-    """PSNR of the decoded projections of q (n, M*C) against pictures, with 'all' in the end."""
+    """Compare decoded projections of q (n, M*C) with the pictures; the last row has all of q."""
     variance = space.deviations**2
     rows = []
-    for k in track_iter_progress([*ks, 'all'], file=sys.stderr):
+    for k in progress([*ks, 'all'], 'components'):
         decoded = space.decode(q if k == 'all' else space.project(q, k))
-        values = [psnr(*pair).item() for pair in zip(decoded, pictures, strict=True)]
         share = 1.0 if k == 'all' else (variance[:k].sum() / variance.sum()).item()
-        rows.append(dict(components=k, psnr=sum(values) / len(values), variance_share=share))
-    print(file=sys.stderr)
+        rows.append(dict(components=k, psnr=mean_psnr(decoded, pictures), variance_share=share))
     return rows
 
 
-def summarise(line: dict[str, Tensor], mixed: dict[str, Tensor]) -> dict[str, float]:
-    """The three numbers of summary.csv from the pictures of mean.png and interpolation.png."""
+def summarize(line: dict[str, Tensor], mixed: dict[str, Tensor]) -> dict[str, float]:
+    """Compute summary.csv from the pictures of mean.png and interpolation.png."""
     mean = line['mean']
     mirrored, same = (line[title] - mean for title in ('2 mean - q', 'q'))
     both = torch.stack((mirrored.flatten(), same.flatten())).double()
-    middles = zip(mixed['half of each'], (mixed['q1'] + mixed['q2']) / 2, strict=True)
-    values = [psnr(*pair).item() for pair in middles]
     return dict(
         grey=mean[0].std(correction=0).item(),
         mirror=torch.corrcoef(both)[0, 1].item(),
-        mixup=sum(values) / len(values),
+        mixup=mean_psnr(mixed['half of each'], (mixed['q1'] + mixed['q2']) / 2),
     )
 
 
 # ----------------------------------------------------------------------------- files
 def draw_grid(columns: dict[str, Tensor], path: Path) -> None:
-    """One column of pictures (n, 3, H, W) for each title, one row for each n."""
+    """Draw one column of pictures (n, 3, H, W) for each title."""
     rows = len(next(iter(columns.values())))
+    height, title = 1.5 * rows + 0.3, 0.3  # inches
     figure, axes = plt.subplots(
-        rows,
-        len(columns),
-        figsize=(1.5 * len(columns), 1.5 * rows + 0.3),
-        squeeze=False,
-        gridspec_kw=dict(
-            wspace=0.04,
-            hspace=0.04,
-            left=0.01,
-            right=0.99,
-            bottom=0.01,
-            top=1 - 0.3 / (1.5 * rows + 0.3),
-        ),
+        rows, len(columns), figsize=(1.5 * len(columns), height), squeeze=False
     )
+    figure.subplots_adjust(0.01, 0.01, 0.99, 1 - title / height, wspace=0.04, hspace=0.04)
     for axis in axes.flat:
         axis.set_axis_off()
     for column, (title, pictures) in zip(axes.T, columns.items(), strict=True):
@@ -193,32 +190,13 @@ def draw_grid(columns: dict[str, Tensor], path: Path) -> None:
     plt.close(figure)
 
 
-def write_csv(path: Path, rows: Sequence[dict]) -> None:
-    with path.open('w', newline='') as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator='\n')
-        writer.writeheader()
-        for row in rows:
-            values = {k: f'{v:.6g}' if isinstance(v, float) else v for k, v in row.items()}
-            writer.writerow(values)
-
-
-def powers_of_four(limit: int) -> list[int]:
-    return [4**i for i in range(16) if 4**i <= limit]
-
-
-def check_model(model: nn.Module) -> None:
-    if not hasattr(model, 'encode'):
-        raise ValueError(
-            f'{type(model).__name__} has no vector of a whole image; take a config of FINOLA, such '
-            'as configs/selfsup/finola.py'
-        )
-
-
-def explore(space: EmbeddingSpace, q: Tensor, pictures: Tensor, args, out: Path) -> None:
-    """Make everything that goes into ``out`` of flat vectors (n, M*C) and their pictures."""
-    rows = spread(range(len(q)), args.num)
+def explore(
+    space: EmbeddingSpace, q: Tensor, pictures: Tensor, args: argparse.Namespace, out: Path
+) -> None:
+    """Write all files, from flat vectors (n, M*C) and their pictures (n, 3, H, W)."""
+    rows = list(evenly_spaced(len(q), args.num))
     shown, originals = q[rows], {'image': pictures[rows]}
-    line, mixed = through_the_mean(space, shown), between(space, shown)
+    line, mixed = through_the_mean(space, shown), interpolate(space, shown)
     draw_grid(originals | line, out / 'mean.png')
     draw_grid(mixed, out / 'interpolation.png')
 
@@ -226,59 +204,41 @@ def explore(space: EmbeddingSpace, q: Tensor, pictures: Tensor, args, out: Path)
     samples = space.decode(space.sample(5 * args.num, generator))
     draw_grid({f'sample {i + 1}': samples[i::5] for i in range(5)}, out / 'samples.png')
 
-    ks = args.components or powers_of_four(len(space.axes))
+    ks = args.components or [4**i for i in range(16) if 4**i <= len(space.axes)]
     titles = {f'K = {k}': space.decode(space.project(shown, k)) for k in ks}
     draw_grid(originals | titles | {'all': line['q']}, out / 'components.png')
     table = component_table(space, q, pictures, ks)
     write_csv(out / 'components.csv', table)
-    summary = summarise(line, mixed)
+    summary = summarize(line, mixed)
     write_csv(out / 'summary.csv', [summary])
-    print_tables(table, summary)
-
-
-def print_tables(table: Iterable[dict], summary: dict[str, float]) -> None:
     print('| components | PSNR, dB | share of the variance |\n|---|---|---|')
     for row in table:
         print(f'| {row["components"]} | {row["psnr"]:.2f} | {row["variance_share"]:.3f} |')
     print(', '.join(f'{name} {value:.3f}' for name, value in summary.items()))
 
 
-def find_files(args: argparse.Namespace) -> tuple[list[Path], list[Path]]:
-    """The training images, and at most ``--num-psnr`` images to show, from everywhere."""
+@command_line
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    cfg = load_config(args.config, options=args.cfg_options)
     files = find_images(args.images)
-    shown = find_images(args.show) if args.show else files
-    if min(len(files), len(shown)) < 2:
-        raise ValueError('there is one image; a covariance and mixtures need two at least')
-    if args.num < 2 or args.num_psnr < args.num:
-        raise ValueError(f'--num {args.num}: expected 2 to --num-psnr, {args.num_psnr}')
-    if args.components and min(args.components) < 1:
-        raise ValueError(f'--components {min(args.components)}: expected 1 or more')
-    return files, spread(shown, args.num_psnr)
-
-
-def spread(items: Sequence, count: int) -> list:
-    """At most ``count`` of the items, at equal distances."""
-    count = min(count, len(items))
-    return [items[i * len(items) // count] for i in range(count)]
-
-
-def main() -> None:
-    args = parse_args()
-    try:
-        cfg = load_config(args.config, options=args.cfg_options)
-        files, shown_files = find_files(args)
-        model = load_model(cfg, args.checkpoint)
-        check_model(model)
-        q = torch.cat([q for q, _ in encode(model, cfg, files, args.batch_size)])
-        shown = list(encode(model, cfg, shown_files, args.batch_size))
-    except (FileNotFoundError, ValueError) as error:
-        raise SystemExit(f'embedding_space: {error}') from None
-    out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
+    candidates = find_images(args.show) if args.show else files
+    shown_files = [candidates[i] for i in evenly_spaced(len(candidates), args.num_psnr)]
+    if min(len(files), len(shown_files)) < 2:
+        raise UserError('a covariance and mixtures need at least two images, got one; name others')
+    out = make_folder(args.out)
+    model = load_model(cfg, args.checkpoint)
+    if not hasattr(model, 'encode'):
+        raise UserError(
+            f'{type(model).__name__} has no latent vector of a whole image; choose a config of '
+            'FINOLA, such as configs/selfsup/finola.py'
+        )
+    q = torch.cat([q for q, _ in encode(model, cfg, files, args.batch_size)])
+    shown = list(encode(model, cfg, shown_files, args.batch_size))
     shown_q, pictures = (torch.cat(parts) for parts in zip(*shown, strict=True))
     space = EmbeddingSpace(model, q, args.batch_size)
     explore(space, shown_q.flatten(1).double(), pictures, args, out)
-    print(f'wrote 4 pictures, components.csv and summary.csv into {out}')
+    print(f'wrote 4 figures, components.csv and summary.csv into {out}')
 
 
 if __name__ == '__main__':

@@ -1,83 +1,80 @@
-"""What do the plainest codes make of the same images with as many numbers as the latent vector?
+"""Compare PCA, the DCT and a plain autoencoder with as many numbers as the latent vector.
 
     python tools/analysis/latent_baselines.py --train data/imagenet/train --val data/imagenet/val \\
         --latent 64 128 256 --size 96 --out work_dirs/baselines.csv
 
-PSNR and SSIM on the val images, for K numbers per image and every method:
+The table has the PSNR and SSIM of the val images, for K numbers per image and each method:
     pca            K coefficients of a principal component analysis of the training images
-    dct P fixed    K coefficients of the cosine transform of P x P patches, at the K places (patch,
-                   colour, frequency) that vary most over the training images
-    dct P largest  the K largest coefficients of each image by itself. Which ones they are is not
-                   counted; who counts a place as one number more reads the row of half as many
-    autoencoder    a plain convolutional one, trained here; see ConvAutoencoder
-What all images share is not counted: the mean training image, which PCA and DCT code the difference
-to, the principal components, the places, the autoencoder's weights. Numbers are not quantised.
+    dct P fixed    K coefficients of the cosine transform of P x P patches, at the K positions
+                   (patch, colour, frequency) of largest variance over the training images
+    dct P largest  the K largest coefficients of each image. Their positions are not counted; to
+                   count a position as one number, read the row of half as many
+    autoencoder    a plain convolutional autoencoder, trained here; see ConvAutoencoder
+Data shared by all images are not counted: the mean training image (subtracted by PCA and DCT), the
+principal components, the fixed positions and the autoencoder's weights. Numbers are not quantized.
 Images are resized by their short side and cropped, as in the configs' test pipelines.
 """
 
 import argparse
-import csv
 import math
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from mmengine.dataset import Compose
 from mmengine.device import get_device
 from mmengine.registry import init_default_scope
-from mmengine.utils import track_iter_progress
 from torch import Tensor, nn
 
-from finola_mm.datasets import find_images
+from finola_mm.apis import check_out, command_line, int_range, progress, write_csv
+from finola_mm.datasets import evenly_spaced, find_images
+from finola_mm.errors import UserError
 from finola_mm.evaluation import psnr, ssim
 
 METHODS = ('pca', 'dct', 'autoencoder')
-EXACT = 5000  # images or pixels up to which PCA is exact; above it is randomised, 4 iterations
-# Orthonormal: luminance, red-blue, green-magenta, in which photographs are nearly uncorrelated.
+EXACT = 5000  # images or pixels up to which PCA is exact; beyond, it is randomized, 4 iterations
+# Orthonormal: luminance, red-blue, green-magenta, which are nearly uncorrelated in photographs.
 COLOURS = torch.tensor([[1, 1, 1], [1, 0, -1], [1, -2, 1]]) / torch.tensor([[3], [2], [6]]).sqrt()
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Baselines of the same latent size')
-    parser.add_argument('--train', required=True, help='folder of images to fit to')
-    parser.add_argument('--val', required=True, help='folder of images to score on')
-    parser.add_argument('--latent', required=True, nargs='+', type=int, metavar='K')
-    parser.add_argument('--size', type=int, default=64, help='side of the images, times 16')
+    parser.add_argument('--train', required=True, help='folder of images to fit')
+    parser.add_argument('--val', required=True, help='folder of images to evaluate')
+    parser.add_argument('--latent', required=True, nargs='+', type=int_range(1), metavar='K')
+    parser.add_argument('--size', type=int_range(16), default=64, help='a multiple of 16')
     parser.add_argument('--methods', nargs='+', choices=METHODS, default=METHODS)
-    parser.add_argument('--patch', nargs='+', type=int, help='DCT patches; default: 8 and --size')
-    parser.add_argument('--max-train', type=int, default=5000, help='at most so many images')
-    parser.add_argument('--max-val', type=int, default=1000, help='at most so many images')
-    parser.add_argument('--steps', type=int, default=3000, help="the autoencoder's training")
-    parser.add_argument('--batch-size', type=int, default=64, help="the autoencoder's")
-    parser.add_argument('--lr', type=float, default=1e-3, help="the autoencoder's")
+    parser.add_argument('--patch', nargs='+', type=int_range(1), help='default: 8 and --size')
+    parser.add_argument('--max-train', type=int_range(1), default=5000, help='number of images')
+    parser.add_argument('--max-val', type=int_range(1), default=1000, help='number of images')
+    parser.add_argument('--steps', type=int_range(1), default=3000, help='of the autoencoder')
+    parser.add_argument('--batch-size', type=int_range(1), default=64, help='of the autoencoder')
+    parser.add_argument('--lr', type=float, default=1e-3, help='of the autoencoder')
     parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--out', help='write the table to this .csv file too')
-    args = parser.parse_args()
+    parser.add_argument('--out', help='also write the table to this .csv file')
+    args = parser.parse_args(argv)
     args.patch = args.patch or sorted({8, args.size})
     return args
 
 
-def check(args: argparse.Namespace) -> None:
-    if args.size < 16 or args.size % 16:
-        raise ValueError(f'--size {args.size}: expected a multiple of 16')
+def check_sizes(args: argparse.Namespace) -> None:
+    if args.size % 16:
+        raise UserError(f'--size must be a multiple of 16, got {args.size}')
     numbers = 3 * args.size**2
-    for k in args.latent:
-        if not 0 < k <= numbers:
-            raise ValueError(f'--latent {k}: images of this --size have {numbers} numbers')
+    if max(args.latent) > numbers:
+        raise UserError(
+            f'--latent must be at most {numbers}, the numbers of an image of --size {args.size}, '
+            f'got {max(args.latent)}'
+        )
     for patch in args.patch:
-        if patch < 1 or args.size % patch:
-            raise ValueError(f'--patch {patch}: expected a divisor of --size {args.size}')
-    if args.out and Path(args.out).suffix != '.csv':
-        raise ValueError(f'--out {args.out}: expected a name that ends in .csv')
+        if args.size % patch:
+            raise UserError(f'--patch must divide --size {args.size}, got {patch}')
 
 
 def load_images(folder: str, size: int, limit: int) -> Tensor:
-    """(N, 3, size, size) RGB in [0, 1]; of more than ``limit`` images some from everywhere."""
+    """Load (N, 3, size, size) RGB in [0, 1]: at most ``limit`` images, evenly spaced."""
     files = find_images([folder])
-    if len(files) > limit:
-        files = [files[i * len(files) // limit] for i in range(limit)]
+    files = [files[i] for i in evenly_spaced(len(files), limit)]
     load = Compose(
         [
             dict(type='LoadImageFromFile'),
@@ -89,26 +86,19 @@ def load_images(folder: str, size: int, limit: int) -> Tensor:
     for file in progress(files, f'reading {len(files)} images of {folder}'):
         try:
             bgr = load(dict(img_path=str(file)))['img']
-        except Exception as error:  # each decoder has its own way to fail
-            raise ValueError(f'{file} cannot be read as an image ({error!r})') from None
+        except Exception as error:  # decoders raise different types
+            raise UserError(f'{file} cannot be read as an image ({error!r})') from error
         images.append(torch.from_numpy(bgr[..., ::-1].copy()).permute(2, 0, 1))
     return torch.stack(images).float() / 255
 
 
-def progress(tasks, title: str) -> Iterator:
-    """Go through ``tasks`` and show how far it is, on the terminal and not in the table."""
-    print(title, file=sys.stderr)
-    yield from track_iter_progress((tasks, len(tasks)), file=sys.stderr)
-    print(file=sys.stderr)
-
-
 # ----------------------------------------------------------------------------- PCA
 def principal_components(x: Tensor, k: int) -> Tensor:
-    """The first k directions of centred data x (N, D), orthonormal: (k, D)."""
+    """Compute the first k directions of centred data x (N, D), orthonormal: (k, D)."""
     n, d = x.shape
     if min(n, d) > EXACT:
         return torch.svd_lowrank(x, q=min(k + 16, n, d), niter=4)[2][:, :k].mT
-    gram = torch.zeros(min(n, d), min(n, d), dtype=torch.float64)  # float32 would lose the small
+    gram = torch.zeros(min(n, d), min(n, d), dtype=torch.float64)  # float32 loses small values
     for part in x.split(4096, dim=int(n <= d)):
         part = part.double()
         gram += part @ part.mT if n <= d else part.mT @ part
@@ -120,7 +110,7 @@ def principal_components(x: Tensor, k: int) -> Tensor:
 
 
 def pca(train: Tensor, latents: list[int]) -> Callable[[Tensor, int], Tensor]:
-    """Fit; the result maps images (N, 3, H, W) and k <= max(latents) to reconstructions."""
+    """Fit PCA; return a function of images (N, 3, H, W) and k <= max(latents)."""
     mean = train.flatten(1).mean(0)
     basis = principal_components(train.flatten(1) - mean, max(latents))  # (K, D)
 
@@ -133,7 +123,7 @@ def pca(train: Tensor, latents: list[int]) -> Callable[[Tensor, int], Tensor]:
 
 # ----------------------------------------------------------------------------- DCT
 def dct_matrix(n: int) -> Tensor:
-    """The orthonormal DCT-II: (n, n), a row for each frequency."""
+    """Return the orthonormal DCT-II, (n, n), one row per frequency."""
     k, x = torch.arange(n)[:, None], torch.arange(n)[None]
     matrix = torch.cos(math.pi * (x + 0.5) * k / n) * math.sqrt(2 / n)
     matrix[0] /= math.sqrt(2)
@@ -141,7 +131,7 @@ def dct_matrix(n: int) -> Tensor:
 
 
 def dct(images: Tensor, patch: int) -> Tensor:
-    """Images (N, 3, H, W) -> coefficients (N, 3, H/p, p, W/p, p), an orthonormal transform."""
+    """Transform images (N, 3, H, W) -> coefficients (N, 3, H/p, p, W/p, p), orthonormal."""
     x = images.unflatten(3, (-1, patch)).unflatten(2, (-1, patch))
     d = dct_matrix(patch)
     return torch.einsum('kc,uy,vx,nciyjx->nkiujv', COLOURS, d, d, x)
@@ -154,7 +144,7 @@ def inverse_dct(coefficients: Tensor) -> Tensor:
 
 
 def dct_fixed(train: Tensor, patch: int) -> Callable[[Tensor, int], Tensor]:
-    """Keep the k places of largest variance over ``train``."""
+    """Keep the k positions of largest variance over ``train``."""
     mean = train.mean(0)
     order = dct(train - mean, patch).flatten(1).square().mean(0).argsort(descending=True)
 
@@ -167,7 +157,7 @@ def dct_fixed(train: Tensor, patch: int) -> Callable[[Tensor, int], Tensor]:
 
 
 def dct_largest(train: Tensor, patch: int) -> Callable[[Tensor, int], Tensor]:
-    """Keep the k largest of each image."""
+    """Keep the k largest coefficients of each image."""
     mean = train.mean(0)
 
     def reconstruct(images, k):
@@ -181,11 +171,11 @@ def dct_largest(train: Tensor, patch: int) -> Callable[[Tensor, int], Tensor]:
 
 # ----------------------------------------------------------------------------- autoencoder
 class ConvAutoencoder(nn.Module):
-    """Image (N, 3, S, S) -> k numbers -> image, in both cases normalised to about [-1, 1].
+    """Image (N, 3, S, S) -> k numbers -> image, both images normalized to about [-1, 1].
 
     Encoder: four 4 x 4 convolutions of stride 2 to 32, 64, 128 and 256 channels, each with ReLU,
-    then one linear layer from the S/16 x S/16 x 256 features to k. The decoder is its mirror, with
-    transposed convolutions. No normalisation, no skip connections.
+    then one linear layer from the S/16 x S/16 x 256 features to k. The decoder mirrors it with
+    transposed convolutions. There are no normalization layers and no skip connections.
     """
 
     WIDTHS = (32, 64, 128, 256)
@@ -237,11 +227,11 @@ def autoencoder(
 
 # ----------------------------------------------------------------------------- table
 def baselines(args: argparse.Namespace, train: Tensor) -> Iterator[tuple[str, int, Callable]]:
-    """(name, k, function of images and k), the methods in the order of the table's columns."""
+    """Yield (name, k, function of images and k) in the order of the table's rows."""
     if 'pca' in args.methods:
         possible = [k for k in args.latent if k < len(train)]
         for k in sorted(set(args.latent) - set(possible)):
-            print(f'no pca of {k}: that needs more than {k} training images, not {len(train)}')
+            print(f'pca of {k} needs more than {k} training images, got {len(train)}; skipped')
         fitted = pca(train, possible) if possible else None
         yield from (('pca', k, fitted) for k in possible)
     if 'dct' in args.methods:
@@ -262,47 +252,32 @@ def score(reconstructions: Tensor, images: Tensor) -> tuple[float, float]:
     return tuple(torch.tensor(values, dtype=torch.float64).mean(0).tolist())
 
 
-def write_csv(path: str, rows: list[dict]) -> None:
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with open(path, 'w', newline='') as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def main() -> None:
-    args = parse_args()
+@command_line
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
     init_default_scope('mmpretrain')
     torch.manual_seed(args.seed)
-    try:
-        check(args)
-        train = load_images(args.train, args.size, args.max_train)
-        val = load_images(args.val, args.size, args.max_val)
-    except (FileNotFoundError, ValueError) as error:
-        raise SystemExit(f'latent_baselines: {error}') from None
+    check_sizes(args)
+    if args.out:
+        check_out(args.out, ('.csv',))
+    train = load_images(args.train, args.size, args.max_train)
+    val = load_images(args.val, args.size, args.max_val)
     print(
         f'{len(train)} training and {len(val)} val images of {args.size} x {args.size}, seed '
         f'{args.seed}; autoencoder: {args.steps} steps of {args.batch_size}\n'
     )
     print(f'| {"method":16} | latent size | PSNR, dB | SSIM  |\n|---|---|---|---|', flush=True)
+    common = dict(
+        size=args.size, train_images=len(train), val_images=len(val), seed=args.seed, steps=''
+    )
     rows = []
     for method, k, reconstruct in baselines(args, train):
         quality = score(reconstruct(val, k), val)
         print(f'| {method:16} | {k:11} | {quality[0]:8.2f} | {quality[1]:.3f} |', flush=True)
-        rows.append(
-            dict(
-                method=method,
-                latent=k,
-                psnr=f'{quality[0]:.4f}',
-                ssim=f'{quality[1]:.5f}',
-                size=args.size,
-                train_images=len(train),
-                val_images=len(val),
-                seed=args.seed,
-                steps=args.steps if method == 'autoencoder' else '',
-            )
-        )
-        if args.out:  # after each row: an interrupted run keeps what it has
+        rows.append(dict(method=method, latent=k, psnr=quality[0], ssim=quality[1], **common))
+        if method == 'autoencoder':
+            rows[-1]['steps'] = args.steps
+        if args.out:  # after each row, so that an interrupted run keeps its results
             write_csv(args.out, rows)
 
 

@@ -1,21 +1,19 @@
-"""The wave speeds of a trained FINOLA, and how well its wave equations are conditioned.
+"""Compute the wave speeds of a trained FINOLA and the condition of its wave equations.
 
     python tools/analysis/wave_speeds.py configs/selfsup/finola.py work_dirs/finola \\
         --out work_dirs/waves
 
-In every quadrant around q two matrices unroll the map, so there are four pairs of them; each obeys
-C-1 one-way wave equations (finola_mm/functional/wave_speeds.py). Positions count away from q.
-Prints and writes into --out
+Two matrices generate the map in each quadrant around q. Each of these four pairs obeys C-1 one-way
+wave equations (finola_mm/functional/wave_speeds.py). Positions count away from q. The tool needs no
+images; C = 3072 takes minutes, in float64 on the CPU. Files in --out:
     speeds.png     the speeds of the four quadrants in the complex plane
-    summary.csv    the share of speeds that are not real, their absolute values, and two condition
-                   numbers: of B on the vectors of mean zero (BP), by which errors of the matrices
-                   grow in the speeds, and of V, infinite where A B^-1 cannot be diagonalised
+    summary.csv    the share of complex speeds, their absolute values and two condition numbers:
+                   of B on mean-free vectors (BP), by which errors of the matrices grow in the
+                   speeds, and of V, infinite if A B^-1 cannot be diagonalized
     speeds.csv     all speeds
-Needs no images. C = 3072 takes minutes, in float64 on the CPU.
 """
 
 import argparse
-import csv
 import math
 import sys
 from pathlib import Path
@@ -23,50 +21,62 @@ from pathlib import Path
 import matplotlib
 import matplotlib.pyplot as plt
 import torch
-from mmengine.utils import track_iter_progress
 from torch import Tensor, nn
 
-from finola_mm.apis import CfgOptions, load_config
+from finola_mm.apis import (
+    add_cfg_options,
+    add_config_and_checkpoint,
+    command_line,
+    load_config,
+    make_folder,
+    progress,
+    write_csv,
+)
 from finola_mm.apis.inference import load_model
+from finola_mm.errors import UserError
 from finola_mm.functional.wave_speeds import mean_free_condition, wave_speeds
 
 matplotlib.use('Agg')
 
-# Where they stand in the picture, as on the map: rows up and down, columns left and right.
+# In the order of the figure's cells, which follow the map: rows up and down, columns left and right
 QUADRANTS = {
     ('A_neg', 'B_neg'): 'up and left',
     ('A', 'B_neg'): 'up and right',
     ('A_neg', 'B'): 'down and left',
     ('A', 'B'): 'down and right',
 }
-SHOWN = 0.9  # of all speeds lie inside the picture's frame; the tail of A B^-1 is long
+SHOWN = 0.9  # share of all speeds inside the frame of the figure: A B^-1 has a long tail
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Wave speeds of a trained FINOLA')
-    parser.add_argument('config', help='config file of the pre-training')
-    parser.add_argument('checkpoint', help='checkpoint file, or a work directory for its last one')
-    parser.add_argument('--out', required=True, help='folder for the picture and the tables')
-    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, help='settings, key=value')
-    return parser.parse_args()
+    add_config_and_checkpoint(parser)
+    parser.add_argument('--out', required=True, help='folder for the figure and the tables')
+    add_cfg_options(parser)
+    return parser.parse_args(argv)
 
 
 def find_finola(model: nn.Module) -> nn.Module:
-    """The model's ``FINOLA`` with its four matrices; ValueError for one with other steps."""
+    """Return the model's ``FINOLALayer``.
+
+    Raises:
+        UserError: there is none, or its steps are not norm+linear.
+    """
     finola = getattr(model.neck, 'finola', None)
     step = getattr(finola, 'step', 'norm_linear')
     if finola is None or step != 'norm_linear':
-        raise ValueError(
-            f'{type(model.neck).__name__} has no norm+linear steps (step: {step!r}), to which '
-            "alone the wave equations belong; take a model with step='norm_linear'"
+        raise UserError(
+            f'wave equations exist only for norm+linear steps; the steps of '
+            f'{type(model.neck).__name__} are {step if finola else None!r}. Choose a model with '
+            "step='norm_linear'"
         )
     return finola
 
 
 def analyse(A: Tensor, B: Tensor) -> tuple[Tensor, dict[str, float]]:
-    """Speeds (C-1,) of one quadrant, and what summary.csv says of them.
+    """Return the speeds (C-1,) of one quadrant, and its row of summary.csv.
 
-    A B that is singular on the vectors of mean zero has no speeds, (0,), and NaN for the rest.
+    If B is singular on mean-free vectors, there are no speeds, (0,), and the row contains NaN.
     """
     summary = dict(condition_b=mean_free_condition(B))
     try:
@@ -77,7 +87,7 @@ def analyse(A: Tensor, B: Tensor) -> tuple[Tensor, dict[str, float]]:
     else:
         values = torch.linalg.svdvals(vectors)
         condition_v = (values[0] / values[-1]).item()
-        # Real matrices: LAPACK gives conjugate pairs and real ones whose imaginary part is 0.
+        # The eigenvalues of a real matrix: LAPACK returns real ones with an imaginary part of 0.
         share = (speeds.imag != 0).double().mean().item()
     absolute = speeds.abs().sort().values if len(speeds) else torch.full((1,), math.nan)
     return speeds, dict(
@@ -114,20 +124,6 @@ def draw(speeds: dict[tuple[str, str], Tensor], path: Path) -> None:
     plt.close(figure)
 
 
-def write(out: Path, speeds: dict[tuple, Tensor], summaries: dict[tuple, dict]) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / 'summary.csv').open('w', newline='') as file:
-        writer = csv.writer(file, lineterminator='\n')
-        writer.writerow(('a', 'b', *next(iter(summaries.values()))))
-        for pair, row in summaries.items():
-            writer.writerow((*pair, *(f'{value:.6g}' for value in row.values())))
-    with (out / 'speeds.csv').open('w', newline='') as file:
-        writer = csv.writer(file, lineterminator='\n')
-        writer.writerow(('a', 'b', 'real', 'imaginary'))
-        for pair, values in speeds.items():
-            writer.writerows((*pair, f'{s.real:.8g}', f'{s.imag:.8g}') for s in values.tolist())
-
-
 def print_table(summaries: dict[tuple, dict]) -> None:
     print('| quadrant | cond(BP) | cond(V) | complex | slowest | median | fastest |')
     print('|---|---|---|---|---|---|---|')
@@ -139,23 +135,26 @@ def print_table(summaries: dict[tuple, dict]) -> None:
         )
 
 
-def main() -> None:
-    args = parse_args()
+@command_line
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    out = make_folder(args.out)
+    model = load_model(load_config(args.config, options=args.cfg_options), args.checkpoint)
+    finola = find_finola(model)
     speeds, summaries = {}, {}
-    try:
-        model = load_model(load_config(args.config, options=args.cfg_options), args.checkpoint)
-        finola = find_finola(model)
-    except (FileNotFoundError, ValueError) as error:
-        raise SystemExit(f'wave_speeds: {error}') from None
-    for a, b in track_iter_progress(list(QUADRANTS), file=sys.stderr):
+    for a, b in progress(list(QUADRANTS), 'quadrants'):
         matrices = (getattr(finola, name).detach().cpu() for name in (a, b))
         speeds[a, b], summaries[a, b] = analyse(*matrices)
-    print(file=sys.stderr)
     print_table(summaries)
     if not any(len(s) for s in speeds.values()):
-        raise SystemExit('wave_speeds: no quadrant has wave equations, see above')
-    out = Path(args.out)
-    write(out, speeds, summaries)
+        raise UserError('no quadrant has wave equations; see the messages above')
+    write_csv(out / 'summary.csv', [dict(a=a, b=b, **row) for (a, b), row in summaries.items()])
+    rows = [
+        dict(a=a, b=b, real=s.real, imaginary=s.imag)
+        for (a, b), values in speeds.items()
+        for s in values.tolist()
+    ]
+    write_csv(out / 'speeds.csv', rows)
     draw(speeds, out / 'speeds.png')
     print(f'wrote speeds.png, summary.csv and speeds.csv into {out}')
 

@@ -1,14 +1,14 @@
-"""Look through annotation files in COCO's format and every one of their images.
+"""Check COCO annotation files and each of their images.
 
     python tools/check/coco.py configs/det/detr_mf_dec522.py
     python tools/check/coco.py FILE.json FOLDER_OF_THE_IMAGES
 
-The first form takes files, folders and class names from the config; the second takes all classes of
-the file, and prints the line that names them in a config. tools/train.py makes the same checks
-before it starts, but looks at 100 images only. The exit status is 1 if anything is wrong.
+The first form takes files, folders and class names from the config. The second takes all classes of
+the file and prints the line that names them in a config. tools/train.py makes the same checks at
+its start, but on 100 images only. The exit status is 1 if anything is wrong.
 
-Of each image the head is read: that it is there, and is as large as annotated. --decode reads every
-pixel, which finds files that are cut off.
+Without --decode only the header of each image is read: the file must exist and have the annotated
+size. --decode reads every pixel, which finds truncated files.
 """
 
 import argparse
@@ -17,9 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
-from rich.progress import track
 
-from finola_mm.apis import CfgOptions, load_config
+from finola_mm.apis import add_cfg_options, command_line, load_config, progress
 from finola_mm.datasets.validation import (
     CocoData,
     check_image,
@@ -27,10 +26,11 @@ from finola_mm.datasets.validation import (
     find_problems,
     read_annotations,
 )
+from finola_mm.errors import UserError
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Look through COCO annotations and images')
+    parser = argparse.ArgumentParser(description='Check COCO annotations and their images')
     parser.add_argument('source', help='config (.py) or annotation file (.json)')
     parser.add_argument('folder', nargs='?', help='the images of an annotation file')
     parser.add_argument(
@@ -42,14 +42,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--decode', action='store_true', help='read every pixel of every image')
     parser.add_argument(
-        '--show', type=int, default=20, help='wrong images that are named; default: %(default)s'
+        '--show', type=int, default=20, help='number of bad images printed; default: %(default)s'
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=CfgOptions,
-        help='settings of a config to change, key=value; nested: a.b=1; lists: a="[1,2]"',
-    )
+    add_cfg_options(parser)
     args = parser.parse_args(argv)
     if (args.folder is None) == args.source.endswith('.json'):
         parser.error('expected a config, or an annotation file (.json) and its folder of images')
@@ -57,29 +52,30 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def find_data(args: argparse.Namespace) -> list[CocoData]:
-    """What is to be looked through."""
+    """Return the annotation files to check."""
     if args.folder is not None:
         if not Path(args.folder).is_dir():
-            raise FileNotFoundError(f'there is no folder of images {args.folder}')
+            raise UserError(f'there is no folder of images {args.folder}')
         content = read_annotations(args.source)
         classes = tuple(category['name'] for category in content['categories'])
         return [CocoData(Path(args.source), Path(args.folder), classes, False)]
     cfg = load_config(args.source, options=args.cfg_options)
     found = list(dict.fromkeys(data for split in args.splits for data in find_coco(cfg, split)))
     if not found:
-        raise ValueError(f'{args.source} names no local COCO file for {", ".join(args.splits)}')
+        raise UserError(
+            f'{args.source} has no local COCO file for {", ".join(args.splits)}; choose a config '
+            'of a detector, or other --splits'
+        )
     return found
 
 
 def print_contents(content: dict[str, list[dict]], classes: Sequence[str]) -> None:
-    """How much there is of what."""
+    """Print the numbers of images and objects, in all and by class."""
     annotations, images = content['annotations'], content['images']
     names = {category['id']: category['name'] for category in content['categories']}
     objects = Counter(names.get(a['category_id']) for a in annotations)
-    shown_in = Counter(
-        names.get(category)
-        for category, _ in {(a['category_id'], a['image_id']) for a in annotations}
-    )
+    pairs = {(a['category_id'], a['image_id']) for a in annotations}
+    images_with = Counter(names.get(category) for category, _ in pairs)
     empty = len(images) - len({a['image_id'] for a in annotations})
     crowds = sum(bool(a['iscrowd']) for a in annotations)
     print(
@@ -89,13 +85,13 @@ def print_contents(content: dict[str, list[dict]], classes: Sequence[str]) -> No
     width = max(map(len, classes), default=0)
     print(f'  {"class":{width}}{"objects":>10}{"images":>10}')
     for name in classes:
-        print(f'  {name:{width}}{objects[name]:10}{shown_in[name]:10}')
+        print(f'  {name:{width}}{objects[name]:10}{images_with[name]:10}')
 
 
 def find_bad_images(content: dict[str, list[dict]], folder: Path, *, decode: bool) -> list[str]:
-    """A line for each image file that is not as annotated."""
+    """Return one line for each image file that differs from its annotation."""
     lines = []
-    for record in track(content['images'], 'images'):
+    for record in progress(content['images'], 'images'):
         line = check_image(record, folder)
         if line is None and decode:
             line = decoding_error(folder / record['file_name'])
@@ -108,13 +104,13 @@ def decoding_error(path: Path) -> str | None:
     try:
         with Image.open(path) as image:
             image.load()
-    except Exception as error:  # each format has its own way to fail
+    except Exception as error:  # decoders raise different types
         return f'{path} cannot be decoded ({error})'
     return None
 
 
 def check(data: CocoData, args: argparse.Namespace) -> bool:
-    """Print all about one file. -> whether all is well"""
+    """Print the report on one file; return whether nothing is wrong."""
     content = read_annotations(data.file)
     problems = list(find_problems(content, data.classes))
     print(data.file)
@@ -126,21 +122,19 @@ def check(data: CocoData, args: argparse.Namespace) -> bool:
         print(f'  WRONG: {line}')
     if len(bad) > args.show:
         print(f'  WRONG: and {len(bad) - args.show} more images (--show)')
-    well = not bad and not any(problem.fatal for problem in problems)
-    print('  nothing is wrong' if well else '  see the lines above that begin with WRONG')
+    ok = not bad and not any(problem.fatal for problem in problems)
+    print('  no errors' if ok else '  see the lines above that begin with WRONG')
     if args.folder is not None:
         print(f'  in a config: metainfo=dict(classes={data.classes!r})')
         print(f'  in a copy of configs/det/own_data.py: classes = {data.classes!r}')
-    return well
+    return ok
 
 
+@command_line
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    try:
-        well = [check(data, args) for data in find_data(args)]
-    except (FileNotFoundError, ValueError) as error:
-        raise SystemExit(f'check_coco: {error}') from None
-    raise SystemExit(0 if all(well) else 1)
+    if not all([check(data, args) for data in find_data(args)]):
+        raise SystemExit(1)
 
 
 if __name__ == '__main__':

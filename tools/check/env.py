@@ -1,11 +1,11 @@
-"""Say in plain words what this environment lacks, and the command that mends it.
+"""Report what this environment lacks, with the commands that fix it.
 
     python tools/check/env.py
 
-First the metadata of the installed distributions (versions, retired names, the torch/torchvision
-pair; see finola_mm/environment.py), then every import that matters, for a package that is there may
-still not load. Pre-training needs mmengine, mmpretrain and mmcv without its compiled ops; detection
-needs the ops and mmdet. Exit status 0 when all is fine, else 1.
+The report starts with the metadata of the installed distributions: versions, retired names and the
+torch/torchvision pair (finola_mm/environment.py). Then it tries all imports that are needed, since
+an installed package may fail to load. Pre-training needs mmengine, mmpretrain and mmcv without its
+compiled ops; detection needs the ops and mmdet. The exit status is 0 if all is fine, else 1.
 """
 
 import platform
@@ -20,8 +20,8 @@ HERE = Path(__file__).resolve()
 
 
 def load_environment():
-    """finola_mm.environment, without importing finola_mm: that raises where we want to report."""
-    # from a checkout, else from a wheel, where this file lies in finola_mm/.mim/tools/check
+    """Load finola_mm.environment by path: importing finola_mm may raise instead of reporting."""
+    # In a checkout, or in a wheel, where this file is finola_mm/.mim/tools/check/env.py
     places = (HERE.parents[2] / 'finola_mm', HERE.parents[3])
     path = next(place / 'environment.py' for place in places if (place / 'environment.py').exists())
     spec = spec_from_file_location('environment', path)
@@ -35,7 +35,7 @@ Problem = environment.Problem
 
 
 class Cause(NamedTuple):
-    """Why a probe failed, known by a pattern in its error output."""
+    """A known cause of a failure, recognized by a pattern in the error output."""
 
     pattern: str
     what: str
@@ -43,22 +43,22 @@ class Cause(NamedTuple):
 
 
 class Probe(NamedTuple):
-    """An import, the work that needs it, and the known causes of its failure."""
+    """An import, the tasks that need it, and the known causes of its failure."""
 
     title: str
-    distribution: str  # what to install where it is missing
+    distribution: str  # to install if it is missing
     code: str
     needed_for: tuple[str, ...]
     causes: tuple[Cause, ...] = ()
 
 
-# Over the files of the other build, which may stay: packages of the stack ask for either.
+# Overwrites the files of the other build, which may remain installed: some packages require it.
 HEADLESS = ('python -m pip install --force-reinstall --no-deps opencv-python-headless==4.12.0.88',)
 OTHER_TORCH = r'undefined symbol|lib(torch|c10)\w*\.so[\w.]*: cannot open'
 OPS = (
     Cause(
         r"No module named 'mmcv\._ext'",
-        'mmcv is installed without its compiled ops: pip built it in isolation, where it saw no '
+        'mmcv is installed without its compiled ops: pip built it in isolation, without access to '
         'torch.',
         environment.BUILD_MMCV,
     ),
@@ -76,13 +76,13 @@ MULTIMODAL = Cause(
 )
 PAIR = Cause(
     r'torchvision::nms|' + OTHER_TORCH,
-    'The compiled part of torchvision does not load with this torch (say, a CPU-only torch beside '
-    'a torchvision for CUDA).',
+    'The compiled part of torchvision does not load with this torch (for example, a CPU-only torch '
+    'and a torchvision for CUDA).',
     (environment.TORCH_PAIR + ' --force-reinstall',),
 )
 NO_GRAPHICS = Cause(
     r'lib(GL|gthread|glib|SM|Xext|X11)[\w.-]*: cannot open',
-    'OpenCV is the build with windows, which needs graphics libraries that this machine lacks.',
+    'OpenCV is the build with a GUI, which needs graphics libraries that this machine lacks.',
     HEADLESS,
 )
 OTHER_NUMPY = Cause(
@@ -111,7 +111,7 @@ PROBES = (
 
 
 def diagnose(probe: Probe, error: str) -> Problem:
-    """Translate the error output of a failed ``probe``."""
+    """Explain the error output of a failed ``probe``."""
     for cause in probe.causes:
         if re.search(cause.pattern, error):
             return Problem(cause.what, cause.mend)
@@ -127,21 +127,21 @@ def diagnose(probe: Probe, error: str) -> Problem:
 
 
 def last_line(error: str) -> str:
-    """Python's own summary of an error."""
-    return (error.strip().splitlines() or ['it ended without a message'])[-1]
+    """Return Python's summary of an error."""
+    return (error.strip().splitlines() or ['no error message'])[-1]
 
 
 def run(code: str) -> subprocess.CompletedProcess:
-    """Run ``code`` in a process of its own: it may crash."""
+    """Run ``code`` in a separate process, since it may crash."""
     return subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
 
 
 def run_probes() -> dict[Probe, Problem | None]:
-    """What each probe found."""
-    # Together they take a third of the time; only after a failure is each worth a look of its own.
+    """Run all probes; return the problem of each, or None."""
+    # One process for all is faster. Only after a failure does each probe run in its own process.
     if run('; '.join(probe.code for probe in PROBES)).returncode == 0:
         return dict.fromkeys(PROBES)
-    found, told = {}, {}  # told: the last line of an error -> what the first probe made of it
+    found, known = {}, {}  # known: last line of an error -> diagnosis of the first probe with it
     for probe in PROBES:
         done = run(probe.code)
         if not done.returncode:
@@ -151,10 +151,10 @@ def run_probes() -> dict[Probe, Problem | None]:
                 f'{probe.distribution} is not installed.',
                 environment.install_commands(probe.distribution),
             )
-            told[last_line(done.stderr)] = found[probe]
-        else:  # what fails with the same words as an earlier probe fails because of it
+            known[last_line(done.stderr)] = found[probe]
+        else:  # the same message as that of an earlier probe has the same cause
             diagnosis = diagnose(probe, done.stderr)
-            found[probe] = told.setdefault(last_line(done.stderr), diagnosis)
+            found[probe] = known.setdefault(last_line(done.stderr), diagnosis)
     return found
 
 

@@ -1,68 +1,73 @@
-"""Draw what a pre-trained model makes of images: tools/visualization/reconstruct.py CONFIG
-CHECKPOINT IMAGES... --out PICTURE.
+"""Draw the reconstructions of a pre-trained model.
 
-One column for each image, rows original / visible block / prediction / composed; of a model that
-restores whole images original / prediction. Normalisation, per-patch too, is undone. The images
-go through the config's test pipeline: resized and cropped.
+    python tools/visualization/reconstruct.py CONFIG CHECKPOINT IMAGES... --out reconstruction.png
+
+IMAGES are files and folders. The picture has one column for each image, with the rows original,
+visible block, prediction and composed; for a whole-image model only original and prediction.
+Normalization, also per-patch normalization, is undone. The config's test pipeline resizes and crops
+the images.
 """
 
 import argparse
-from pathlib import Path
 
 from PIL import Image
 
-from finola_mm.apis import CfgOptions, in_own_module, load_config
+from finola_mm.apis import (
+    add_cfg_options,
+    add_config_and_checkpoint,
+    check_out,
+    command_line,
+    int_range,
+    load_config,
+)
 from finola_mm.apis.inference import load_batch, load_model
 from finola_mm.datasets import find_images
+from finola_mm.errors import UserError, as_user_error
 from finola_mm.evaluation import draw_reconstructions
+from finola_mm.functional.visible_block import as_offsets
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Complete images from one visible block')
-    parser.add_argument('config', help='config file of the pre-training')
-    parser.add_argument('checkpoint', help='checkpoint file, or a work directory for its last one')
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Draw the reconstructions of a pre-trained model')
+    add_config_and_checkpoint(parser)
     parser.add_argument('images', nargs='+', help='image files and folders of images')
-    parser.add_argument('--out', default='reconstruction.png', help='the picture to write')
+    parser.add_argument(
+        '--out', default='reconstruction.png', help='.png or .jpg; default: %(default)s'
+    )
     parser.add_argument(
         '--offset',
         nargs=2,
         type=int,
         metavar=('ROW', 'COL'),
-        help='where the visible block lies, in patches from the top left; default: random',
+        help='position of the visible block, in patches from the top left; default: random',
     )
     parser.add_argument('--seed', type=int, default=0, help='seed of the random blocks')
-    parser.add_argument('--num', type=int, default=16, help='draw at most so many images')
-    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, help='settings, key=value')
-    return parser.parse_args()
+    parser.add_argument('--num', type=int_range(1), default=16, help='maximum number of images')
+    add_cfg_options(parser)
+    return parser.parse_args(argv)
 
 
-def main() -> None:
-    args = parse_args()
-    try:
-        cfg = load_config(args.config, options=args.cfg_options)
-        if 'upsampler' not in cfg.model:
-            raise ValueError(f'the model of {args.config} restores no images: it has no upsampler')
-        files = find_images(args.images)
-        if Path(args.out).suffix.lower() not in ('.png', '.jpg', '.jpeg'):
-            raise ValueError(f'--out {args.out}: expected a name that ends in .png or .jpg')
-    except (FileNotFoundError, ValueError) as error:
-        raise SystemExit(f'reconstruct: {error}') from None
+@command_line
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    cfg = load_config(args.config, options=args.cfg_options)
+    if 'upsampler' not in cfg.get('model', {}):
+        raise UserError(
+            f'the model of {args.config} has no upsampler, so it cannot reconstruct images; choose '
+            'a pre-training config such as configs/selfsup/finola.py'
+        )
+    files = find_images(args.images)
+    out = check_out(args.out, ('.png', '.jpg', '.jpeg'))
     if len(files) > args.num:
         print(f'{len(files)} images; drawing the first {args.num} (--num)')
-    try:
-        model = load_model(cfg, args.checkpoint)
-    except (FileNotFoundError, ValueError) as error:
-        if in_own_module(error):
-            raise
-        raise SystemExit(f'reconstruct: {error}') from None
-    try:
-        batch = load_batch(cfg, files[: args.num], offset=args.offset, seed=args.seed)
-        samples = model.val_step(batch)
-    except ValueError as error:  # a file that is no image, an offset outside the map
-        raise SystemExit(f'reconstruct: {error}') from None
-    Path(args.out).parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(draw_reconstructions(samples)).save(args.out)
-    print(f'wrote {args.out}')
+    model = load_model(cfg, args.checkpoint)
+    batch = load_batch(cfg, files[: args.num], offset=args.offset, seed=args.seed)
+    if args.offset and hasattr(model, 'map_sizes'):
+        grid, block = model.map_sizes(batch['inputs'])
+        with as_user_error():
+            as_offsets(args.offset, block, grid=grid)
+    Image.fromarray(draw_reconstructions(model.val_step(batch))).save(out)
+    print(f'wrote {out}')
 
 
 if __name__ == '__main__':

@@ -1,0 +1,60 @@
+"""mmdet's inferencer with strict, safe loading of weights. Requires mmdet."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mmdet.apis import DetInferencer
+from mmdet.models import BaseDetector
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from torch import nn
+
+from ..engine import find_checkpoint, load_weights
+from ..errors import UserError
+from .cpu import optimize_for_cpu
+from .inference import load_metainfo
+
+
+class StrictDetInferencer(DetInferencer):
+    """mmdet's ``DetInferencer`` for any detector, with two differences.
+
+    Every tensor of the model must be in the checkpoint, which is read without running code. The
+    class names are those of the config, and the JSON results contain them as ``names``.
+
+    Args:
+        cfg (Config): The config of a detector.
+        checkpoint (str): Checkpoint file, or a work directory for its last one.
+
+    Raises:
+        UserError: the config is not that of a detector, or the checkpoint does not fit.
+    """
+
+    def __init__(self, cfg: Config, checkpoint: str):
+        scope = cfg.get('default_scope', 'mmdet')
+        init_default_scope(scope)
+        name = cfg.get('model', {}).get('type')
+        kind = MODELS.get(name if '.' in name else f'{scope}.{name}') if name else None
+        if kind is None or not issubclass(kind, BaseDetector):
+            raise UserError(
+                f'expected the config of a detector; the model of {cfg.filename} is {name}'
+            )
+        self.checkpoint = find_checkpoint(checkpoint)
+        super().__init__(model=cfg, scope=scope)
+        optimize_for_cpu(self.model)
+
+    def _load_weights_to_model(self, model: nn.Module, checkpoint: Any, cfg: Config) -> None:
+        load_weights(model, self.checkpoint, allow_unused=False)
+        model.dataset_meta = load_metainfo(cfg)
+        # A palette made for other classes may have too few colours.
+        if len(model.dataset_meta.get('palette', ())) < len(model.dataset_meta['classes']):
+            model.dataset_meta['palette'] = 'random'
+
+    def pred2dict(self, data_sample: Any, pred_out_dir: str = '') -> dict:
+        result = super().pred2dict(data_sample, pred_out_dir)
+        classes = self.model.dataset_meta['classes']
+        result['names'] = [classes[label] for label in result.get('labels', ())]
+        if pred_out_dir:
+            file = Path(pred_out_dir, 'preds', f'{Path(data_sample.img_path).stem}.json')
+            file.write_text(json.dumps(result))
+        return result
