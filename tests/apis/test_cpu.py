@@ -1,4 +1,4 @@
-"""Models optimized for a CPU against the same models without, in training and in inference."""
+"""Models optimized for a CPU against unoptimized models, in training and in inference."""
 
 import copy
 
@@ -14,14 +14,14 @@ N, C, H, W, T, D = 2, 6, 3, 4, 5, 8
 
 
 def pair(module):
-    """The module, and an optimized copy with the same weights."""
+    """Return the module and an optimized copy with the same weights."""
     return module, optimize_for_cpu(copy.deepcopy(module))
 
 
 @pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize('spatial', [False, True])
 def test_dynamic_relu_overwrites_its_input_in_inference(spatial, memory_format, monkeypatch):
-    """Bit-identical in slices that do not divide the map; with gradients the input is kept."""
+    """Slices need not divide the map; with gradients the input is unchanged."""
     monkeypatch.setattr(cpu, 'SLICE', N * C * 2 * W)
     monkeypatch.setattr(torch, 'get_num_threads', lambda: 1)  # two of the three rows at a time
     torch.manual_seed(0)
@@ -36,7 +36,7 @@ def test_dynamic_relu_overwrites_its_input_in_inference(spatial, memory_format, 
 
 
 def test_strided_depthwise_convolution_in_bfloat16():
-    """It runs in float32: only input, output and their gradients are rounded to bfloat16."""
+    """Only input, output and their gradients are rounded to bfloat16."""
     torch.manual_seed(0)
     plain, fast = (layer[0] for layer in pair(depthwise(4, 8, stride=2)))
     x = torch.randn(2, 4, 7, 6).bfloat16().requires_grad_()
@@ -56,7 +56,7 @@ def test_strided_depthwise_convolution_in_bfloat16():
 @pytest.mark.parametrize('context', [torch.no_grad, torch.inference_mode])
 @pytest.mark.parametrize('padded', [False, True])
 def test_encoder(form, context, padded):
-    """The same maps and tokens; the images stay as they are, the maps are channels last."""
+    """Maps and tokens are equal; the images are unchanged; the maps are channels last."""
     x = images(2, 3, 47, 64, dtype=torch.double)
     plain, fast = pair(settled(build(dynamic_relu=form).double(), x))
     padding_mask = torch.zeros(2, 47, 64, dtype=torch.bool)
@@ -73,7 +73,7 @@ def test_encoder(form, context, padded):
 
 
 def test_training_is_unchanged():
-    """Gradients and weights are bit-identical to those of the model without."""
+    """Gradients and weights are bit-identical to those of the unoptimized model."""
     x = images(2, 3, 32, 32)
     results = []
     for model in pair(build().train()):
@@ -90,7 +90,7 @@ def test_state_dict_keys_are_unchanged():
 
 
 class Calls(nn.Module):
-    """Counts the activations that a compiled graph would trace."""
+    """A module with one dynamic ReLU."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Files become batches in the order and with the blocks of their place, however they are cut."""
+"""Batches of image files: order and visible blocks do not depend on the batch size."""
 
 import shutil
 
@@ -49,8 +49,8 @@ def test_batches_do_not_depend_on_their_size(cfg, model, image_folder):
     assert torch.equal(torch.cat([images for images, _ in parts]), whole)
     offsets = [sample.block_offset for sample in samples]
     assert [s.block_offset for _, part in parts for s in part] == offsets
-    assert len(set(offsets)) > 3  # drawn for each image by itself
-    assert abs(whole.mean()) < 1 and whole.min() < 0  # normalised
+    assert len(set(offsets)) > 3  # drawn per image
+    assert abs(whole.mean()) < 1 and whole.min() < 0  # normalized
 
 
 def test_offset_for_all(cfg, image_folder):

@@ -1,4 +1,4 @@
-"""The analysis tools, run in this process, and the small model that their tests share."""
+"""Run the analysis tools in this process, on a small model that their tests share."""
 
 import importlib.util
 import sys
@@ -12,7 +12,7 @@ from tests.tools import stand_in
 
 @pytest.fixture
 def load_analysis(project_root):
-    """name -> the script tools/analysis/name.py as a module."""
+    """Load the script tools/analysis/name.py as a module."""
 
     def load(name):
         path = f'tools/analysis/{name}.py'
@@ -26,7 +26,7 @@ def load_analysis(project_root):
 
 @pytest.fixture
 def run_analysis(load_analysis, monkeypatch, capsys):
-    """Run a tool's main with these arguments; -> what it printed."""
+    """Run a tool's main with these arguments; return its standard output."""
 
     def run(name, *args):
         monkeypatch.setattr(sys, 'argv', [name, *map(str, args)])
@@ -38,7 +38,7 @@ def run_analysis(load_analysis, monkeypatch, capsys):
 
 @pytest.fixture
 def linear_model(tmp_path):
-    """(config, checkpoint, model) of the stand-in, whose encoder and decoder are one matrix."""
+    """(config, checkpoint, model) of the stand-in, whose encoder and decoder share a matrix."""
     torch.manual_seed(0)
     model = stand_in.LinearFINOLA(12)
     config, checkpoint = tmp_path / 'linear.py', tmp_path / 'linear.pth'
@@ -49,7 +49,7 @@ def linear_model(tmp_path):
 
 @pytest.fixture
 def plain_images(tmp_path):
-    """A folder of eight images of one colour each, which the stand-in encodes without loss."""
+    """A folder of eight images of one colour each, which the stand-in encodes losslessly."""
     folder = tmp_path / 'plain'
     folder.mkdir()
     generator = torch.Generator().manual_seed(1)

@@ -1,4 +1,4 @@
-"""The demo's detector with narrow queries and random weights, and four scenes in COCO's format."""
+"""A small variant of the demo's detector with random weights, and four scenes in COCO format."""
 
 import json
 
@@ -20,7 +20,7 @@ MODEL = [
 
 
 def data_options(root) -> list[str]:
-    """``--cfg-options`` that put the scenes of ``root`` in the place of the shapes."""
+    """Return ``--cfg-options`` that replace the shapes by the scenes of ``root``."""
     options = [f'train_dataloader.dataset.dataset.data_root={root}']
     for split in ('val', 'test'):
         options += [

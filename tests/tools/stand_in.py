@@ -1,4 +1,4 @@
-"""A whole-image FINOLA of which every answer is known: encoder and decoder are one matrix."""
+"""A linear stand-in for whole-image FINOLA: encoder and decoder share one matrix."""
 
 import torch
 from mmengine.model import BaseModel

@@ -1,4 +1,4 @@
-"""tools/check/coco.py on a small folder that is right, then wrong in several ways."""
+"""tools/check/coco.py on a correct folder and on several kinds of errors."""
 
 import importlib.util
 import json
@@ -12,7 +12,7 @@ from tests.messages import shows
 
 @pytest.fixture
 def check(project_root, capsys):
-    """Run the tool; -> (exit status, what it printed)."""
+    """Run the tool; return (exit status or message, standard output)."""
     spec = importlib.util.spec_from_file_location('check_coco', 'tools/check/coco.py')
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
@@ -50,7 +50,7 @@ def coco(tmp_path):
 
 
 def numbers(line):
-    """Those of a line, sorted."""
+    """Return the numbers of a line, sorted."""
     return sorted(map(int, re.findall(r'\d+', line)))
 
 

@@ -1,4 +1,4 @@
-"""check_env.py against stand-ins for the host stack, broken the ways the real one breaks."""
+"""tools/check/env.py against stand-ins for the host stack, with its known failures."""
 
 import os
 import re
@@ -38,7 +38,7 @@ FILES = {
 
 @pytest.fixture
 def stack(tmp_path):
-    """A stand-in for the whole host stack in which nothing is wrong."""
+    """A stand-in for a working host stack."""
     for module, (name, version) in STACK.items():
         write(tmp_path, f'{module}/__init__.py', '')
         write_metadata(tmp_path, name, version)
@@ -63,7 +63,7 @@ def write_metadata(root, name, version):
 
 
 def check(installed):
-    """Run check_env.py where nothing but the folder ``installed`` is installed."""
+    """Run tools/check/env.py with only the folder ``installed`` on the path."""
     python = installed / 'python'  # -S leaves out the packages that these tests run with
     python.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
     python.chmod(0o755)
@@ -109,7 +109,7 @@ def test_no_compiled_ops_blocks_detection_only(stack):
 
 
 def test_ops_of_another_torch(stack, tmp_path_factory):
-    """With a real library that refers to a symbol that no torch has."""
+    """A real library refers to a symbol that no torch has."""
     (stack / 'mmcv/_ext.py').unlink()
     source = tmp_path_factory.mktemp('source') / 'ext.cpp'
     source.write_text(
@@ -146,7 +146,7 @@ def test_what_follows_from_a_failure_is_not_told_again(stack):
 
 
 def problems(report):
-    """The paragraphs after the table."""
+    """Return the paragraphs after the table."""
     return report.strip().split('\n\n')[1:]
 
 
@@ -191,7 +191,7 @@ def test_unsupported_version_reads_like_the_import_error(stack):
             'torchvision',
             '--force-reinstall',
         ),
-        # the lines of transformers 5 and mmpretrain 1.3.6, to the letter where it fails
+        # the failing lines of transformers 5 and mmpretrain 1.3.6
         (
             'mmpretrain/models/multimodal/blip.py',
             'class BertPreTrainedModel(None): pass',

@@ -1,4 +1,4 @@
-"""tools/check/images.py on folders of which some files are bad."""
+"""tools/check/images.py on folders with some bad files."""
 
 import csv
 import importlib.util
@@ -15,11 +15,11 @@ from tests.messages import shows
 
 @pytest.fixture
 def check(project_root, capsys):
-    """Run the tool; -> (exit status, what it printed)."""
+    """Run the tool; return (exit status or message, standard output)."""
     spec = importlib.util.spec_from_file_location('check_images', 'tools/check/images.py')
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
-    # The work of the processes, in this one: a module that was loaded so cannot be sent to them.
+    # In this process: a module loaded by path cannot be pickled for others.
     tool.ProcessPoolExecutor = InThisProcess
 
     def run(*args):
@@ -50,7 +50,7 @@ class InThisProcess:
 
 @pytest.fixture
 def folder(image_folder, tmp_path):
-    """Ten images in two class folders: one of each kind of harm in three of them."""
+    """Ten images in two class folders; one is truncated, one empty, one HTML."""
     shutil.copytree(image_folder / 'train', tmp_path / 'train')
     whole = (tmp_path / 'train/cat/1.jpg').read_bytes()
     (tmp_path / 'train/cat/1.jpg').write_bytes(whole[: len(whole) // 2])
@@ -60,12 +60,12 @@ def folder(image_folder, tmp_path):
 
 
 def total(said):
-    """The numbers of the last line."""
+    """Return the numbers of the last line."""
     return re.findall(r'\d+(?:\.\d+)?%?', said.splitlines()[-1])
 
 
 def line_on(path, said):
-    """The one line that names an image."""
+    """Return the only line that names an image."""
     (line,) = (line for line in said.splitlines() if str(path) in line)
     return line
 
@@ -89,9 +89,9 @@ def test_a_folder(check, folder, tmp_path):
 
 
 def test_several_processes(project_root, folder, tmp_path):
-    """The whole script, and the images in their order."""
+    """The script as users run it; the images are in order."""
     out = tmp_path / 'bad.csv'
-    # Started as users do: a fork has another __main__, from which no process gets its work.
+    # Not a fork of the tests, whose __main__ the workers could not import.
     command = [sys.executable, 'tools/check/images.py', folder, '--processes=2', '--out', out]
     ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 1 and {'3', '10'} <= {*total(ended.stdout)}, ended.stderr
@@ -113,7 +113,7 @@ def test_all_is_well(check, image_folder):
 
 
 def test_an_annotation_file(check, folder, tmp_path):
-    """It names one that is missing and one of another size."""
+    """Missing images and images of another size are reported."""
     sizes = {
         'cat/0.jpg': (90, 70),
         'cat/3.jpg': (70, 90),

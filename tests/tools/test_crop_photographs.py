@@ -1,4 +1,4 @@
-"""The photographs in folds: nothing of a held-out one is trained on, and no folder is lost."""
+"""Photographs in folds: none is in both train/ and val/, and existing folders are kept."""
 
 import importlib.util
 import json

@@ -1,4 +1,4 @@
-"""The tool on surfaces whose curvature is known in closed form."""
+"""tools/analysis/curvature.py on surfaces with a closed-form curvature."""
 
 import csv
 
@@ -22,7 +22,7 @@ def surfaces():
 
 
 def test_peaks_by_hand(load_analysis):
-    """At its tip the surface a x^2 + b y^2 has the curvature 4ab, and less around it."""
+    """The surface a x^2 + b y^2 has its maximum curvature, 4ab, at the origin."""
     found = load_analysis('curvature').peaks(surfaces())
     expected = [[(0, 0), (0, -0.04), (0.16, 0)], [(0, 0), (0, -0.16), (0.64, 0)]]
     torch.testing.assert_close(found, torch.tensor(expected), atol=1e-5, rtol=1e-5)
@@ -43,7 +43,7 @@ def test_ranks_and_channels(load_analysis):
 
 
 def test_ranks_are_those_within_each_image(load_analysis):
-    """Two channels that change places: by rank one is large, by channel both are equal."""
+    """Two channels swap between images: ranks differ, and means by channel are equal."""
     peaks = torch.tensor([[(1.0, 0), (0, 0)], [(0, 0), (0, -1.0)]])
     tool = load_analysis('curvature')
     np.testing.assert_allclose(tool.rank(peaks)['mean'], [0.5**0.5, 0])
@@ -53,7 +53,7 @@ def test_ranks_are_those_within_each_image(load_analysis):
 
 
 def test_a_planted_channel_comes_first(run_analysis, linear_model, plain_images, tmp_path):
-    """Small steps everywhere but for channel 5, in both of two models in one picture."""
+    """Steps are small except in channel 5; two models share a figure."""
     config, checkpoint, model = linear_model
     with torch.no_grad():
         for matrix in model.neck.finola.parameters():
@@ -100,7 +100,7 @@ def test_a_masked_model_shows_the_map_of_its_neck(load_analysis):
 
 
 def test_our_models(run_analysis, image_folder, tmp_path):
-    """Whole-image and masked FINOLA as their configs build them."""
+    """Whole-image and masked FINOLA built from their configs."""
     pairs = []
     for name in ('finola', 'masked_finola_b'):
         config, checkpoint = f'configs/demo/{name}.py', tmp_path / f'{name}.pth'

@@ -1,4 +1,4 @@
-"""Drawing what a detector finds and where its queries look; mmdet's inferencer on our configs."""
+"""Drawings of detections and of attention; mmdet's inferencer on our configs."""
 
 import importlib.util
 import json
@@ -19,7 +19,7 @@ from tests.tools import small_detector
 
 @pytest.fixture
 def tool(project_root):
-    """name -> the script tools/visualization/name.py as a module."""
+    """Load the script tools/visualization/name.py as a module."""
 
     def load(name):
         spec = importlib.util.spec_from_file_location(name, f'tools/visualization/{name}.py')
@@ -61,7 +61,7 @@ def test_detect(tool, setting, tmp_path, capsys):
 
 
 def test_detect_with_a_detector_of_mmdet(tool, setting, tmp_path):
-    """Whose name stands in the config without a scope."""
+    """A detector named without a scope in the config."""
     _, folder, _ = setting
     options = [
         'model.backbone.arch=small',
@@ -113,7 +113,7 @@ def test_detect_refuses(tool, setting, tmp_path):
 
 @pytest.mark.parametrize('by', ['file', 'name'])
 def test_the_host_inferencer(project_root, tmp_path, by):
-    """As mmdet's users call it. A name in MMEngine's sense: it holds wherever one stands."""
+    """As mmdet's users call it, by file or by MMEngine's name, which works in any folder."""
     config = small_detector.CONFIG
     checkpoint = small_detector.write_checkpoint(tmp_path / 'demo.pth', ())
     folder = small_detector.write_scenes(tmp_path / 'coco') / 'val2017'
@@ -126,7 +126,7 @@ def test_the_host_inferencer(project_root, tmp_path, by):
 
 
 def test_attention(tool, setting, tmp_path, monkeypatch):
-    """Weights are averages of softmaxes over the map, and those of Mobile->Former's own layer."""
+    """The recorded weights sum to 1 over the map; cells have the documented size."""
     checkpoint, folder, options = setting
     attention = tool('attention')
     out = tmp_path / 'attention.png'
@@ -163,7 +163,7 @@ def test_attention(tool, setting, tmp_path, monkeypatch):
 
 
 def test_attention_is_drawn_where_the_map_has_it(tool, monkeypatch):
-    """A position of stride 32 has 32 pixels, though the last ones reach beyond the image."""
+    """A position of stride 32 covers 32 pixels, even if the last ones exceed the image."""
     attention = tool('attention')
     weights = torch.zeros(1, 1, 2, 3)
     weights[0, 0, 0, 1] = 1  # its centre: between 15, 16; 47, 48
@@ -179,7 +179,7 @@ def test_attention_is_drawn_where_the_map_has_it(tool, monkeypatch):
 
 
 def test_attention_is_what_the_layer_reads(tool, setting):
-    """What the fused attention reads is what these weights would have it read."""
+    """The recorded weights reproduce the output of the fused attention."""
     checkpoint, folder, _ = setting
     attention = tool('attention')
     cfg = Config.fromfile(small_detector.CONFIG)

@@ -1,4 +1,4 @@
-"""Low-shot lists: the same number of every class, the same ones every time, as mmpretrain reads."""
+"""Low-shot lists: class-balanced, reproducible and readable by mmpretrain."""
 
 import importlib.util
 import re
@@ -25,7 +25,7 @@ def tool():
 
 @pytest.fixture
 def src(tmp_path):
-    """Class folders with empty files (no image is opened), one in a folder below, other files."""
+    """Class folders with empty files, one of them in a subfolder, and other files."""
     root = tmp_path / 'data' / 'train'
     for name, count in SIZES.items():
         folder = root / name
@@ -45,7 +45,7 @@ def per_class(path):
 
 
 def numbers(line, *names):
-    """Those of a line, sorted, without those in the names, which it has to show."""
+    """Return the numbers of a line, sorted, except those in ``names``, which it must contain."""
     for name in map(str, names):
         assert name in line
         line = line.replace(name, '')
@@ -70,7 +70,7 @@ def test_balanced(tool, src, capsys):
 
 
 def test_the_numbers_of_imagenet(tool):
-    """1,281,167 images, 732 to 1300 a class."""
+    """1,281,167 images of 1000 classes."""
     classes = {f'n{i:08d}': [f'{j}' for j in range(1281)] for i in range(999)}
     classes['n99999999'] = [f'{j}' for j in range(1281167 - 999 * 1281)]
     for percent, expected in ((1, 13), (10, 128)):
@@ -93,7 +93,7 @@ def test_another_class_changes_no_draw_of_the_others(tool, src, tmp_path):
 
 
 def test_every_image_has_the_same_chance(tool):
-    """Over 2000 seeds each of 20 images is drawn 4 of 20 times."""
+    """Over 2000 seeds, each of 20 images is drawn with probability 4 / 20."""
     classes = {'a': [f'{i}' for i in range(20)]}
     counts = Counter(image for seed in range(2000) for image in tool.draw(classes, 20, seed)[0])
     # 400 expected, deviation sqrt(2000 * 0.2 * 0.8) = 18

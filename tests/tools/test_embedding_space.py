@@ -1,4 +1,4 @@
-"""The experiments on a linear model, on which their results are known."""
+"""tools/analysis/embedding_space.py on a linear model with known results."""
 
 import csv
 import re
@@ -76,7 +76,7 @@ def test_all_components_of_training_images_lose_nothing(space, linear_model):
 
 
 def test_the_tool_on_plain_colours(run_analysis, linear_model, plain_images, tmp_path):
-    """Plain colours have three components, mirror exactly, and mix as images do.
+    """Plain colours have three components, mirror exactly and mix as images do.
 
     Three images are shown; the mean is that of all eight.
     """

@@ -1,4 +1,4 @@
-"""ONNX files of an encoder and a detector against PyTorch; what cannot be exported says so."""
+"""ONNX files of an encoder and a detector against PyTorch, and models that cannot be exported."""
 
 import importlib.util
 import json
@@ -19,7 +19,7 @@ from tests.tools import small_detector
 
 @pytest.fixture
 def export(project_root):
-    """tools/deployment/export_onnx.py as a module."""
+    """Load tools/deployment/export_onnx.py as a module."""
     spec = importlib.util.spec_from_file_location('export', 'tools/deployment/export_onnx.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -92,7 +92,7 @@ def test_encoder_of_any_batch_and_size(export, project_root, tmp_path, form):
     mean, std = (
         torch.tensor(cfg.model.data_preprocessor[name]).view(3, 1, 1) for name in ('mean', 'std')
     )
-    for shape in ((3, 3, 33, 70), (1, 3, 128, 97)):  # none as it was traced
+    for shape in ((3, 3, 33, 70), (1, 3, 128, 97)):  # neither is the traced shape
         images = random_images(*shape)
         found = run(out, images)
         assert list(found) == ['stage3', 'out']
@@ -103,7 +103,7 @@ def test_encoder_of_any_batch_and_size(export, project_root, tmp_path, form):
 
 
 def test_detector(export, checkpoint, detector, tmp_path):
-    """What the file gives, sorted by score, is what mmdet's post-processing gives."""
+    """The outputs, sorted by score, equal those of mmdet's post-processing."""
     out = tmp_path / 'detector.onnx'
     export.main(
         [
@@ -136,7 +136,7 @@ def test_detector(export, checkpoint, detector, tmp_path):
     wanted = result.pred_instances
     order = found['scores'].argsort(descending=True)
     torch.testing.assert_close(found['scores'][order], wanted.scores)
-    # Queries of nearly the same score may change places.
+    # Queries of nearly equal scores may be swapped.
     distance = torch.cdist(found['boxes'], wanted.bboxes)
     assert distance.amin(0).max() < 1e-2 and distance.amin(1).max() < 1e-2
     assert sorted(found['labels'].tolist()) == sorted(wanted.labels.tolist())
@@ -147,7 +147,7 @@ def test_detector_of_any_batch_and_size(export, checkpoint, detector, tmp_path):
     export.main(
         [small_detector.CONFIG, str(checkpoint), str(out), '--cfg-options', *small_detector.MODEL]
     )
-    for shape in ((3, 3, 64, 224), (1, 3, 128, 32)):  # none as it was traced
+    for shape in ((3, 3, 64, 224), (1, 3, 128, 32)):  # neither is the traced shape
         images = random_images(*shape)
         found = {name: torch.from_numpy(value) for name, value in run(out, images).items()}
         with torch.no_grad():
@@ -178,7 +178,7 @@ def test_what_cannot_be_exported(export, checkpoint, tmp_path):
 
 
 def test_a_wrong_graph_is_not_written(export, checkpoint, tmp_path, monkeypatch):
-    """The comparison sees it, and leaves no file."""
+    """The comparison fails and no file remains."""
 
     class Program:
         class model:

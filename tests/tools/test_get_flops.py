@@ -1,4 +1,4 @@
-"""The counter against counts by hand, and the command line on real configs."""
+"""The counter against manual counts, and the command line on our configs."""
 
 import importlib
 import importlib.util
@@ -18,7 +18,7 @@ SCRIPT = 'tools/analysis/get_flops.py'
 
 @pytest.fixture
 def tool(project_root):
-    """The script as a module."""
+    """Load the script as a module."""
     spec = importlib.util.spec_from_file_location('get_flops', SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -36,7 +36,7 @@ def run(tool, monkeypatch, capsys):
 
 
 class Products(nn.Module):
-    """One of each kind of product, on a batch of 2."""
+    """One product of each kind, on a batch of 2."""
 
     def __init__(self):
         super().__init__()
@@ -97,13 +97,13 @@ def test_the_parts_of_a_model_add_up(run, name, algorithm, size):
 
 
 def line_of(size, out):
-    """The title of the table for images of a size."""
+    """Return the title of the table for images of a size."""
     (line,) = (line for line in out.splitlines() if size in line)
     return line
 
 
 def check_sums(table):
-    """Name of the part -> (M parameters, G multiply-adds), once they add up."""
+    """Check that the parts add up; return part -> (M parameters, G multiply-adds)."""
     rows = {
         name: (float(params), float(madds))
         for name, params, madds in re.findall(r'^ +(\w+) +([\d.]+) +([\d.]+)$', table, re.M)
@@ -116,7 +116,7 @@ def check_sums(table):
 
 @pytest.mark.parametrize('name, options', [('retinanet', []), ('dino', ['model.num_queries=20'])])
 def test_the_parts_of_mmdets_detectors_add_up(run, name, options):
-    """mmdet calls the forward of its heads by name, past the counter."""
+    """mmdet calls the forward method of its heads directly, which the counter cannot see."""
     out = run(
         f'configs/det/{name}_mf.py',
         '--shape',
@@ -150,7 +150,7 @@ def test_the_parts_of_mmdets_detectors_add_up(run, name, options):
     ],
 )
 def test_classifiers_beside_the_paper(run, name, rows):
-    """No labels are needed: what is counted is the forward pass of one image."""
+    """The forward pass of one image is counted, which needs no labels."""
     out = run(f'configs/classification/{name}.py', '--shape', '64', '64')
     assert re.search(r'ImageClassifier\b(?!.*\bloss\b)', line_of('224 x 224', out))
     assert re.search(rows, out), out

@@ -1,4 +1,4 @@
-"""What a user sees of a run over broken files, and of one whose loss is no number."""
+"""Messages of a training run on broken files, and of one whose loss is not finite."""
 
 import json
 import re
@@ -32,7 +32,7 @@ def train(root, work_dir, *options, iterations, expect):
 
 @pytest.fixture(scope='module')
 def hundred_images(tmp_path_factory, image_folder):
-    """100 good images; the tests break some of a copy: empty, cut short or of another kind."""
+    """100 valid images; the tests break some of a copy: empty, truncated or no image."""
     root = tmp_path_factory.mktemp('hundred')
     (root / 'train').mkdir()
     source = image_folder / 'train/cat/0.jpg'
@@ -112,4 +112,4 @@ def test_a_loss_that_is_no_number(project_root, image_folder, tmp_path):
     assert re.search(rf'\b{report["iteration"]}\b', said.replace(str(file), ''))
     assert len(report['images']) == 2 and all('/train/' in name for name in report['images'])
     last = tmp_path / f'iter_{report["iteration"]}.pth'
-    assert not last.exists()  # no checkpoint of the spoiled step
+    assert not last.exists()  # no checkpoint of the failed step

@@ -83,7 +83,7 @@ def test_analyze_logs(tmp_path):
 
 
 def test_a_curve_of_knn_accuracy(tmp_path):
-    """The tool wants its key in every row of a validation: the README takes out the others."""
+    """The tool needs its key in every row of a validation, so the README filters the others."""
     log = tmp_path / 'knn.json'
     rows = [{'knn/top1': 10.0 + step, 'knn/top5': 50.0, 'step': step} for step in (4, 8)]
     log.write_text('\n'.join(map(json.dumps, rows)))
@@ -162,7 +162,7 @@ def test_results_and_confusion_matrix(project_root, classifier):
 
 
 def test_vis_cam(project_root, classifier):
-    """On a probe, whose encoder is frozen: it has to be told to let gradients through."""
+    """A probe has a frozen encoder, for which gradients must be enabled explicitly."""
     folder, options = classifier
     plain = folder / 'probe.py'
     plain.write_text(PLAIN.format(root=project_root).replace('cls_supervised', 'cls_lin'))

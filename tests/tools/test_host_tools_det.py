@@ -10,7 +10,7 @@ from tests.tools import small_detector
 
 HOST = Path(mmdet.__file__).parent / '.mim' / 'tools'
 CONFIG = small_detector.CONFIG
-# The tool looks for the training pipeline below a wrapper only where it knows the wrapper's name.
+# The tool finds the training pipeline only below wrappers that it knows by name.
 KNOWN_WRAPPER = 'train_dataloader.dataset.type=RepeatDataset'
 
 
@@ -45,7 +45,7 @@ def test_browse_dataset(project_root, setting, tmp_path):
 
 
 def test_results_and_their_analysis(project_root, setting, tmp_path):
-    """test.py --out --show-dir, and what analyze_results finds best and worst."""
+    """test.py --out --show-dir, and the best and worst images of analyze_results."""
     checkpoint, options = setting
     results = tmp_path / 'results.pkl'
     run(

@@ -1,4 +1,4 @@
-"""The tool on plain coloured images, whose features are computed here without its pipeline."""
+"""tools/analysis/knn.py on plain coloured images, with features computed independently."""
 
 import json
 import re
@@ -20,7 +20,7 @@ NAMES = ('blue', 'green', 'red')
 
 
 def colour(label, i, split):
-    """A dark shade of each class's colour: hard enough for an untrained encoder to err."""
+    """Return a dark shade of the class's colour; untrained encoders confuse some of them."""
     shade = [60 + 17 * i + 5 * (split == 'val')] * 3
     shade[2 - label] += 4 + 9 * i
     return tuple(shade)
@@ -40,7 +40,7 @@ def images(tmp_path_factory):
 
 @pytest.fixture
 def run(project_root, run_analysis, images, tmp_path):
-    """(arguments) -> (accuracies, what was printed), and the model whose file is model.pth."""
+    """Return a function of the arguments -> (accuracies, output), with the model of model.pth."""
     cfg = Config.fromfile('configs/demo/masked_finola_b.py')
     init_default_scope(cfg.default_scope)
     for split in ('train', 'val'):
@@ -56,7 +56,7 @@ def run(project_root, run_analysis, images, tmp_path):
     torch.save(dict(state_dict=model.state_dict()), tmp_path / 'model.pth')
 
     def call(*args, file='model.pth'):
-        """file: one name, or several with spaces between."""
+        """file: one name, or several separated by spaces."""
         out, files = tmp_path / 'out.json', [tmp_path / name for name in file.split()]
         printed = run_analysis('knn', tmp_path / 'config.py', *files, '--out', out, *args)
         return json.loads(out.read_text()), printed
@@ -66,7 +66,7 @@ def run(project_root, run_analysis, images, tmp_path):
 
 
 def features(encoder, split, count):
-    """(features, labels) of the first ``count`` images of each class."""
+    """Return (features, labels) of the first ``count`` images of each class."""
     labels = torch.arange(3).repeat_interleave(count)
     shades = [colour(label, i, split) for label in range(3) for i in range(count)]
     mean, std = torch.tensor([123.675, 116.28, 103.53]), torch.tensor([58.395, 57.12, 57.375])
@@ -90,7 +90,7 @@ def test_against_features_computed_here(run):
 
 
 def test_a_part_of_the_bank(run):
-    """Every class gives two of its five images."""
+    """Two of the five images of each class are used."""
     found, _ = run('--images', '6')
     assert list(found['model.pth']) == ['k = 1']  # the bank is too small for 10
     known, asked = features(run.model.backbone, 'train', 5), features(run.model.backbone, 'val', 4)
@@ -106,7 +106,7 @@ def test_an_encoder_alone(run, tmp_path):
 
 
 def test_several_encoders(run, tmp_path):
-    """By their names, or by their paths where two have the same one."""
+    """Rows have the names of the files, or their paths if two names are equal."""
     torch.manual_seed(4)
     for name in ('encoder.pth', 'other/model.pth'):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -145,7 +145,7 @@ def test_no_images(run, capsys):
 
 
 def test_another_encoder(run, tmp_path, capsys):
-    """What was judged before it is not lost."""
+    """The results before the error are printed."""
     torch.save(MobileFormer('w720').state_dict(), tmp_path / 'other.pth')
     with pytest.raises(SystemExit, match=shows('knn: ', tmp_path / 'other.pth', 'MobileFormer')):
         run('--k', '3', file='model.pth other.pth')

@@ -1,4 +1,4 @@
-"""PCA against NumPy's SVD, the DCT against its definition, and what training must reach."""
+"""PCA against NumPy's SVD, the DCT against its definition, and the autoencoder's training."""
 
 import csv
 import math
@@ -20,7 +20,7 @@ def tool(load_analysis):
 
 @pytest.fixture
 def images():
-    """30 + 5 images of 16 x 16: smooth colours and a little noise."""
+    """30 + 5 images of 16 x 16: smooth colours and some noise."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(35, 3, 3, 3, generator=generator)
     smooth = torch.nn.functional.interpolate(coarse, size=16, mode='bilinear')
@@ -30,7 +30,7 @@ def images():
 
 @pytest.mark.parametrize('count, side', [(30, 16), (30, 2), (400, 4)])
 def test_principal_components_are_numpys(tool, count, side):
-    """Fewer images than pixels, and more."""
+    """With fewer images than pixels, and with more."""
     x = torch.randn(count, 3 * side**2, generator=torch.Generator().manual_seed(1))
     x = x * torch.linspace(2, 0.1, x.shape[1])
     x = x - x.mean(0)
@@ -62,7 +62,7 @@ def test_pca_reconstructions(tool, images):
 
 
 def test_dct_by_definition(tool):
-    """One coefficient of one patch as the double sum of Ahmed et al., and an orthonormal whole."""
+    """One coefficient equals the double sum of Ahmed et al.; the transform is orthonormal."""
     matrix = tool.dct_matrix(8).double()
     torch.testing.assert_close(matrix @ matrix.mT, torch.eye(8).double(), atol=1e-6, rtol=0)
     image = torch.rand(1, 3, 16, 24, generator=torch.Generator().manual_seed(0))
@@ -84,7 +84,7 @@ def test_dct_by_definition(tool):
 
 @pytest.mark.parametrize('patch', [8, 16])
 def test_what_dct_drops_is_the_least(tool, images, patch):
-    """The squared error is that of the coefficients left out; with all of them there is none."""
+    """The squared error is that of the dropped coefficients; with all there is none."""
     train, val = images
     k = 20
     coefficients = tool.dct(val - train.mean(0), patch).flatten(1).square()

@@ -1,4 +1,4 @@
-"""Large images become small, others stay as they are, and nothing half-written is ever seen."""
+"""Large images are resized, others copied, and no partial file is ever visible."""
 
 import errno
 import importlib.util
@@ -25,21 +25,21 @@ TOOL = Path(__file__).parents[2] / 'tools' / 'dataset_converters' / 'resize_imag
 def resize_images():
     spec = importlib.util.spec_from_file_location('resize_images', TOOL)
     module = importlib.util.module_from_spec(spec)
-    sys.modules['resize_images'] = module  # worker processes look the functions up by name
+    sys.modules['resize_images'] = module  # worker processes find the functions by this name
     spec.loader.exec_module(module)
     yield module
     del sys.modules['resize_images']
 
 
 def picture(width, height):
-    """Smooth: red grows to the right, green downwards."""
+    """A smooth image: red increases to the right, green downwards."""
     x, y = np.meshgrid(np.linspace(0, 250, width), np.linspace(0, 250, height))
     return Image.fromarray(np.stack([x, y, 0 * x + 80], -1).astype(np.uint8))
 
 
 @pytest.fixture
 def src(tmp_path):
-    """An ImageNet-like tree: large, small, lying on its side, not what its name says, broken."""
+    """An ImageNet-like tree: large, small, EXIF-rotated, misnamed and broken images."""
     root = tmp_path / 'src'
     (root / 'train' / 'cat').mkdir(parents=True)
     (root / 'val').mkdir()
@@ -71,7 +71,7 @@ def contents(folder):
 
 
 def numbers(report, dst):
-    """Those of the last line, sorted, without those in the folder's name, which it has to show."""
+    """Return the numbers of the last line, sorted, except those in the folder's name."""
     line = report.splitlines()[-1]
     assert str(dst) in line
     return sorted(re.findall(r'\d+(?:\.\d+)?', line.replace(str(dst), '')))
@@ -109,7 +109,7 @@ def test_converts_a_tree(resize_images, src, tmp_path, capsys):
         / 1e6
         for files in (contents(src), made)
     ]
-    # images; resized, copied, there already, left out; megabytes before and after
+    # images; resized, copied, existing, left out; megabytes before and after
     counts = ['6', '3', '1', '0', '2', f'{sizes[0]:.1f}', f'{sizes[1]:.1f}']
     assert numbers(out, dst) == sorted(counts)
     assert len([line for line in err.splitlines() if '.jpg' in line]) == 2
@@ -117,7 +117,7 @@ def test_converts_a_tree(resize_images, src, tmp_path, capsys):
 
 
 def test_antialiased(resize_images):
-    """Stripes of one pixel become even grey; without a filter they would become coarse stripes."""
+    """One-pixel stripes become uniform grey; without a filter they would alias."""
     stripes = np.zeros((300, 300, 3), np.uint8)
     stripes[:, ::2] = 255
     data = np.frombuffer(resize_images.shrink(stripes, 40, 95), np.uint8)
@@ -164,7 +164,7 @@ def test_killed_run_leaves_whole_images_and_is_completed(resize_images, tmp_path
 
 @pytest.mark.parametrize('send', [os.killpg, os.kill], ids=['all', 'first'])
 def test_interrupted_run_stops_soon(resize_images, tmp_path, send):
-    """Ctrl-C reaches all processes, a scheduler's signal the first one; the queue is dropped."""
+    """Ctrl-C reaches all processes, a scheduler's signal only the first; the queue is dropped."""
     src, dst = tmp_path / 'src', tmp_path / 'dst'
     src.mkdir()
     picture(700, 700).save(src / '0000.jpg')
@@ -182,7 +182,7 @@ def test_interrupted_run_stops_soon(resize_images, tmp_path, send):
     send(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and 'Traceback' not in err
-    assert 5 <= len(list(dst.glob('*.jpg'))) <= 5 * 16  # four chunks at most are under way
+    assert 5 <= len(list(dst.glob('*.jpg'))) <= 5 * 16  # at most four chunks are in progress
     assert not list(dst.glob('*.unfinished'))
 
 
@@ -197,7 +197,7 @@ def test_a_killed_worker_is_one_message(resize_images, src, tmp_path, monkeypatc
 
 
 def test_full_disk_is_one_message(resize_images, src, tmp_path, monkeypatch):
-    def pool(*args, **kwargs):  # in this process, where the disk can be patched
+    def pool(*args, **kwargs):  # in this process, so that writing can be patched
         return SimpleNamespace(
             map=lambda job, names, chunksize: map(job, names), shutdown=lambda cancel_futures: None
         )

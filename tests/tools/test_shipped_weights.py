@@ -1,4 +1,4 @@
-"""The weights in demo/: unchanged, with a card, of the models that the demo builds."""
+"""The weights in demo/ are unchanged, documented and fit the models of the demo."""
 
 import hashlib
 

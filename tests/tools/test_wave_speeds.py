@@ -1,4 +1,4 @@
-"""The tool on matrices built from chosen speeds."""
+"""tools/analysis/wave_speeds.py on matrices constructed from given speeds."""
 
 import csv
 import math
@@ -14,7 +14,7 @@ SPEEDS = [3.0, -2.0, 0.5, (1, 1), (0.2, 4), (-1, 0.3), (0.1, 0.1)]  # real, or o
 
 
 def planted(B, speeds):
-    """A such that A B^-1 has these speeds (real, or (real, imaginary)) on what B reaches."""
+    """Return A such that A B^-1 has these speeds, real or (real, imaginary), on the range of B."""
     c = len(B)
     left, _, _ = np.linalg.svd(B - B.mean(1, keepdims=True))
     blocks = np.zeros((c - 1, c - 1))
@@ -34,7 +34,7 @@ def planted(B, speeds):
 
 @pytest.fixture
 def checkpoint(linear_model):
-    """The stand-in with planted speeds in all quadrants of B, and a singular B_neg."""
+    """The stand-in with given speeds in the quadrants of B, and a singular B_neg."""
     config, file, model = linear_model
     rng = np.random.default_rng(0)
     finola = model.neck.finola
@@ -76,14 +76,14 @@ def test_planted_speeds_come_out(run_analysis, checkpoint, tmp_path):
 
 
 def test_the_condition_is_that_on_vectors_of_mean_zero(load_analysis):
-    """P by QR of the complement of ones, and NumPy's singular values of BP."""
+    """P from a QR of the complement of ones, and NumPy's singular values of BP."""
     rng = np.random.default_rng(1)
     A, B = rng.normal(size=(2, C, C))
     basis = np.linalg.qr(np.concatenate([np.ones((C, 1)), np.eye(C)[:, :-1]], 1))[0][:, 1:]
     speeds, row = load_analysis('wave_speeds').analyse(torch.from_numpy(A), torch.from_numpy(B))
     assert row['condition_b'] == pytest.approx(np.linalg.cond(B @ basis), rel=1e-9)
     q = A @ basis @ np.linalg.pinv(B @ basis)
-    oracle = np.sort(np.abs(np.linalg.eigvals(q)))[1:]  # without the 0 of what B does not reach
+    oracle = np.sort(np.abs(np.linalg.eigvals(q)))[1:]  # without the 0 outside the range of B
     np.testing.assert_allclose(np.sort(speeds.abs().numpy()), oracle, rtol=1e-8)
 
 
