@@ -9,7 +9,7 @@ data_root = '{{$FINOLA_IMAGENET:data/imagenet}}'
 
 missing_data_hint = (
     'Put the images there, link the folder, or name its root by the environment variable '
-    'FINOLA_IMAGENET. The layouts are in the README, "Your own data".'
+    'FINOLA_IMAGENET. Layouts: docs/recipes.md, "Data".'
 )
 
 train_dataloader = dict(

@@ -1,0 +1,121 @@
+"""The README's Python block and its commands, run in their order at a reduced size."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.classification.conftest import labelled_folder, options  # noqa: F401
+from tests.conftest import ROOT, tiny_options
+from tests.forks import run_script
+from tests.tools.small_detector import data_options, write_scenes
+
+TEXT = (ROOT / 'README.md').read_text()
+# config of the README -> the same recipe for a CPU
+SMALL = {
+    'configs/selfsup/masked_finola_b.py': 'configs/demo/masked_finola_b.py',
+    'configs/classification/lin.py': 'configs/demo/cls_lin.py',
+    'configs/det/detr_mf_dec522.py': 'configs/demo/det_mf_dec211.py',
+    'configs/det/detr_mf_dec522_finetune.py': 'configs/study/det_mf_dec211_finetune.py',
+}
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf'^```{language}\n(.*?)^```', TEXT, re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[str]:
+    """The command lines of all bash blocks, without their comments."""
+    lines = '\n'.join(blocks('bash')).replace('\\\n', ' ').splitlines()
+    return [' '.join(shlex.split(line, comments=True)) for line in lines if line[:1] not in '#']
+
+
+TOOLS = [line for line in commands() if 'tools/' in line]
+
+
+@pytest.fixture(scope='module')
+def place(tmp_path_factory, labelled_folder):
+    """A folder with the checkout's parts, labelled images and annotated scenes."""
+    folder = tmp_path_factory.mktemp('readme')
+    for name in ('configs', 'demo', 'tools'):
+        (folder / name).symlink_to(ROOT / name)
+    (folder / 'data').mkdir()
+    (folder / 'data' / 'imagenet').symlink_to(labelled_folder)
+    write_scenes(folder / 'data' / 'coco')
+    return folder
+
+
+def small_options(config: str, place: Path) -> list[str]:
+    """``--cfg-options`` that shrink the demo config of one of the README's commands."""
+    images = place / 'data' / 'imagenet'
+    if 'det/' in config:
+        loaders = [f'{split}_dataloader.batch_size=2' for split in ('train', 'val', 'test')]
+        detector = [*data_options(place / 'data' / 'coco'), *loaders, 'train_cfg.max_epochs=1']
+        if 'finetune' in config:
+            detector += ['load_from=work_dirs/detr_mf_dec522']
+        return [*detector, 'train_cfg.val_interval=1', 'default_hooks.checkpoint.interval=1']
+    if 'classification/' in config:
+        return options(images)
+    return [*tiny_options(images), 'default_hooks.knn.k=2']
+
+
+def reduced(command: str, place: Path) -> list[str]:
+    """The arguments of a command, with the demo's configs, its data, and one process."""
+    script, *args = shlex.split(command.removeprefix('python '))
+    config = next((arg for arg in args if arg.startswith('configs/')), '')
+    args = [SMALL.get(arg, arg) for arg in args]
+    if script.endswith('dist_train.sh'):
+        script, args = 'tools/train.py', [args[0], *args[2:]]
+    if script == 'tools/train.py':
+        args += ['--work-dir', f'work_dirs/{Path(config).stem}']
+    if script.endswith('reconstruct.py'):
+        args = [str(place / 'data/imagenet/val') if arg == 'IMAGES' else arg for arg in args]
+        args = ['work_dirs/masked_finola_b' if arg == 'work_dirs/demo' else arg for arg in args]
+        args += ['--cfg-options', 'model.upsampler.depth=1']
+    elif script in ('tools/train.py', 'tools/test.py', 'tools/analysis/knn.py'):
+        args += ['--cfg-options', *small_options(config, place)]
+    elif script == 'tools/check/coco.py':
+        args += ['--cfg-options', *data_options(place / 'data' / 'coco')]
+    return [str(ROOT / script), *args]
+
+
+def test_python_block(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    (block,) = blocks('python')
+    names: dict = {}
+    exec(block, names)
+    assert names['features'].shape == (1, 256)
+    assert names['features'].isfinite().all()
+
+
+@pytest.mark.parametrize('command', sorted(TOOLS, key=lambda line: 'reconstruct' in line))
+def test_command(command, place, monkeypatch):
+    """reconstruct.py comes last: it needs the checkpoint of a training."""
+    monkeypatch.chdir(place)
+    run_script(*reduced(command, place))
+
+
+def test_the_commands_left_files_behind(place):
+    left = ['encoder.safetensors', 'mine.png', 'bad.csv', 'work_dirs/lin/last_checkpoint']
+    assert [name for name in left if not (place / name).is_file()] == []
+
+
+def test_make_targets_exist():
+    targets = re.findall(r'^make (\w+)', '\n'.join(commands()), re.MULTILINE)
+    assert {'setup', 'demo', 'test', 'lint'} <= set(targets)
+    for target in targets:
+        subprocess.run(['make', '-n', target], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_linked_pages_and_named_files_exist():
+    links = re.findall(r'\]\((?!http)([^)#]+)\)', TEXT)
+    named = re.findall(r'\b(?:configs|tools|demo)/[\w./-]+\.\w+', TEXT)
+    assert [name for name in {*links, *named} if not (ROOT / name).is_file()] == []
+
+
+def test_at_most_150_lines():
+    assert len(TEXT.splitlines()) <= 150
+
+
