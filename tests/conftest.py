@@ -17,8 +17,6 @@ from mmengine.utils import ManagerMixin
 from PIL import Image
 from torch.utils.data import _utils
 
-import tests.remembered  # noqa: F401
-
 ROOT = Path(__file__).parents[1]
 
 # A shell ignores Ctrl-C for what it starts in the background, and so would all processes of tests.

@@ -1,8 +1,7 @@
-"""Processes that start with the host packages imported, and nothing of finola_mm.
+"""Run scripts in processes forked from one that has imported mmpretrain and mmdet.
 
-To start Python and import mmpretrain and mmdet takes five seconds; to fork a process that has done
-so, a tenth of one. All else is as in a process of its own: memory, arguments, output, status; but
-see remembered.py.
+Those imports take most of the time of a small run. Everything else is as in a new process: memory,
+arguments, output, exit status. Nothing of finola_mm is imported before the fork.
 """
 
 import gc
@@ -14,15 +13,13 @@ import tempfile
 from pathlib import Path
 
 CONTEXT = multiprocessing.get_context('forkserver')
-CONTEXT.set_forkserver_preload(
-    ['mmpretrain.apis', 'mmpretrain.models', 'mmdet.apis', 'tests.remembered']
-)
+CONTEXT.set_forkserver_preload(['mmpretrain.apis', 'mmpretrain.models', 'mmdet.apis'])
 
 
 def run_script(script, *args, expect: int = 0, **environ: str) -> str:
-    """What a Python script prints in a process of its own, whose status has to be ``expect``.
+    """Run a Python script in a new process and return its output; check its exit status.
 
-    environ: variables of that process alone.
+    environ: additional environment variables.
     """
     with tempfile.NamedTemporaryFile('r') as out:
         command = [str(script), *map(str, args)]
@@ -38,7 +35,7 @@ def run_script(script, *args, expect: int = 0, **environ: str) -> str:
 
 
 def _script(command: list[str], folder: str, environ: dict[str, str], out: str) -> None:
-    """The new process: standard output and errors go to the file ``out``."""
+    """Run ``command`` in this process, with standard output and errors in the file ``out``."""
     file = os.open(out, os.O_WRONLY | os.O_APPEND)
     os.dup2(file, 1)
     os.dup2(file, 2)
@@ -46,7 +43,7 @@ def _script(command: list[str], folder: str, environ: dict[str, str], out: str) 
     os.environ.clear()
     os.environ.update(environ)
     assert not any(name.startswith('finola_mm') for name in sys.modules)
-    assert 'tests.remembered' in sys.modules, 'the first fork was not made in the checkout'
+    assert 'mmdet.apis' in sys.modules, 'the imports of the fork server failed'
     sys.argv, sys.path[0] = command, str(Path(command[0]).resolve().parent)
-    gc.freeze()  # or each collection would go through, and copy, what the processes share
+    gc.freeze()  # keeps collections from copying the memory shared with the fork server
     runpy.run_path(command[0], run_name='__main__')
