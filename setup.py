@@ -1,4 +1,4 @@
-"""Metadata, requirements and the ``.mim`` folder; everything else is in pyproject.toml."""
+"""Metadata, requirements and the ``.mim`` folder of the package."""
 
 import re
 import runpy
@@ -9,28 +9,26 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
-HOSTS = runpy.run_path(str(ROOT / 'finola_mm' / 'environment.py'))['HOSTS']
+DEPENDENCIES = runpy.run_path(str(ROOT / 'finola_mm/environment.py'))['DEPENDENCIES']
 
 
 def version() -> str:
-    """The version, read without importing the package: that needs a supported environment."""
+    """Read the version without importing the package, which requires a supported environment."""
     text = (ROOT / 'finola_mm' / '__init__.py').read_text()
     return re.search(r"^__version__ = '(.+)'$", text, re.MULTILINE)[1]
 
 
-def hosts(*names: str) -> list[str]:
-    """Requirements on the host stack, with the ranges that ``import finola_mm`` enforces."""
+def supported(*names: str) -> list[str]:
+    """Return requirements with the version ranges that ``import finola_mm`` checks."""
     return [
-        f'{host.distribution}>={host.minimum},<{host.below}'
-        for host in HOSTS
-        if host.distribution in names
+        f'{name}>={minimum},<{below}' for name, minimum, below, *_ in DEPENDENCIES if name in names
     ]
 
 
 def add_mim_extension(package: Path, symlink: bool) -> None:
-    """Give ``package`` the folder ``.mim``, where MMEngine looks up ``finola_mm::…`` configs.
+    """Make the folder ``.mim`` of ``package``, where MMEngine looks up ``finola_mm::...`` configs.
 
-    Links in an editable installation, so that edits count at once; copies in a wheel.
+    It contains links in an editable installation and copies in a wheel.
     """
     mim = package / '.mim'
     shutil.rmtree(mim, ignore_errors=True)
@@ -45,7 +43,7 @@ def add_mim_extension(package: Path, symlink: bool) -> None:
 
 
 class BuildWithMim(build_py):
-    """``build_py`` that adds ``.mim``; a wheel's copy goes into the build folder, not the tree."""
+    """``build_py`` that adds ``.mim``: to the build folder of a wheel, or to an editable tree."""
 
     def run(self) -> None:
         super().run()
@@ -53,10 +51,10 @@ class BuildWithMim(build_py):
         add_mim_extension(parent / 'finola_mm', symlink=self.editable_mode)
 
 
-DEMO = ['scikit-image']  # its wheel carries the photographs behind the demo's surfaces
-DETECTION = hosts('onedl-mmdetection')
+DEMO = ['scikit-image']  # its wheel contains the photographs of the demo's data set
+DETECTION = supported('onedl-mmdetection')
 ONNX = ['onnx', 'onnxruntime', 'onnxscript']
-TOOLS = ['grad-cam', 'scikit-learn']  # behind mmpretrain's pictures, and an oracle of the tests
+TOOLS = ['grad-cam', 'scikit-learn']  # mmpretrain's CAM and t-SNE; tests compare with the latter
 
 setup(
     name='finola_mm',
@@ -79,7 +77,7 @@ setup(
     cmdclass={'build_py': BuildWithMim},
     python_requires='>=3.10',
     install_requires=[
-        *hosts('torch', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmpretrain'),
+        *supported('torch', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmpretrain'),
         'torchvision',
         'numpy',
         'pillow',

@@ -5,10 +5,10 @@ import os
 import signal
 from pathlib import Path
 
-# Before anything reads it, and for the processes of tests as well. To share tensors as small as
-# these among threads takes longer than to compute them, many times so where a core is busy.
+# Set before torch reads it; inherited by the processes of tests. On tensors this small, several
+# threads are slower than one.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
-os.environ.setdefault('OMP_WAIT_POLICY', 'passive')  # those there are do not wait in a loop
+os.environ.setdefault('OMP_WAIT_POLICY', 'passive')  # waiting threads sleep
 
 import numpy as np
 import pytest
@@ -19,24 +19,23 @@ from torch.utils.data import _utils
 
 ROOT = Path(__file__).parents[1]
 
-# A shell ignores Ctrl-C for what it starts in the background, and so would all processes of tests.
+# In the background of a shell SIGINT is ignored, and processes of tests would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Seconds until a worker is killed that does not leave. Where the garbage collector takes a run, it
-# takes first what would tell the workers, and the next test waited five seconds for each. So no
-# test here sees a worker that hangs.
+# Seconds until a data worker that does not exit is killed. When a run is garbage-collected, its
+# workers are not told to exit, and each would delay the next test by torch's default of 5 s.
 _utils.MP_STATUS_CHECK_INTERVAL = 0.1
 
 
 def forget_runs(manager=ManagerMixin) -> None:
-    """Close and drop what MMEngine keeps of earlier runs: loggers, message hubs, visualizers.
+    """Close and remove MMEngine's loggers, message hubs and visualizers of earlier runs.
 
-    It finds them by the name of the run, which ends in the second of its start: two runs of one
-    config within a second would share a log file.
+    MMEngine looks them up by the name of the run, which contains its start in seconds. Two runs of
+    one config within a second would share a log file.
     """
     for kind in manager.__subclasses__():
         forget_runs(kind)
-        if kind is DefaultScope:  # the last one is in force, in fixtures of a file, too
+        if kind is DefaultScope:  # its newest instance is in use by the fixtures of a file
             continue
         for instance in kind._instance_dict.values():
             for handler in getattr(instance, 'handlers', []):
@@ -47,16 +46,15 @@ def forget_runs(manager=ManagerMixin) -> None:
 
 @pytest.fixture(scope='module', autouse=True)
 def no_default_scope():
-    """What a file finds does not depend on the files before it, which are others in each run."""
+    """Start every file without a default scope, regardless of the files before it."""
     DefaultScope._instance_dict.clear()
 
 
 @pytest.fixture(scope='module', autouse=True)
 def frozen_heap():
-    """Keep the garbage collector off what is there already.
+    """Exclude existing objects from garbage collection.
 
-    MMEngine calls it for every data set that it builds, and to go through the host packages and
-    what earlier modules cache costs half a second each time.
+    MMEngine collects for every data set that it builds; traversing all imported packages is slow.
     """
     gc.collect()
     gc.freeze()
@@ -64,7 +62,7 @@ def frozen_heap():
 
 @pytest.fixture(autouse=True)
 def no_earlier_runs():
-    """Nor the signals that a run has set aside, which ended because of one."""
+    """Remove the traces of earlier runs, including their signal handlers."""
     forget_runs()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGTERM, signal.SIGUSR1):
@@ -73,14 +71,14 @@ def no_earlier_runs():
 
 @pytest.fixture
 def project_root(monkeypatch) -> Path:
-    """The checkout, as the working directory: configs and tools are named relative to it."""
+    """Make the checkout the working directory: paths of configs and tools are relative to it."""
     monkeypatch.chdir(ROOT)
     return ROOT
 
 
 @pytest.fixture(scope='session')
 def image_folder(tmp_path_factory) -> Path:
-    """An ImageNet-style root: train/ with two class folders, val/ flat; smooth random colours."""
+    """An ImageNet-style root of smooth random images: train/ with two classes, val/ without."""
     root = tmp_path_factory.mktemp('imagenet')
     rng = np.random.default_rng(0)
     for name, count in (('train/cat', 5), ('train/dog', 5), ('val', 4)):
@@ -92,7 +90,7 @@ def image_folder(tmp_path_factory) -> Path:
 
 
 def tiny_options(root: Path) -> list[str]:
-    """``--cfg-options`` that shrink the demo's config to two steps of two images of ``root``."""
+    """Return ``--cfg-options`` that reduce the demo's config to two steps of batch size 2."""
     return [
         f'{split}_dataloader.{key}'
         for split in ('train', 'val', 'test')

@@ -1,4 +1,4 @@
-"""The supported environment: one table behind the import, setup.py and the pins."""
+"""finola_mm/environment.py agrees with the import, setup.py and requirements.txt."""
 
 import json
 import os
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def pretend(site, name, version, *requires):
-    """Put the metadata of a distribution into the folder ``site``."""
+    """Write the metadata of a distribution to the folder ``site``."""
     info = site / f'{name.replace("-", "_")}-{version}.dist-info'
     info.mkdir(parents=True)
     lines = [
@@ -32,13 +32,13 @@ def pretend(site, name, version, *requires):
 
 @pytest.fixture
 def site(tmp_path, monkeypatch):
-    """An otherwise empty place for installed distributions."""
+    """An empty folder as the only place of installed distributions."""
     monkeypatch.setattr(sys, 'path', [str(tmp_path)])
     return tmp_path
 
 
 def run_python(code, *paths, **options):
-    """Run ``code`` in the checkout with ``paths`` before everything that is installed."""
+    """Run ``code`` in the checkout, with ``paths`` first in the import path."""
     env = dict(os.environ, PYTHONPATH=os.pathsep.join(map(str, paths)))
     return subprocess.run(
         [sys.executable, '-c', code], cwd=ROOT, env=env, capture_output=True, text=True, **options
@@ -68,9 +68,9 @@ def test_nothing_installed_is_no_problem(site):
     assert environment.find_problems() == []
 
 
-def test_the_versions_that_were_tried_are_supported(site):
-    for host in environment.HOSTS:
-        pretend(site, host.distribution, host.tried)
+def test_tested_versions_are_supported(site):
+    for dependency in environment.DEPENDENCIES:
+        pretend(site, dependency.distribution, dependency.tested)
     assert environment.find_problems() == []
 
 
@@ -78,33 +78,35 @@ def test_the_versions_that_were_tried_are_supported(site):
 def test_unsupported_torch(site, version):
     pretend(site, 'torch', version)
     (problem,) = environment.find_problems()
-    assert re.search(shows('torch', version, '>=2.6,<2.14'), problem.what)
-    assert problem.mend == ('python -m pip install torch==2.11.0 torchvision==0.26.0',)
+    assert re.search(shows('torch', version, '>=2.6,<2.14'), problem.description)
+    assert problem.commands == ('python -m pip install torch==2.11.0 torchvision==0.26.0',)
 
 
-@pytest.mark.parametrize('host', environment.HOSTS[1:], ids=lambda host: host.distribution)
-def test_unsupported_host(site, host):
-    pretend(site, host.distribution, host.below)
+@pytest.mark.parametrize(
+    'dependency', environment.DEPENDENCIES[1:], ids=lambda dependency: dependency.distribution
+)
+def test_unsupported_openmmlab_package(site, dependency):
+    pretend(site, dependency.distribution, dependency.below)
     (problem,) = environment.find_problems()
-    assert re.search(shows(host.distribution, host.below), problem.what)
-    assert problem.mend[-1].endswith(f'{host.distribution}=={host.tried}')
+    assert re.search(shows(dependency.distribution, dependency.below), problem.description)
+    assert problem.commands[-1].endswith(f'{dependency.distribution}=={dependency.tested}')
 
 
 def test_retired_name_alone_and_beside_its_successor(site):
     pretend(site, 'mmcv-lite', '2.1.0')
     (problem,) = environment.find_problems()
-    assert re.search(shows('mmcv-lite', '2.1.0', 'onedl-mmcv'), problem.what)
-    assert problem.mend[0] == 'python -m pip uninstall -y mmcv-lite'
+    assert re.search(shows('mmcv-lite', '2.1.0', 'onedl-mmcv'), problem.description)
+    assert problem.commands[0] == 'python -m pip uninstall -y mmcv-lite'
     pretend(site, 'onedl-mmcv', '2.3.6')
     (problem,) = environment.find_problems()
-    assert problem.mend[0] == 'python -m pip uninstall -y mmcv-lite onedl-mmcv'
+    assert problem.commands[0] == 'python -m pip uninstall -y mmcv-lite onedl-mmcv'
 
 
 def test_torchvision_of_another_torch(site):
     pretend(site, 'torch', '2.10.0+cpu')
     pretend(site, 'torchvision', '0.26.0', 'numpy', 'torch (==2.11.0)')
     (problem,) = environment.find_problems()
-    assert re.search(shows('torchvision', '2.11.0', '2.10.0+cpu'), problem.what)
+    assert re.search(shows('torchvision', '2.11.0', '2.10.0+cpu'), problem.description)
 
 
 @pytest.mark.parametrize('requirement', ['torch==2.11.0', 'torch (==2.11)', 'torch'])
@@ -139,7 +141,7 @@ def test_unknown_attribute():
 
 
 def test_configs_resolve_by_package_name(tmp_path):
-    """Against the same file read by its path; MMEngine marks what came by name with its scope."""
+    """Compare with the same file read by path; MMEngine adds its scope to configs found by name."""
     (tmp_path / 'own.py').write_text("_base_ = ['finola_mm::_base_/default_runtime.py']\n")
     code = f"""
 import finola_mm, json
@@ -152,7 +154,7 @@ for file in ({str(tmp_path / 'own.py')!r}, 'configs/_base_/default_runtime.py'):
 
 
 def without_scopes(config):
-    """The same nested ``config`` without the entries ``_scope_``."""
+    """Remove the entries ``_scope_`` from the nested ``config``."""
     if isinstance(config, list):
         return [without_scopes(entry) for entry in config]
     if isinstance(config, dict):
@@ -166,11 +168,12 @@ def read_pins():
     return dict(line.split('==') for line in lines if line)
 
 
-def test_pins_are_the_versions_that_were_tried():
+def test_pins_are_the_tested_versions():
     pins = read_pins()
-    assert {host.distribution: pins[host.distribution] for host in environment.HOSTS} == {
-        host.distribution: host.tried for host in environment.HOSTS
-    }
+    assert {
+        dependency.distribution: pins[dependency.distribution]
+        for dependency in environment.DEPENDENCIES
+    } == {dependency.distribution: dependency.tested for dependency in environment.DEPENDENCIES}
 
 
 def test_commands_name_the_pins():
@@ -180,7 +183,7 @@ def test_commands_name_the_pins():
     assert named.items() <= read_pins().items()
 
 
-def test_wheel_carries_configs_tools_and_typing_and_leaves_the_tree_alone(tmp_path):
+def test_wheel_contains_configs_tools_and_typing_and_leaves_the_tree_unchanged(tmp_path):
     tree = tmp_path / 'tree'  # setuptools builds in the tree
     shutil.copytree(
         ROOT,
