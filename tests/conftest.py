@@ -18,6 +18,7 @@ from PIL import Image
 from torch.utils.data import _utils
 
 ROOT = Path(__file__).parents[1]
+CLASSES = 6  # of the labelled folder
 
 # In the background of a shell SIGINT is ignored, and processes of tests would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -86,6 +87,22 @@ def image_folder(tmp_path_factory) -> Path:
         for i in range(count):
             coarse = Image.fromarray(rng.integers(0, 256, (4, 4, 3), np.uint8))
             coarse.resize((90, 70), Image.Resampling.BICUBIC).save(root / name / f'{i}.jpg')
+    return root
+
+
+@pytest.fixture(scope='session')
+def labelled_folder(tmp_path_factory):
+    """An ImageNet-style root with 6 classes, each of a colour: 3 images to train on, 2 to test."""
+    root = tmp_path_factory.mktemp('labelled')
+    rng = np.random.default_rng(0)
+    colours = rng.integers(40, 216, (CLASSES, 1, 1, 3))
+    for label in range(CLASSES):
+        for split, count in (('train', 3), ('val', 2)):
+            folder = root / split / f'class_{label}'
+            folder.mkdir(parents=True)
+            for i in range(count):
+                image = (colours[label] + rng.integers(-40, 40, (56, 56, 3))).astype(np.uint8)
+                Image.fromarray(image).save(folder / f'{i}.png')
     return root
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.classification.conftest import labelled_folder, options  # noqa: F401
+from tests.classification.conftest import options
 from tests.conftest import ROOT, tiny_options
 from tests.forks import run_script
 from tests.tools.small_detector import data_options, write_scenes
@@ -117,5 +117,3 @@ def test_linked_pages_and_named_files_exist():
 
 def test_at_most_150_lines():
     assert len(TEXT.splitlines()) <= 150
-
-

@@ -9,7 +9,8 @@ data_root = '{{$FINOLA_IMAGENET:data/imagenet}}'
 
 missing_data_hint = (
     'Put the images there, link the folder, or name its root by the environment variable '
-    'FINOLA_IMAGENET; without validation images add --no-validate. Layouts: docs/recipes.md, "Data".'
+    'FINOLA_IMAGENET; without validation images add --no-validate. Layouts: docs/recipes.md, '
+    '"Data".'
 )
 
 data_preprocessor = dict(

@@ -3,33 +3,13 @@
 import runpy
 import sys
 
-import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmpretrain.registry import MODELS
-from PIL import Image
 
-from tests.conftest import ROOT, forget_runs
-
-CLASSES = 6
-
-
-@pytest.fixture(scope='session')
-def labelled_folder(tmp_path_factory):
-    """An ImageNet-style root with 6 classes, each of a colour: 3 images to train on, 2 to test."""
-    root = tmp_path_factory.mktemp('labelled')
-    rng = np.random.default_rng(0)
-    colours = rng.integers(40, 216, (CLASSES, 1, 1, 3))
-    for label in range(CLASSES):
-        for split, count in (('train', 3), ('val', 2)):
-            folder = root / split / f'class_{label}'
-            folder.mkdir(parents=True)
-            for i in range(count):
-                image = (colours[label] + rng.integers(-40, 40, (56, 56, 3))).astype(np.uint8)
-                Image.fromarray(image).save(folder / f'{i}.png')
-    return root
+from tests.conftest import CLASSES, ROOT, forget_runs
 
 
 def options(root, *more):
@@ -77,6 +57,7 @@ def pretrained(tmp_path_factory):
             if tensor.is_floating_point():
                 tensor.mul_(1.1).add_(0.01)
     path = tmp_path_factory.mktemp('pretrained') / 'iter_9.pth'
-    meta = dict(cfg=cfg.pretty_text, experiment_name='masked_finola_b', iter=9)
+    encoder = dict(type='finola_mm.MobileFormer', arch='small')
+    meta = dict(source='masked_finola_b', iter=9, encoder=encoder)
     torch.save(dict(state_dict=model.state_dict(), meta=meta), path)
     return path

@@ -10,7 +10,7 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from finola_mm.engine import NonFiniteLossError
+from finola_mm.errors import NonFiniteLossError
 from tests.messages import shows
 
 from .conftest import CLASSES, ROOT
