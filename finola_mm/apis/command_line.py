@@ -4,6 +4,7 @@ import argparse
 import csv
 import functools
 import inspect
+import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from rich.console import Console
 from rich.progress import track
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from ..engine import NO_SPACE, register_checkpoint_io
+from ..engine import NO_SPACE, atomic_write, register_checkpoint_io
 from ..errors import UserError
 from .config import CfgOptions
 
@@ -48,7 +49,6 @@ def command_line(main: Callable) -> Callable:
     return run
 
 
-# ------------------------------------------------------------------------------------ arguments
 def add_config_and_checkpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file, or a work directory for its last one')
@@ -86,13 +86,8 @@ def int_range(least: int, most: int | None = None) -> Callable[[str], int]:
     return convert
 
 
-# ------------------------------------------------------------------------------ output, progress
 def check_out(path: str | Path, suffixes: Sequence[str] = (), *, overwrite: bool = True) -> Path:
-    """Check the path of an output file before the work starts, and create its folder.
-
-    Raises:
-        UserError: another suffix, an existing file (without ``overwrite``), or no permission.
-    """
+    """Check the path of an output file before the work starts, and create its folder."""
     path = Path(path)
     if suffixes and path.suffix.lower() not in suffixes:
         raise UserError(f'the output file must end in {" or ".join(suffixes)}, got {path}')
@@ -105,16 +100,51 @@ def check_out(path: str | Path, suffixes: Sequence[str] = (), *, overwrite: bool
 
 
 def make_folder(path: str | Path) -> Path:
-    """Create a folder, with its parents, unless it exists.
-
-    Raises:
-        UserError: it cannot be created.
-    """
+    """Create a folder, with its parents, unless it exists."""
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f'cannot create the folder {path} ({error.strerror})') from error
     return Path(path)
+
+
+def claim_folder(
+    folder: Path,
+    stamp: str,
+    request: dict,
+    *,
+    extends: Callable[[dict, dict], bool] = lambda made, request: False,
+) -> bool:
+    """Reserve ``folder`` for the results of ``request``; return whether they are complete.
+
+    The file ``stamp`` in the folder records the request. A folder that holds anything else, or the
+    results of another request, is left unchanged.
+
+    extends: (recorded request, request) -> whether the results may be added to the recorded ones.
+    """
+    if (folder / stamp).is_file():
+        record = json.loads((folder / stamp).read_text())
+        made = record.get('request', record)
+        if made == request:
+            return record.get('complete', False)
+        if not extends(made, request):
+            raise UserError(
+                f'{folder} holds results of other arguments: {stamp} has {made}, expected '
+                f'{request}. Choose another output folder, or delete this one'
+            )
+    elif folder.is_dir() and any(not p.name.startswith(f'.{stamp}.') for p in folder.iterdir()):
+        raise UserError(
+            f'the output folder {folder} must be new or empty, but holds other files. Nothing was '
+            'written; choose another output folder'
+        )
+    write_stamp(folder, stamp, request, complete=False)
+    return False
+
+
+def write_stamp(folder: Path, stamp: str, request: dict, *, complete: bool) -> None:
+    """Record the request of a folder, and whether its results are complete."""
+    content = json.dumps({'request': request, 'complete': complete}, separators=(',', ':'))
+    atomic_write(make_folder(folder) / stamp, content.encode())
 
 
 def write_csv(path: str | Path, rows: Sequence[dict], fields: Sequence[str] = ()) -> None:

@@ -44,9 +44,6 @@ def load_config(
     """Read the config file at ``path``, merge ``options`` and set ``work_dir``.
 
     ``work_dir``: the argument, else the config's own, else ``work_dirs/<name of the config>``.
-
-    Raises:
-        UserError: the file does not exist or is no config, or an option would change nothing.
     """
     file = Path(path)
     if not file.is_file():
@@ -72,12 +69,8 @@ def _check_effect(option: str, cfg: Config) -> None:
     if name not in cfg:
         near = list_names(difflib.get_close_matches(name, KNOWN_ENTRIES)) or 'none'
         raise UserError(f'--cfg-options {option}: a config has no {name}; similar names: {near}')
-    places = [
-        place
-        for top in cfg
-        if top in KNOWN_ENTRIES
-        for place in _find_uses(name, cfg[name], cfg[top], top)
-    ]
+    entries = [entry for entry in cfg if entry in KNOWN_ENTRIES]
+    places = [use for entry in entries for use in _find_uses(name, cfg[name], cfg[entry], entry)]
     raise UserError(
         f'--cfg-options {option}: {name} is a variable that the config file uses while it is read, '
         'so changing it now has no effect. Set the entries filled from it instead: '
@@ -90,10 +83,9 @@ def _find_uses(name: str, value: Any, part: Any, above: str) -> Iterator[str]:
 
     ``above`` is the path of ``part`` in the config.
     """
-    entries = part.items() if isinstance(part, dict) else ()
     if isinstance(part, (list, tuple)):
-        entries = enumerate(part)
-    for key, entry in entries:
+        part = dict(enumerate(part))
+    for key, entry in part.items() if isinstance(part, dict) else ():
         if key == name or (isinstance(value, (dict, list)) and entry == value):
             yield f'{above}.{key}'
         yield from _find_uses(name, value, entry, f'{above}.{key}')

@@ -8,7 +8,6 @@ from mmdet.apis import DetInferencer
 from mmdet.models import BaseDetector
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
-from torch import nn
 
 from ..engine import find_checkpoint, load_weights
 from ..errors import UserError
@@ -25,9 +24,6 @@ class StrictDetInferencer(DetInferencer):
     Args:
         cfg (Config): The config of a detector.
         checkpoint (str): Checkpoint file, or a work directory for its last one.
-
-    Raises:
-        UserError: the config is not that of a detector, or the checkpoint does not fit.
     """
 
     def __init__(self, cfg: Config, checkpoint: str):
@@ -43,12 +39,12 @@ class StrictDetInferencer(DetInferencer):
         super().__init__(model=cfg, scope=scope)
         optimize_for_cpu(self.model)
 
-    def _load_weights_to_model(self, model: nn.Module, checkpoint: Any, cfg: Config) -> None:
+    def _load_weights_to_model(self, model: BaseDetector, checkpoint: Any, cfg: Config) -> None:
         load_weights(model, self.checkpoint, allow_unused=False)
-        model.dataset_meta = load_metainfo(cfg)
+        meta = model.dataset_meta = load_metainfo(cfg)
         # A palette made for other classes may have too few colours.
-        if len(model.dataset_meta.get('palette', ())) < len(model.dataset_meta['classes']):
-            model.dataset_meta['palette'] = 'random'
+        if len(meta.get('palette', ())) < len(meta['classes']):
+            meta['palette'] = 'random'
 
     def pred2dict(self, data_sample: Any, pred_out_dir: str = '') -> dict:
         result = super().pred2dict(data_sample, pred_out_dir)

@@ -13,12 +13,7 @@ from torch import Tensor, nn
 from .. import __version__
 from ..backbones.mobile_former import MobileFormer, get_arch
 from ..engine import checkpoint_metadata, find_checkpoint, read_checkpoint, write_weights
-from ..engine.checkpoints.state_dict_match import (
-    compare,
-    encoder_part,
-    find_tensors,
-    load_matched,
-)
+from ..engine.checkpoints.state_dict_match import compare, encoder_part, find_tensors, load_matched
 from ..errors import CheckpointError
 
 # The only classes that are built: MMEngine's registry would import and call any function.
@@ -39,34 +34,18 @@ def load_encoder(path: str | Path) -> nn.Module:
         CheckpointError: the file is unreadable or unsafe, records no MobileFormer, or has not
             exactly the tensors of the recorded encoder.
     """
-    file = find_checkpoint(path)
-    checkpoint = read_checkpoint(file)
-    tensors = encoder_part(find_tensors(checkpoint, file))
-    return _build_encoder(file, checkpoint_metadata(checkpoint), tensors)
+    file, tensors, metadata = _read(path)
+    return _build_encoder(file, metadata, encoder_part(tensors))
 
 
 def extract_encoder(path: str | Path, out: str | Path, *, force: bool = False) -> Path:
     """Write the encoder of a checkpoint to a file, with its config, origin and normalization.
 
-    A run with averaged weights (MMEngine's ``EMAHook``) gives the averaged encoder.
-
-    Args:
-        path (str | Path): As in ``load_encoder``.
-        out (str | Path): The file to write, .pth or .safetensors.
-        force (bool): Overwrite ``out``. Defaults to False.
-
-    Returns:
-        Path: The file written.
-
-    Raises:
-        UserError: as ``load_encoder`` and ``write_weights``.
+    A run with averaged weights (MMEngine's ``EMAHook``) gives the averaged encoder. ``path`` is
+    that of ``load_encoder``, the other arguments and the result are those of ``write_weights``.
     """
-    file = find_checkpoint(path)
-    checkpoint = read_checkpoint(file)
-    tensors, metadata = (
-        encoder_part(find_tensors(checkpoint, file)),
-        checkpoint_metadata(checkpoint),
-    )
+    file, tensors, metadata = _read(path)
+    tensors = encoder_part(tensors)
     encoder = _build_encoder(file, metadata, tensors)
     parameters = sum(parameter.numel() for parameter in encoder.parameters())
     meta = {**_common(metadata, encoder), 'part': 'encoder', 'parameters': parameters}
@@ -77,22 +56,10 @@ def publish_model(path: str | Path, out: str | Path, *, force: bool = False) -> 
     """Write the weights of a checkpoint to a file with a hash in its name.
 
     Optimizer, schedules, logs and the config's text are left out. A recorded MobileFormer is
-    checked as in ``load_encoder``; models with other encoders are written as they are.
-
-    Args:
-        path (str | Path): A checkpoint, or a work directory for its last one.
-        out (str | Path): The file to write, .pth or .safetensors, before the hash.
-        force (bool): Overwrite a file of the same content. Defaults to False.
-
-    Returns:
-        Path: The file written.
-
-    Raises:
-        UserError: as ``load_encoder`` and ``write_weights``.
+    checked as in ``load_encoder``; models with other encoders are written as they are. Arguments
+    and result are those of ``extract_encoder``.
     """
-    file = find_checkpoint(path)
-    checkpoint = read_checkpoint(file)
-    tensors, metadata = find_tensors(checkpoint, file), checkpoint_metadata(checkpoint)
+    file, tensors, metadata = _read(path)
     encoder = None
     if metadata.get('encoder', {}).get('type') in MOBILE_FORMER:
         encoder = _build_encoder(file, metadata, encoder_part(tensors))
@@ -106,10 +73,15 @@ def format_weights(file: str | Path) -> str:
     checkpoint = read_checkpoint(file)
     tensors = find_tensors(checkpoint, file)
     values, size = sum(map(Tensor.numel, tensors.values())), Path(file).stat().st_size
-    lines = [f'{file}: {len(tensors)} tensors, {values:,} values, {size:,} bytes']
-    return '\n    '.join(
-        [*lines, *(f'{key}: {value}' for key, value in checkpoint['meta'].items())]
-    )
+    first = f'{file}: {len(tensors)} tensors, {values:,} values, {size:,} bytes'
+    return '\n    '.join([first, *(f'{key}: {v}' for key, v in checkpoint['meta'].items())])
+
+
+def _read(path: str | Path) -> tuple[str, dict[str, Tensor], dict[str, Any]]:
+    """Return the file of a checkpoint, its tensors and its metadata."""
+    file = find_checkpoint(path)
+    checkpoint = read_checkpoint(file)
+    return file, find_tensors(checkpoint, file), checkpoint_metadata(checkpoint)
 
 
 def _build_encoder(path: str, metadata: dict[str, Any], tensors: dict[str, Tensor]) -> MobileFormer:

@@ -7,8 +7,9 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, default_collate
 from mmengine.device import get_device
+from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, init_default_scope
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..datasets import SampleKey, seeded
 from ..engine import find_checkpoint, load_weights
@@ -17,12 +18,8 @@ from ..registry import MODELS
 from .cpu import optimize_for_cpu
 
 
-def load_model(cfg: Config, checkpoint: str) -> nn.Module:
-    """Build the config's model in eval mode, with the weights of a file or a work directory.
-
-    Raises:
-        CheckpointError: the checkpoint does not exist or does not fit.
-    """
+def load_model(cfg: Config, checkpoint: str) -> BaseModel:
+    """Build the config's model in eval mode, with the weights of a file or a work directory."""
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     model = MODELS.build(cfg.model)
     load_weights(model, find_checkpoint(checkpoint), allow_unused=False)
@@ -47,9 +44,6 @@ def load_batch(
     offset: (row, col) of the visible block. By default it is drawn from ``seed`` and the index of
         the file among all files.
     first: index of the first of ``files`` among all files.
-
-    Raises:
-        UserError: a file cannot be read as an image.
     """
     pipeline = Compose(cfg.test_pipeline)
     samples = []
@@ -66,13 +60,9 @@ def load_batch(
 
 
 def load_inputs(
-    model: nn.Module, cfg: Config, files: Sequence[Path], *, batch_size: int = 32, seed: int = 0
+    model: BaseModel, cfg: Config, files: Sequence[Path], *, batch_size: int = 32, seed: int = 0
 ) -> Iterator[tuple[Tensor, list]]:
-    """Yield normalized images (N, 3, H, W) and data samples, batch by batch.
-
-    Raises:
-        UserError: a file cannot be read as an image.
-    """
+    """Yield normalized images (N, 3, H, W) and data samples, batch by batch."""
     for first in range(0, len(files), batch_size):
         batch = load_batch(cfg, files[first : first + batch_size], seed=seed, first=first)
         with torch.no_grad():

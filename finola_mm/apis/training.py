@@ -3,7 +3,7 @@
 import signal
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
@@ -13,7 +13,6 @@ from mmengine.runner import Runner
 
 from ..datasets.validation import check_batch
 from ..engine import (
-    NO_SPACE,
     SIGNALS,
     CheckpointError,
     InterruptedRun,
@@ -23,8 +22,6 @@ from ..engine import (
 )
 from ..errors import UserError
 from .cpu import optimize_for_cpu
-
-T = TypeVar('T')
 
 
 def enable_compile(cfg: Config) -> None:
@@ -80,12 +77,14 @@ def set_starting_point(
         set_initial_weights(cfg, pretrained)
         return
     cfg.load_from = find_checkpoint(point.path)  # every machine must have access to it
-    for module in (cfg.model, encoder(cfg)):
-        remove_pretrained_init(module)  # their files need not exist any more
+    for module in (cfg.model, cfg.model.get('backbone') or ConfigDict()):
+        readers, others = split_init_cfg(module)
+        if readers:
+            module.init_cfg = others  # the files that the readers name need not exist any more
     add_hook(cfg, type='finola_mm.StrictResumeHook', **point._asdict())
 
 
-def on_rank_zero(compute: Callable[[], T]) -> T:
+def on_rank_zero(compute: Callable[[], Any]) -> Any:
     """Call ``compute`` on rank 0; return its result, or raise its error, on all ranks."""
     outcome: list[Any] = [None, None]
     if is_main_process():
@@ -112,13 +111,15 @@ def set_initial_weights(cfg: Config, pretrained: str | None) -> None:
                 'another one by --cfg-options load_from=FILE'
             ) from None
         add_hook(cfg, type='finola_mm.StrictLoadHook', path=cfg.load_from)
-    elif encoder(cfg).get('frozen_stages', -1) > -1 and not all_pretrained_init_cfgs(cfg):
+    encoder = cfg.model.get('backbone') or ConfigDict()
+    inits = split_init_cfg(cfg.model)[0] + split_init_cfg(encoder)[0]
+    frozen = encoder.get('frozen_stages', -1)
+    if frozen > -1 and not (inits or pretrained or cfg.get('load_from')):
         raise UserError(
-            f'{cfg.filename} freezes the encoder (model.backbone.frozen_stages='
-            f'{encoder(cfg).frozen_stages}) without weights for it: add --pretrained FILE, or '
-            '--pretrained none for random weights'
+            f'{cfg.filename} freezes the encoder (model.backbone.frozen_stages={frozen}) without '
+            'weights for it: add --pretrained FILE, or --pretrained none for random weights'
         )
-    for init in all_pretrained_init_cfgs(cfg):
+    for init in inits:
         if init.type == 'finola_mm.Pretrained':
             find_checkpoint(init.checkpoint)
 
@@ -127,50 +128,36 @@ def replace_encoder_weights(cfg: Config, pretrained: str) -> None:
     """Let the encoder's initializer read ``pretrained`` instead of the file named by ``cfg``."""
     if 'backbone' not in cfg.model:
         raise UserError(f'{cfg.filename}: the model has no backbone for --pretrained')
-    others = [('model.init_cfg', init.checkpoint) for init in pretrained_init_cfgs(cfg.model)]
+    others = [('model.init_cfg', init.checkpoint) for init in split_init_cfg(cfg.model)[0]]
     others += [('load_from', cfg.load_from)] if cfg.get('load_from') else []
     for name, file in others:
         raise UserError(
             f'--pretrained {pretrained} and {name}={file} both set the encoder; remove one '
             f'(--cfg-options {name}=None)'
         )
-    remove_pretrained_init(cfg.model.backbone)
+    replaced, kept = split_init_cfg(cfg.model.backbone)
     if pretrained != 'none':
-        init = dict(type='finola_mm.Pretrained', checkpoint=find_checkpoint(pretrained))
-        cfg.model.backbone.init_cfg = [*init_cfgs(cfg.model.backbone), init]
+        kept.append(dict(type='finola_mm.Pretrained', checkpoint=find_checkpoint(pretrained)))
+    if replaced or kept:
+        cfg.model.backbone.init_cfg = kept
 
 
-def encoder(cfg: Config) -> ConfigDict:
-    return cfg.model.get('backbone') or ConfigDict()
-
-
-def init_cfgs(module: ConfigDict) -> list[ConfigDict]:
-    """Return the ``init_cfg`` of a module as a list."""
-    found = module.get('init_cfg') or []
-    return list(found) if isinstance(found, (list, tuple)) else [found]
-
-
-def pretrained_init_cfgs(module: ConfigDict) -> list[ConfigDict]:
-    """Return the initializers of a module that read a file."""
-    return [i for i in init_cfgs(module) if str(i.get('type')).rpartition('.')[2] == 'Pretrained']
-
-
-def all_pretrained_init_cfgs(cfg: Config) -> list[ConfigDict]:
-    return pretrained_init_cfgs(cfg.model) + pretrained_init_cfgs(encoder(cfg))
-
-
-def remove_pretrained_init(module: ConfigDict) -> None:
-    """Remove the initializers of a module that read a file."""
-    readers = pretrained_init_cfgs(module)
-    if readers:
-        module.init_cfg = [init for init in init_cfgs(module) if init not in readers]
+def split_init_cfg(module: ConfigDict) -> tuple[list[ConfigDict], list[ConfigDict]]:
+    """Split the ``init_cfg`` of a module into initializers that read a file, and others."""
+    inits = module.get('init_cfg') or []
+    readers: list[ConfigDict] = []
+    others: list[ConfigDict] = []
+    for init in inits if isinstance(inits, (list, tuple)) else [inits]:
+        reads = str(init.get('type')).rpartition('.')[2] == 'Pretrained'
+        (readers if reads else others).append(init)
+    return readers, others
 
 
 def train_from_cfg(cfg: Config) -> None:
     """Build a runner and train.
 
     Raises:
-        UserError: the batch size is impossible, or no space is left to write a log.
+        UserError: the batch size is impossible.
         InterruptedRun: a signal ended the run, and its checkpoint is saved.
     """
     try:
@@ -183,10 +170,3 @@ def train_from_cfg(cfg: Config) -> None:
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         raise
-    except OSError as error:
-        if error.errno not in NO_SPACE:
-            raise
-        raise UserError(
-            f'no space left to write {error.filename or "a file"}; free space and continue with '
-            '--resume'
-        ) from None

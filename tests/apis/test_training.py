@@ -9,7 +9,7 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from finola_mm.apis import training
+from finola_mm.apis import command_line, training
 from finola_mm.apis.training import set_starting_point
 from finola_mm.engine import SIGNALS, InterruptedRun
 from finola_mm.errors import CheckpointError, UserError
@@ -220,10 +220,10 @@ def train(monkeypatch):
 
 
 def test_a_full_disk(train):
-    with pytest.raises(UserError, match=shows('scalars.json', '--resume')):
-        train(OSError(errno.ENOSPC, 'No space left', 'scalars.json'))
+    with pytest.raises(SystemExit, match=shows('scalars.json', '--resume')):
+        command_line(train)(OSError(errno.ENOSPC, 'No space left', 'scalars.json'))
     with pytest.raises(OSError, match='Stale'):
-        train(OSError(errno.ESTALE, 'Stale file handle'))
+        command_line(train)(OSError(errno.ESTALE, 'Stale file handle'))
 
 
 def test_an_interrupted_run_exits_with_its_own_status(train):

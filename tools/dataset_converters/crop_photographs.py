@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 
 from finola_mm.apis import command_line, int_range, progress
-from finola_mm.apis.output_folder import claim_folder, write_stamp
+from finola_mm.apis.command_line import claim_folder, write_stamp
 from finola_mm.errors import UserError
 
 STAMP = 'photographs.json'

@@ -26,7 +26,7 @@ import cv2
 import numpy as np
 
 from finola_mm.apis import command_line, int_range, make_folder, progress
-from finola_mm.apis.output_folder import claim_folder, write_stamp
+from finola_mm.apis.command_line import claim_folder, write_stamp
 from finola_mm.datasets.shape_classes import load_photographs
 from finola_mm.datasets.shapes import NAMES, draw, multi_object_scene, single_object_scene
 from finola_mm.engine import atomic_write

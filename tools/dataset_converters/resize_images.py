@@ -29,7 +29,7 @@ import numpy as np
 from PIL import Image
 
 from finola_mm.apis import command_line, int_range, progress
-from finola_mm.apis.output_folder import claim_folder
+from finola_mm.apis.command_line import claim_folder
 from finola_mm.datasets import IMAGE_SUFFIXES
 from finola_mm.datasets.load_random_resized_crop import decode
 from finola_mm.engine import atomic_write
