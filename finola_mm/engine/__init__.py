@@ -20,19 +20,14 @@ from .checkpoints.resume_point import (
 from .checkpoints.state_dict_match import Pretrained, load_weights
 from .distributed import init_dist
 from .exact_resume import ExactEpochLoop, SeedIterationHook
-from .hooks import (
-    SIGNALS,
-    AtomicCheckpointHook,
-    BadSamplesHook,
-    CompileHook,
-    DataTimeHook,
-    FiniteLossHook,
-    InterruptedRun,
-    InterruptionHook,
-    StrictLoadHook,
-    StrictResumeHook,
-    SyncBuffersHook,
-)
+from .hooks.atomic_checkpoint_hook import AtomicCheckpointHook
+from .hooks.bad_samples_hook import BadSamplesHook
+from .hooks.compile_hook import CompileHook
+from .hooks.data_time_hook import DataTimeHook
+from .hooks.finite_loss_hook import FiniteLossHook
+from .hooks.interruption_hook import SIGNALS, InterruptedRun, InterruptionHook
+from .hooks.strict_load_hook import StrictLoadHook, StrictResumeHook
+from .hooks.sync_buffers_hook import SyncBuffersHook
 from .model import unwrap_model
 
 __all__ = [

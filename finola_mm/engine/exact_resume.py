@@ -26,6 +26,9 @@ class ExactEpochLoop(EpochBasedTrainLoop):
     a method ``start_epoch_at(num_samples)``, and a fixed batch size.
     """
 
+    _epoch: int  # epochs and iterations that are complete
+    _iter: int
+
     def run(self):
         self._check_epoch_length(len(self.dataloader))
         return super().run()

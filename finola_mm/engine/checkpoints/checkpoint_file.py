@@ -17,7 +17,7 @@ import re
 import zipfile
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import safetensors.torch
@@ -169,7 +169,7 @@ def write_weights(
     hashed: bool = False,
     force: bool = False,
 ) -> Path:
-    """Write tensors and plain values to a file that any tool can read.
+    """Write tensors and plain values to a file that any tool can read; return its path.
 
     A ``.pth`` file is a dict of ``state_dict`` and ``meta``, readable with ``weights_only=True``.
     A ``.safetensors`` file holds ``meta`` as JSON in its metadata.
@@ -181,12 +181,6 @@ def write_weights(
         hashed (bool): Append the first 8 hex digits of the file's SHA-256 to its name,
             ``name-1a2b3c4d.pth``. Defaults to False.
         force (bool): Overwrite an existing file. Defaults to False.
-
-    Returns:
-        Path: The file written.
-
-    Raises:
-        UserError: another suffix, or the file exists.
     """
     file = Path(path)
     if file.suffix not in SUFFIXES:
@@ -218,9 +212,6 @@ def atomic_write(file: str | Path, content: bytes, *, sync: bool = True) -> None
 
     sync: flush first the bytes and then the name to the disk, which takes milliseconds. After a
         power cut, too, the file then holds the old content or all of the new.
-
-    Raises:
-        CheckpointError: no space left on the disk; the old file is unchanged.
     """
     file = Path(file)
     # Containers on several machines may share a folder, and have processes of the same number.
@@ -235,8 +226,8 @@ def atomic_write(file: str | Path, content: bytes, *, sync: bool = True) -> None
     except OSError as error:
         if error.errno not in NO_SPACE:
             raise
-        last = file.with_name('last_checkpoint')
-        last = f'; the last complete checkpoint is {last.read_text()}' if last.is_file() else ''
+        record = file.with_name('last_checkpoint')
+        last = f'; the last complete checkpoint is {record.read_text()}' if record.is_file() else ''
         raise CheckpointError(
             f'no space left to write {file} ({len(content) / 1e6:.1f} MB needed){last}. Free space '
             'and repeat the command, a training run with --resume'
@@ -266,8 +257,7 @@ class AtomicLocalBackend(LocalBackend):
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         if Path(filepath).suffix != '.pth':
-            super().put(obj, filepath)
-            return
+            return super().put(obj, filepath)
         Path(filepath).parent.mkdir(parents=True, exist_ok=True)
         atomic_write(filepath, obj)
 
@@ -304,7 +294,7 @@ class NumberArray(np.ndarray):
         _check_numbers(dtype, content)
         super().__setstate__((version, shape, dtype.dtype, fortran, content))
 
-    def __reduce_ex__(self, protocol: int) -> tuple:
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
         return np.asarray(self).__reduce_ex__(protocol)
 
 

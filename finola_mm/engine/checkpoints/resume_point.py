@@ -35,19 +35,13 @@ def find_resume_point(
             or the entry ``resume`` of a config, where True stands for ``load_from`` or 'auto'.
         load_from (str | None): The entry of the config.
         work_dir (str): The run's own work directory, which 'auto' searches.
-
-    Raises:
-        CheckpointError: a named file or directory cannot be resumed, or all checkpoints of a work
-            directory are damaged.
-        UserError: the storage failed; the checkpoint may be valid.
     """
     if not resume:
         return None
     path = load_from if resume is True else resume
     if path in (None, 'auto'):
         return find_latest_valid_checkpoint(work_dir)
-    latest = find_latest_valid_checkpoint(path) if Path(path).is_dir() else None
-    if latest is not None:
+    if Path(path).is_dir() and (latest := find_latest_valid_checkpoint(path)):
         return latest
     file = find_checkpoint(path)
     check_resumable(file)
@@ -55,13 +49,7 @@ def find_resume_point(
 
 
 def find_latest_valid_checkpoint(folder: str | Path) -> ResumePoint | None:
-    """Find the newest undamaged checkpoint of a work directory; None if it never had one.
-
-    Raises:
-        CheckpointError: none of its checkpoints can be read, or the one that ``last_checkpoint``
-            names is gone and there is no other.
-        UserError: the storage failed; the checkpoint may be valid.
-    """
+    """Find the newest undamaged checkpoint of a work directory; None if it never had one."""
     files = newest_first(Path(folder))
     skipped: list[str] = []
     for file in files:
@@ -129,11 +117,7 @@ def check_resumable(file: str | Path) -> None:
 
 
 def validate_training_checkpoint(checkpoint: dict, path: str | Path) -> None:
-    """Refuse a file of weights without the state of a run.
-
-    Raises:
-        CheckpointError: an entry that a resume needs is missing.
-    """
+    """Refuse a file of weights without the state of a run."""
     missing = [entry for entry in REQUIRED if entry not in checkpoint]
     if missing:
         raise CheckpointError(
@@ -155,11 +139,7 @@ def _storage_errors(file: str | Path) -> Iterator[None]:
 
 
 def find_checkpoint(path: str | Path) -> str:
-    """Return ``path`` if it is a file, or the last checkpoint of a work directory.
-
-    Raises:
-        CheckpointError: there is none; the message lists the weights in the folder.
-    """
+    """Return ``path`` if it is a file, or the last checkpoint of a work directory."""
     if '://' in str(path):
         raise CheckpointError(f'{path} is not a file on this machine; download it first')
     if Path(path).is_file():

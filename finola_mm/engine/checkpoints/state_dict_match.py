@@ -53,11 +53,7 @@ def compare(module: nn.Module, tensors: dict[str, Tensor]) -> StateDictMatch:
 
 
 def find_tensors(checkpoint: dict[str, Any], path: str | Path) -> dict[str, Tensor]:
-    """Return the tensors of a checkpoint, without the prefix of DistributedDataParallel.
-
-    Raises:
-        CheckpointError: there are none.
-    """
+    """Return the tensors of a checkpoint, without the prefix of DistributedDataParallel."""
     content = checkpoint.get('state_dict', checkpoint)
     tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
@@ -121,14 +117,10 @@ def load_weights(
 
 
 def load_matched(module: nn.Module, tensors: dict[str, Tensor], path: str | Path) -> None:
-    """Load tensors that match ``module``.
-
-    Raises:
-        CheckpointError: the module refuses them: ``MobileFormer`` with the other dynamic ReLU.
-    """
+    """Load tensors that match ``module``, and name the file if the module refuses them."""
     try:
         module.load_state_dict(tensors, strict=False)
-    except CheckpointError as error:
+    except CheckpointError as error:  # MobileFormer: the other dynamic ReLU
         raise CheckpointError(f'{path}: {error}') from None
 
 
@@ -153,8 +145,9 @@ class Pretrained:
         # MMEngine initialises children after the module, except for its own 'Pretrained'. Children
         # that are initialised before the weights are loaded are not initialised again.
         for child in module.children():
-            if hasattr(child, 'init_weights') and not getattr(child, 'is_init', False):
-                child.init_weights()
+            init_weights = getattr(child, 'init_weights', None)
+            if init_weights and not getattr(child, 'is_init', False):
+                init_weights()
         file = find_checkpoint(self.checkpoint)
         load_weights(module, file, allow_missing=self.allow_missing)
         if hasattr(module, '_params_init_info'):

@@ -33,6 +33,9 @@ class AtomicCheckpointHook(CheckpointHook):
     those of ``CheckpointHook``.
     """
 
+    keep_ckpt_ids: deque[int]
+    best_ckpt_path: str | None
+
     def before_run(self, runner) -> None:
         register_checkpoint_io()
 

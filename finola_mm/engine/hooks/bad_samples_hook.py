@@ -46,16 +46,13 @@ class BadSamplesHook(Hook):
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         if self.every_n_train_iters(runner, self.interval):
-            self._report_new(runner, runner.iter + 1)
+            self._report_training(runner, f'Training up to iteration {runner.iter + 1}')
 
     def after_train_epoch(self, runner):
-        self._report_new(runner, runner.iter)
+        self._report_training(runner, f'Training up to iteration {runner.iter}')
 
     def after_train(self, runner):
-        self._combine(runner)
-        trackers = _trackers(runner.train_dataloader.dataset)
-        for tracker, status in zip(trackers, self.status, strict=True):
-            _warn(runner, 'Training', tracker, status)
+        self._report_training(runner, 'Training', only_new=False)
 
     def before_val(self, runner):
         _add_paths_to_errors(runner.val_dataloader.dataset)
@@ -69,27 +66,21 @@ class BadSamplesHook(Hook):
     def after_test_epoch(self, runner, metrics=None):
         self._report_metric(runner, 'Test', runner.test_dataloader)
 
-    def _report_new(self, runner, iteration: int) -> None:
-        before = self._combine(runner)
-        trackers = _trackers(runner.train_dataloader.dataset)
-        for tracker, status, old in zip(trackers, self.status, before, strict=True):
-            _warn(runner, f'Training up to iteration {iteration}', tracker, status, old=old)
-
-    def _report_metric(self, runner, when: str, loader) -> None:
-        for tracker in _trackers(loader.dataset):
-            _warn(
-                runner, when, tracker, tracker.states_of_all_ranks(), place=', also in the metric'
-            )
-
-    def _combine(self, runner) -> list[torch.Tensor]:
-        """Update ``status`` from all ranks; return the previous one."""
-        trackers = _trackers(runner.train_dataloader.dataset)
+    def _report_training(self, runner, when: str, *, only_new: bool = True) -> None:
+        """Update ``status`` from all ranks and log it."""
+        trackers = list(_trackers(runner.train_dataloader.dataset))
         now = [tracker.states_of_all_ranks() for tracker in trackers]
         before = self.status
         if [len(status) for status in before] != [len(status) for status in now]:
             before = [torch.zeros_like(status) for status in now]  # a new run or other data
         self.status = [torch.maximum(*pair) for pair in zip(before, now, strict=True)]
-        return before
+        for tracker, status, old in zip(trackers, self.status, before, strict=True):
+            _warn(runner, when, tracker, status, old=old if only_new else None)
+
+    def _report_metric(self, runner, when: str, loader) -> None:
+        for tracker in _trackers(loader.dataset):
+            status = tracker.states_of_all_ranks()
+            _warn(runner, when, tracker, status, place=', also in the metric')
 
 
 def _warn(runner, when: str, tracker, status, *, old=None, place: str = '') -> None:

@@ -3,7 +3,7 @@
 import json
 from collections import deque
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from mmengine.dist import get_rank
@@ -23,16 +23,10 @@ REMEDY = (
 class StepLosses(NamedTuple):
     """Outputs of one training step, possibly still being copied from the device."""
 
-    iteration: int  # counted from 1, as in the log
-    epoch: int | None  # counted from 1; None in an iteration-based run
-    learning_rates: dict[str, float]
-    images: list[str]
+    report: dict[str, Any]  # the content of the JSON file, without the losses
     names: list[str]
     values: torch.Tensor  # (len(names),) float32 on the CPU, valid after `arrival`
     arrival: 'torch.cuda.Event | None'  # None: valid now
-
-    def losses(self) -> dict[str, float]:
-        return dict(zip(self.names, self.values.tolist(), strict=True))
 
 
 @HOOKS.register_module()
@@ -63,19 +57,7 @@ class FiniteLossHook(Hook):
         while self.pending and _has_arrived(self.pending[0]):
             _check(runner, self.pending.popleft())
 
-    def after_train_epoch(self, runner):
-        self._check_all(runner)
-
-    def before_val(self, runner):
-        self._check_all(runner)
-
-    def after_train(self, runner):
-        self._check_all(runner)
-
-    def before_save_checkpoint(self, runner, checkpoint):
-        self._check_all(runner)
-
-    def _check_all(self, runner) -> None:
+    def _check_all(self, runner, checkpoint=None) -> None:
         """Wait for all pending losses; check them, then the weights."""
         while self.pending:
             step = self.pending.popleft()
@@ -84,19 +66,20 @@ class FiniteLossHook(Hook):
             _check(runner, step)
         _check_weights(runner, self.iteration)
 
+    after_train_epoch = before_val = after_train = before_save_checkpoint = _check_all
+
 
 def _record(runner, data_batch, outputs: dict) -> StepLosses:
     values, arrival = _to_host(outputs)
     by_iteration = isinstance(runner.train_loop, IterBasedTrainLoop)
-    return StepLosses(
+    report = dict(
         iteration=runner.iter + 1,
         epoch=None if by_iteration else runner.epoch + 1,
+        rank=get_rank(),
         learning_rates={name: lr[0] for name, lr in runner.optim_wrapper.get_lr().items()},
         images=_image_names(data_batch),
-        names=list(outputs),
-        values=values,
-        arrival=arrival,
     )
+    return StepLosses(report, list(outputs), values, arrival)
 
 
 def _to_host(outputs: dict) -> tuple[torch.Tensor, 'torch.cuda.Event | None']:
@@ -143,21 +126,16 @@ def _checkpoint_is_due(runner) -> bool:
 def _check(runner, step: StepLosses) -> None:
     if step.values.isfinite().all():
         return
-    path = Path(runner.work_dir, f'nonfinite_loss_iter_{step.iteration}_rank_{get_rank()}.json')
-    losses = {name: f'{value:.6g}' for name, value in step.losses().items()}  # JSON has no NaN
-    report = dict(
-        iteration=step.iteration,
-        epoch=step.epoch,
-        rank=get_rank(),
-        losses=losses,
-        learning_rates=step.learning_rates,
-        images=step.images,
-    )
-    path.write_text(json.dumps(report, indent=2))
-    epoch = f' of epoch {step.epoch}' if step.epoch else ''
+    report = step.report
+    iteration, epoch = report['iteration'], report['epoch']
+    path = Path(runner.work_dir, f'nonfinite_loss_iter_{iteration}_rank_{get_rank()}.json')
+    values = [f'{value:.6g}' for value in step.values.tolist()]  # JSON has no NaN
+    losses = dict(zip(step.names, values, strict=True))
+    path.write_text(json.dumps({**report, 'losses': losses}, indent=2))
+    of_epoch = f' of epoch {epoch}' if epoch else ''
     raise NonFiniteLossError(
-        f'the loss is not finite at iteration {step.iteration}{epoch}: {_listed(losses)}, with '
-        f'{_listed(step.learning_rates)}. {path} lists the images of the batch. {REMEDY}'
+        f'the loss is not finite at iteration {iteration}{of_epoch}: {_listed(losses)}, with '
+        f'{_listed(report["learning_rates"])}. {path} lists the images of the batch. {REMEDY}'
     )
 
 

@@ -16,7 +16,7 @@ from torch import distributed, nn
 from torch.utils.data import DataLoader
 
 from ...registry import HOOKS
-from ..checkpoints import atomic_write
+from ..checkpoints.checkpoint_file import atomic_write
 from ..model import unwrap_model
 
 # SIGTERM: time limit, pre-emption, kill; SIGINT: Ctrl-C; SIGUSR1: SLURM's --signal=USR1@SECONDS.
@@ -103,7 +103,7 @@ class InterruptionHook(Hook):
             return self.received
         number = torch.tensor(self.received)
         distributed.all_reduce(number, distributed.ReduceOp.MAX, group=self.group)
-        return number.item()
+        return int(number)
 
     def _save_and_exit(self, runner, name: str) -> None:
         self.buffers = self._gather_buffers(unwrap_model(runner.model))
@@ -128,7 +128,7 @@ class InterruptionHook(Hook):
     def _gather_buffers(self, model: nn.Module) -> list[dict[str, torch.Tensor]]:
         if self.group is None:
             return []
-        gathered = [None] * get_world_size() if is_main_process() else None
+        gathered: list | None = [None] * get_world_size() if is_main_process() else None
         own = {name: buffer.cpu() for name, buffer in model.named_buffers()}
         distributed.gather_object(own, gathered, group=self.group)
         return gathered or []

@@ -10,7 +10,6 @@ from ...registry import HOOKS
 from ..checkpoints.checkpoint_file import checkpoint_metadata
 from ..checkpoints.resume_point import validate_training_checkpoint
 from ..checkpoints.state_dict_match import (
-    StateDictMatch,
     compare,
     find_tensors,
     format_loaded,
@@ -18,6 +17,8 @@ from ..checkpoints.state_dict_match import (
     load_matched,
 )
 from ..model import unwrap_model
+
+NEW_RUN = ', or start a new run without --resume in another --work-dir'
 
 
 @HOOKS.register_module()
@@ -33,7 +34,7 @@ class StrictLoadHook(Hook):
     """
 
     priority = 'VERY_HIGH'  # before EMAHook, which exchanges tensors by name
-    remedy = ''
+    resuming = False
 
     def __init__(self, path: str):
         self.path = path
@@ -42,21 +43,15 @@ class StrictLoadHook(Hook):
         module = unwrap_model(runner.model)
         metadata, tensors = checkpoint_metadata(checkpoint), find_tensors(checkpoint, self.path)
         match = compare(module, tensors)
-        if self.refuses(match):
+        if not match.complete or (self.resuming and match.unused):
             text = format_mismatch(module, self.path, match, metadata, tensors)
-            raise CheckpointError(text + self.remedy)
+            raise CheckpointError(text + (NEW_RUN if self.resuming else ''))
         checkpoint['state_dict'] = {key: tensors[key] for key in match.matched}
         # MMEngine loads them again, but only logs what a module refuses.
         load_matched(module, checkpoint['state_dict'], self.path)
-        self.prepare_averages(checkpoint)
+        if not self.resuming:  # averages restart: ``state_dict`` holds those of the other run
+            checkpoint.pop('ema_state_dict', None)
         runner.logger.info(format_loaded(module, self.path, match, metadata))
-
-    def refuses(self, match: StateDictMatch) -> bool:
-        return not match.complete
-
-    def prepare_averages(self, checkpoint: dict[str, Any]) -> None:
-        """Restart averages: ``state_dict`` holds those of the run that wrote the file."""
-        checkpoint.pop('ema_state_dict', None)
 
 
 @HOOKS.register_module()
@@ -68,7 +63,7 @@ class StrictResumeHook(StrictLoadHook):
         skipped (Sequence[str]): Why newer checkpoints were skipped, for the log. Defaults to ().
     """
 
-    remedy = ', or start a new run without --resume in another --work-dir'
+    resuming = True
 
     def __init__(self, path: str, *, skipped: Sequence[str] = ()):
         super().__init__(path)
@@ -84,9 +79,3 @@ class StrictResumeHook(StrictLoadHook):
                 f'{self.path} is the end of its run ({runner.max_iters} iterations); nothing is '
                 'left to train'
             )
-
-    def refuses(self, match: StateDictMatch) -> bool:
-        return bool(match.unused) or super().refuses(match)
-
-    def prepare_averages(self, checkpoint: dict[str, Any]) -> None:
-        """Continue the averages."""

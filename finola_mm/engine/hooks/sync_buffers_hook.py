@@ -1,11 +1,9 @@
 """Average BatchNorm statistics over ranks."""
 
-from collections.abc import Iterator
-
 from mmengine.dist import all_reduce_params, is_distributed
 from mmengine.hooks import EMAHook, Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
-from torch import Tensor, nn
+from torch import nn
 
 from ...registry import HOOKS
 from ..model import unwrap_model
@@ -41,14 +39,9 @@ class SyncBuffersHook(Hook):
 def average_buffers(model: nn.Module, trained: nn.Module) -> None:
     """Average over ranks the buffers of ``model`` that are in training mode in ``trained``."""
     if is_distributed():
-        all_reduce_params(buffers_in_training(model, trained), op='mean')
-
-
-def buffers_in_training(model: nn.Module, trained: nn.Module) -> Iterator[Tensor]:
-    """Yield buffers of ``model`` whose modules are in training mode in ``trained``, its twin."""
-    for part, module in zip(model.modules(), trained.modules(), strict=True):
-        if module.training:
-            yield from part.buffers(recurse=False)
+        pairs = zip(model.modules(), trained.modules(), strict=True)
+        parts = [part for part, module in pairs if module.training]
+        all_reduce_params((b for part in parts for b in part.buffers(recurse=False)), op='mean')
 
 
 def averaged_models(runner: Runner) -> list[nn.Module]:
