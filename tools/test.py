@@ -14,9 +14,8 @@ from mmengine.runner import Runner
 from torch import distributed
 
 from finola_mm.apis import (
-    add_cfg_options,
-    add_launcher,
-    add_work_dir,
+    add_config_and_checkpoint,
+    add_run_options,
     command_line,
     load_config,
     optimize_for_cpu,
@@ -28,15 +27,10 @@ from finola_mm.errors import UserError
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Test a checkpoint', allow_abbrev=False)
-    parser.add_argument('config', help='config file')
-    parser.add_argument(
-        'checkpoint', help='checkpoint file, or a work directory for its last checkpoint'
-    )
-    add_work_dir(parser)
+    add_config_and_checkpoint(parser)
     parser.add_argument('--out', help='write the metrics to this .json file')
     parser.add_argument('--show-dir', help='write images of the results to this folder')
-    add_cfg_options(parser)
-    add_launcher(parser)
+    add_run_options(parser)
     return parser.parse_args()
 
 

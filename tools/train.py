@@ -5,13 +5,7 @@ import argparse
 from mmengine.config import Config
 from torch import distributed
 
-from finola_mm.apis import (
-    add_cfg_options,
-    add_launcher,
-    add_work_dir,
-    command_line,
-    load_config,
-)
+from finola_mm.apis import add_run_options, command_line, load_config
 from finola_mm.apis.training import (
     enable_amp,
     enable_compile,
@@ -26,7 +20,6 @@ from finola_mm.engine import init_dist
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train a model', allow_abbrev=False)
     parser.add_argument('config', help='config file')
-    add_work_dir(parser)
     parser.add_argument(
         '--resume',
         nargs='?',
@@ -59,8 +52,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--no-validate', action='store_true', help='do not validate during training'
     )
-    add_cfg_options(parser)
-    add_launcher(parser)
+    add_run_options(parser)
     return parser.parse_args()
 
 

@@ -63,11 +63,10 @@ def add_cfg_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_work_dir(parser: argparse.ArgumentParser) -> None:
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that training and test share."""
     parser.add_argument('--work-dir', help='folder for logs and checkpoints')
-
-
-def add_launcher(parser: argparse.ArgumentParser) -> None:
+    add_cfg_options(parser)
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='default: none')
     parser.add_argument('--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
@@ -148,10 +147,7 @@ def write_stamp(folder: Path, stamp: str, request: dict, *, complete: bool) -> N
 
 
 def write_csv(path: str | Path, rows: Sequence[dict], fields: Sequence[str] = ()) -> None:
-    """Write rows of equal keys; floating-point numbers have six significant digits.
-
-    fields: the header, needed if there may be no rows.
-    """
+    """Write rows with six significant digits; ``fields``, their keys, if there may be no rows."""
     with open(path, 'w', newline='') as file:
         writer = csv.DictWriter(file, fields or rows[0], lineterminator='\n')
         writer.writeheader()

@@ -63,10 +63,8 @@ def set_starting_point(
 
     Collective: rank 0 chooses the checkpoint for all ranks.
 
-    Args:
-        cfg (Config): The config, which is changed.
-        resume (str, optional): A checkpoint, a work directory, or 'auto' for ``cfg.work_dir``.
-        pretrained (str, optional): The weights of the encoder, or 'none' for random weights.
+    resume: a checkpoint, a work directory, or 'auto' for ``cfg.work_dir``.
+    pretrained: the weights of the encoder, or 'none' for random weights.
     """
     request = resume or cfg.get('resume')
     point = on_rank_zero(partial(find_resume_point, request, cfg.get('load_from'), cfg.work_dir))
@@ -86,15 +84,15 @@ def set_starting_point(
 
 def on_rank_zero(compute: Callable[[], Any]) -> Any:
     """Call ``compute`` on rank 0; return its result, or raise its error, on all ranks."""
-    outcome: list[Any] = [None, None]
+    outcome: list[Any] = [None]
     if is_main_process():
         try:
-            outcome[0] = compute()
+            outcome = [compute()]
         except Exception as error:
-            outcome[1] = error
+            outcome = [error]
     broadcast_object_list(outcome)
-    if outcome[1] is not None:
-        raise outcome[1]
+    if isinstance(outcome[0], Exception):
+        raise outcome[0]
     return outcome[0]
 
 
@@ -145,21 +143,13 @@ def replace_encoder_weights(cfg: Config, pretrained: str) -> None:
 def split_init_cfg(module: ConfigDict) -> tuple[list[ConfigDict], list[ConfigDict]]:
     """Split the ``init_cfg`` of a module into initializers that read a file, and others."""
     inits = module.get('init_cfg') or []
-    readers: list[ConfigDict] = []
-    others: list[ConfigDict] = []
-    for init in inits if isinstance(inits, (list, tuple)) else [inits]:
-        reads = str(init.get('type')).rpartition('.')[2] == 'Pretrained'
-        (readers if reads else others).append(init)
-    return readers, others
+    inits = list(inits) if isinstance(inits, (list, tuple)) else [inits]
+    readers = [i for i in inits if str(i.get('type')).rpartition('.')[2] == 'Pretrained']
+    return readers, [init for init in inits if init not in readers]
 
 
 def train_from_cfg(cfg: Config) -> None:
-    """Build a runner and train.
-
-    Raises:
-        UserError: the batch size is impossible.
-        InterruptedRun: a signal ended the run, and its checkpoint is saved.
-    """
+    """Build a runner and train; a signal ends the run by ``InterruptedRun``, with a checkpoint."""
     try:
         runner = Runner.from_cfg(cfg)
         optimize_for_cpu(runner.model)

@@ -69,12 +69,6 @@ def encoder_part(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key.removeprefix(ENCODER): tensors[key] for key in prefixed} or tensors
 
 
-def part_for(module: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return all tensors or those of the encoder, whichever has more names of ``module``."""
-    names = module.state_dict().keys()
-    return max(tensors, encoder_part(tensors), key=lambda part: len(names & part.keys()))
-
-
 def load_weights(
     module: nn.Module,
     path: str | Path,
@@ -106,7 +100,9 @@ def load_weights(
     module = unwrap_model(module)
     checkpoint = read_checkpoint(path)
     metadata = checkpoint_metadata(checkpoint)
-    tensors = part_for(module, find_tensors(checkpoint, path))
+    tensors, names = find_tensors(checkpoint, path), module.state_dict().keys()
+    # The whole model or its encoder: the part with more names of ``module``.
+    tensors = max(tensors, encoder_part(tensors), key=lambda part: len(names & part.keys()))
     match = compare(module, tensors)
     missing = [key for key in match.missing if not any(fnmatchcase(key, a) for a in allow_missing)]
     if not match.matched or match.reshaped or missing or (match.unused and not allow_unused):
