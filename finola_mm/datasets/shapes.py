@@ -18,9 +18,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from .shape_classes import CLASSES, PATCH, surface
+from .shape_classes import NAMES, OUTLINES, PATCH, surface
 
-NAMES = tuple(CLASSES)
 SUPERSAMPLE = 4  # outlines are filled at 4x and averaged: 17 levels of coverage at their edges
 HIDDEN = 0.25  # objects whose visible share is at most this are not drawn
 NOISE = 0.012  # standard deviation of the sensor noise; 3 of 255 levels
@@ -75,16 +74,11 @@ def _colour(rng, saturation, value):
 
 def _scene_object(rng, label, centre, radius):
     # Dark and light differ enough to show the surface in every pair of hues.
-    return SceneObject(
-        label,
-        centre,
-        radius,
-        rng.uniform(-0.6, 0.6),
-        rng.uniform(0.85, 1.15) * rng.choice([-1, 1]),
-        _colour(rng, (0.3, 0.9), (0.2, 0.45)),
-        _colour(rng, (0.1, 0.7), (0.7, 0.95)),
-        int(rng.integers(2**31)),
-    )
+    angle = rng.uniform(-0.6, 0.6)
+    stretch = rng.uniform(0.85, 1.15) * rng.choice([-1, 1])
+    dark, light = _colour(rng, (0.3, 0.9), (0.2, 0.45)), _colour(rng, (0.1, 0.7), (0.7, 0.95))
+    seed = int(rng.integers(2**31))
+    return SceneObject(label, centre, radius, angle, stretch, dark, light, seed)
 
 
 def _background(rng):
@@ -102,46 +96,28 @@ def _background(rng):
 
 
 def single_object_scene(rng: np.random.Generator, size: int, label: int) -> Scene:
-    """Sample a scene with one large object, as in ImageNet, of 40 to 75 % of the side.
-
-    Args:
-        rng (np.random.Generator): Source of all random choices.
-        size (int): Side of the square image in pixels.
-        label (int): Class of the object, an index into ``NAMES``.
-    """
+    """Sample a scene with one large object, as in ImageNet, of 40 to 75 % of the side ``size``."""
     radius = size * rng.uniform(0.2, 0.375)
     slack = size / 2 - radius  # without rotation the unit frame stays in the image
     centre = tuple(size / 2 + slack * rng.uniform(-0.9, 0.9, 2))
-    return Scene(
-        (size, size),
-        _background(rng),
-        (_scene_object(rng, label, centre, radius),),
-        int(rng.integers(2**31)),
-    )
+    background = _background(rng)
+    objects = (_scene_object(rng, label, centre, radius),)
+    return Scene((size, size), background, objects, int(rng.integers(2**31)))
 
 
 def multi_object_scene(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
     """Sample a scene with two to six objects of random classes, which may overlap.
 
-    Args:
-        rng (np.random.Generator): Source of all random choices.
-        size (tuple[int, int]): Height and width of the image in pixels.
-
-    Returns:
-        Scene: Smaller (farther) objects are behind larger ones.
+    Smaller (farther) objects are behind larger ones. ``size`` is (height, width) in pixels.
     """
     height, width = size
     radii = np.sort(rng.uniform(0.13, 0.3, rng.integers(2, 7))) * min(size)
-    objects = tuple(
-        _scene_object(
-            rng,
-            int(rng.integers(len(NAMES))),
-            (rng.uniform(0.05, 0.95) * width, rng.uniform(0.05, 0.95) * height),
-            radius,
-        )
-        for radius in radii
-    )
-    return Scene(size, _background(rng), objects, int(rng.integers(2**31)))
+    objects = []
+    for radius in radii:
+        label = int(rng.integers(len(NAMES)))
+        centre = rng.uniform(0.05, 0.95) * width, rng.uniform(0.05, 0.95) * height
+        objects.append(_scene_object(rng, label, centre, radius))
+    return Scene(size, _background(rng), tuple(objects), int(rng.integers(2**31)))
 
 
 def _frame(obj):
@@ -157,7 +133,7 @@ def _coverage(obj, size):
     height, width = size
     canvas = np.zeros((height * SUPERSAMPLE, width * SUPERSAMPLE), np.uint8)
     frame = _frame(obj)
-    rings = [ring @ frame[:, :2].T + frame[:, 2] for ring in CLASSES[NAMES[obj.label]][0]]
+    rings = [ring @ frame[:, :2].T + frame[:, 2] for ring in OUTLINES[NAMES[obj.label]]]
     # fillPoly expects the centres of (fine) pixels at integers; 8 bits of fraction.
     fixed = [np.round((ring * SUPERSAMPLE - 0.5) * 256).astype(np.int32) for ring in rings]
     cv2.fillPoly(canvas, fixed, 255, shift=8)
@@ -190,11 +166,9 @@ def _paint_background(background, x, y):
 
 
 def draw(scene: Scene, photographs: dict[str, np.ndarray]) -> Drawing:
-    """Render a scene; equal arguments give an equal drawing.
+    """Render a scene with the photographs of ``load_photographs``.
 
-    Args:
-        scene (Scene): From :func:`single_object_scene` or :func:`multi_object_scene`.
-        photographs (dict): From :func:`~.shape_classes.load_photographs`.
+    Equal arguments give an equal drawing.
     """
     height, width = scene.size
     y, x = (np.mgrid[:height, :width] + 0.5) / np.array(scene.size)[:, None, None]  # (H, W) each
@@ -216,11 +190,7 @@ def draw(scene: Scene, photographs: dict[str, np.ndarray]) -> Drawing:
         (image.clip(0, 1) * 255).round().astype(np.uint8),
         np.array([obj.label for obj, *_ in seen], np.int64),
         masks,
-        np.array([_box(mask) for mask in masks], np.int64).reshape(-1, 4),
+        np.array([cv2.boundingRect(mask.astype(np.uint8)) for mask in masks], np.int64).reshape(
+            -1, 4
+        ),
     )
-
-
-def _box(mask):
-    """x, y, width, height of the smallest box around the True pixels."""
-    x, y = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
-    return x[0], y[0], x[-1] - x[0] + 1, y[-1] - y[0] + 1

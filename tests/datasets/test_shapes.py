@@ -5,7 +5,8 @@ import pytest
 
 from finola_mm.datasets import shapes
 from finola_mm.datasets.shape_classes import (
-    CLASSES,
+    NAMES,
+    OUTLINES,
     PATCH,
     PHOTOGRAPHS,
     load_photographs,
@@ -27,7 +28,7 @@ def edges(scene_object):
     """Start and end points (E, 2) of the outline in the image, by the definition of the pose."""
     cos, sin = np.cos(scene_object.angle), np.sin(scene_object.angle)
     begins, ends = [], []
-    for ring in CLASSES[shapes.NAMES[scene_object.label]][0]:
+    for ring in OUTLINES[shapes.NAMES[scene_object.label]]:
         u, v = ring[:, 0] * scene_object.stretch, ring[:, 1]
         points = (
             np.stack([cos * u - sin * v, sin * u + cos * v], 1) * scene_object.radius
@@ -126,7 +127,7 @@ def test_only_outline_and_surface_depend_on_the_class():
     assert [scene.objects[0].label for scene in scenes] == list(range(len(shapes.NAMES)))
 
 
-@pytest.mark.parametrize('name', CLASSES)
+@pytest.mark.parametrize('name', NAMES)
 def test_surfaces_are_grey_pictures_with_a_pattern(name, photographs):
     patches = np.stack([surface(name, rng(8, i), photographs) for i in range(4)])
     assert patches.shape == (4, PATCH, PATCH)
