@@ -1,11 +1,10 @@
 """Data sets: per-sample randomness, replacement of unreadable files, crops, the visible block."""
 
 from .bad_samples import BadSampleTracker
-from .image_files import IMAGE_SUFFIXES, find_images
+from .image_files import IMAGE_SUFFIXES, evenly_spaced, find_images
 from .labelled_data import LabelledData, labelled_data
 from .load_random_resized_crop import LoadRandomResizedCrop
 from .random_block import RandomBlock
-from .sampling import evenly_spaced
 from .seeded_dataset import (
     SampleKey,
     SeededDataset,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from mmengine.dist import all_reduce
-from mmengine.logging import MMLogger, print_log
+from mmengine.logging import print_log
 
 from ..errors import BadDataError, UserError
 
@@ -23,11 +23,8 @@ class BadSampleTracker:
     """The state of each sample of a data set, shared by a rank and its data loader workers.
 
     A sample that was bad once stays bad. Reasons are known only to the process that met them.
-
-    Args:
-        dataset (BaseDataset): Gives the length, and through ``get_data_info`` the names.
-        max_share (float): Largest tolerated share of bad samples among those seen by this rank and
-            its workers.
+    ``max_share`` is the largest tolerated share of bad samples among those seen by this rank and
+    its workers.
     """
 
     def __init__(self, dataset, max_share: float):
@@ -74,57 +71,26 @@ class BadSampleTracker:
             states[index] = GOOD
 
     def add_bad(self, index: int, error: Exception) -> None:
-        """Count and log a bad sample.
-
-        Raises:
-            BadDataError: the share of bad samples now exceeds the limit.
-        """
+        """Count and log a bad sample; raise BadDataError if their share exceeds the limit."""
         self.reasons[index] = _reason(error)
         if self.states[index] == BAD:
             return
         self.states[index] = BAD
-        print_log(
-            f'Cannot read {self.name(index)}: {self.reasons[index]}. It is replaced by another '
-            'sample.',
-            logger='current',
-            level=logging.WARNING,
-        )
+        message = f'Replaced {self.name(index)}, which cannot be read: {self.reasons[index]}'
+        print_log(message, logger='current', level=logging.WARNING)
         bad, seen = self.num_bad, self.num_seen
         if bad > self.max_share * max(seen, min(len(self.states), MIN_SEEN)):
             raise self.error(f'{bad} of the {seen} samples seen so far') from error
 
     def error(self, what: str) -> BadDataError:
         """The error that ends a run because ``what`` cannot be read."""
-        named = list(self.reasons.items())[-NAMED:]
+        last = list(self.reasons.items())[-NAMED:]
+        named = '; '.join(f'{self.name(index)}: {reason}' for index, reason in last)
         return BadDataError(
             f'{what} cannot be read (data set of {len(self.states)}, max_bad_share '
-            f'{self.max_share:g}), including '
-            + '; '.join(f'{self.name(index)}: {reason}' for index, reason in named)
-            + '. Repair or remove them, or raise max_bad_share: --cfg-options '
-            'train_dataloader.dataset.max_bad_share=0.05 (or val_, test_).'
+            f'{self.max_share:g}), including {named}. Repair or remove them, or set '
+            '--cfg-options train_dataloader.dataset.max_bad_share=0.05 (or val_, test_).'
         )
-
-    def __getstate__(self) -> dict:
-        """Add the settings of the logger: a spawned worker starts without one."""
-        logger = MMLogger.get_current_instance()
-        files = [h for h in logger.handlers if isinstance(h, logging.FileHandler)]
-        for handler in files:
-            if handler.mode == 'w':  # from now on workers append to this file as well
-                handler.mode = 'a'
-                handler.close()  # the next record opens it again
-        settings = dict(
-            name=logger.instance_name,
-            log_level=min(handler.level for handler in logger.handlers),
-            log_file=files[0].baseFilename if files else None,
-            file_mode='a',
-        )
-        return dict(self.__dict__, logger=settings)
-
-    def __setstate__(self, state: dict) -> None:
-        settings = state.pop('logger')
-        self.__dict__.update(state)
-        if not MMLogger.check_instance_created(settings['name']):
-            MMLogger.get_instance(**settings)
 
 
 def _reason(error: Exception) -> str:

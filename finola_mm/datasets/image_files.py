@@ -1,4 +1,4 @@
-"""Image files among the paths of a command line."""
+"""Image files among the paths of a command line, and evenly spaced subsets."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +14,10 @@ def find_images(paths: Sequence[str]) -> list[Path]:
     Raises:
         UserError: a path does not exist, or there is no image.
     """
-    files = []
+    files: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
-            below = (p for p in sorted(path.rglob('*')) if p.suffix.lower() in IMAGE_SUFFIXES)
-            files.extend(below)
+            files += (p for p in sorted(path.rglob('*')) if p.suffix.lower() in IMAGE_SUFFIXES)
         elif path.is_file():
             files.append(path)
         else:
@@ -29,3 +28,13 @@ def find_images(paths: Sequence[str]) -> list[Path]:
             'Name a folder with images.'
         )
     return files
+
+
+def evenly_spaced(length: int, count: int | None) -> Sequence[int]:
+    """``count`` evenly spaced indices below ``length``; all of them if there are no more.
+
+    Of data sorted by class, this selects about the same number of samples of each class.
+    """
+    if count is None or count >= length:
+        return range(length)
+    return [i * length // count for i in range(count)]

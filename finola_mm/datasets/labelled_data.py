@@ -8,7 +8,7 @@ import copy
 from typing import NamedTuple
 
 from mmengine.config import Config, ConfigDict
-from torch.utils.data import Dataset
+from mmengine.dataset import BaseDataset
 
 from ..errors import NoLabelsError, list_names
 from ..registry import DATASETS
@@ -22,8 +22,8 @@ REMEDY = (
 class LabelledData(NamedTuple):
     """Data sets of labelled images: a bank of known images, and queries to classify."""
 
-    bank: Dataset
-    queries: Dataset
+    bank: BaseDataset
+    queries: BaseDataset
 
 
 def labelled_data(
@@ -45,37 +45,36 @@ def labelled_data(
                 'there is no validation data (--no-validate, or a config without any). Run '
                 'tools/analysis/knn.py with a config of the same encoder that has validation data.'
             )
-        queries = with_labels(cfg.val_dataloader.dataset)
+        queries = _with_labels(cfg.val_dataloader.dataset)
     if bank is None:
-        bank = with_labels(cfg.train_dataloader.dataset)
-        innermost(bank).pipeline = innermost(queries)['pipeline']
-    bank, queries = _build(bank, 'training'), _build(queries, 'validation')
-    known, asked = (data.metainfo.get('classes') for data in (bank, queries))
+        bank = _with_labels(cfg.train_dataloader.dataset)
+        _innermost(bank).pipeline = _innermost(queries)['pipeline']
+    data = LabelledData(_build(bank, 'training'), _build(queries, 'validation'))
+    known, asked = (dataset.metainfo.get('classes') for dataset in data)
     if known and asked and tuple(known) != tuple(asked):
-        only = [sorted({*a} - {*b}) for a, b in ((known, asked), (asked, known))]
         raise NoLabelsError(
             'training and validation images must have the same classes in the same order; only in '
-            f'training: {list_names(only[0]) or "none"}; only in validation: '
-            f'{list_names(only[1]) or "none"}. {REMEDY}'
+            f'training: {list_names(sorted({*known} - {*asked})) or "none"}; only in validation: '
+            f'{list_names(sorted({*asked} - {*known})) or "none"}. {REMEDY}'
         )
-    return LabelledData(bank, queries)
+    return data
 
 
-def with_labels(dataset: ConfigDict) -> ConfigDict:
+def _with_labels(dataset: ConfigDict) -> ConfigDict:
     """Copy a data set's config; its innermost data set reads labels."""
     dataset = copy.deepcopy(dataset)
-    innermost(dataset).with_label = True
+    _innermost(dataset).with_label = True
     return dataset
 
 
-def innermost(dataset: ConfigDict) -> ConfigDict:
+def _innermost(dataset: ConfigDict) -> ConfigDict:
     """The config of the data set inside wrappers such as ``SeededDataset``."""
     while 'dataset' in dataset:
         dataset = dataset['dataset']
     return dataset
 
 
-def _build(dataset: dict, name: str) -> Dataset:
+def _build(dataset: dict, name: str) -> BaseDataset:
     # mmpretrain's CustomDataset raises RuntimeError without class folders. In a list without
     # labels it converts the last word to a number (ValueError).
     try:

@@ -49,9 +49,9 @@ class LoadRandomResizedCrop(BaseTransform):
 
     Args:
         scale (int | Sequence[int]): Size of the output in pixels: a side, or (h, w).
-        crop_ratio_range (Sequence[float]): Smallest and largest share of the image's area.
+        crop_ratio_range (tuple[float, float]): Smallest and largest share of the image's area.
             Defaults to (0.08, 1.0).
-        aspect_ratio_range (Sequence[float]): Smallest and largest width / height. Defaults to
+        aspect_ratio_range (tuple[float, float]): Smallest and largest width / height. Defaults to
             (3 / 4, 4 / 3).
         max_attempts (int): Draws until a crop fits into the image; after that, the largest centred
             crop. Defaults to 10.
@@ -65,9 +65,9 @@ class LoadRandomResizedCrop(BaseTransform):
     def __init__(
         self,
         scale: int | Sequence[int],
-        crop_ratio_range: Sequence[float] = (0.08, 1.0),
+        crop_ratio_range: tuple[float, float] = (0.08, 1.0),
         *,
-        aspect_ratio_range: Sequence[float] = (3 / 4, 4 / 3),
+        aspect_ratio_range: tuple[float, float] = (3 / 4, 4 / 3),
         max_attempts: int = 10,
         interpolation: str = 'bilinear',
         backend_args: dict | None = None,
@@ -75,10 +75,8 @@ class LoadRandomResizedCrop(BaseTransform):
         self.scale = (scale, scale) if isinstance(scale, int) else tuple(scale)
         if len(self.scale) != 2 or min(self.scale) < 1:
             raise UserError(f'scale is {scale}; set it to a side or (height, width) in pixels')
-        for name, (low, high) in (
-            ('crop_ratio_range', crop_ratio_range),
-            ('aspect_ratio_range', aspect_ratio_range),
-        ):
+        ranges = dict(crop_ratio_range=crop_ratio_range, aspect_ratio_range=aspect_ratio_range)
+        for name, (low, high) in ranges.items():
             if not 0 < low <= high:
                 raise UserError(f'{name} is {(low, high)}; it must be 0 < smallest <= largest')
         if interpolation not in ('bilinear', 'bicubic'):
@@ -111,16 +109,15 @@ class LoadRandomResizedCrop(BaseTransform):
 
     def draw_box(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Draw a crop of a (height, width) image: top, left, height, width in pixels."""
-        log_ratio = [math.log(ratio) for ratio in self.aspect_ratio_range]
+        least, largest = self.aspect_ratio_range
         for _ in range(self.max_attempts):
             area = np.random.uniform(*self.crop_ratio_range) * (height * width)
-            ratio = math.exp(np.random.uniform(*log_ratio))
+            ratio = math.exp(np.random.uniform(math.log(least), math.log(largest)))
             w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
             if 0 < w <= width and 0 < h <= height:
                 top = np.random.randint(0, height - h + 1)
                 return top, np.random.randint(0, width - w + 1), h, w
         # The largest centred crop whose aspect ratio is in range.
-        least, largest = self.aspect_ratio_range
         w, h = min(width, round(height * largest)), min(height, round(width / least))
         return (height - h) // 2, (width - w) // 2, h, w
 
@@ -135,10 +132,6 @@ class LoadRandomResizedCrop(BaseTransform):
         batch = torch.from_numpy(image)[None].permute(0, 3, 1, 2)  # (1, 3, h, w)
         batch = F.interpolate(batch, self.scale, mode=self.interpolation, antialias=True)
         return batch[0].permute(1, 2, 0).numpy()
-
-    def __repr__(self) -> str:
-        arguments = ', '.join(f'{name}={value!r}' for name, value in vars(self).items())
-        return f'{type(self).__name__}({arguments})'
 
 
 def read_jpeg_size(data: bytes) -> tuple[int, int] | None:
@@ -158,10 +151,9 @@ def read_jpeg_size(data: bytes) -> tuple[int, int] | None:
 def decode(data: bytes, path: str, *, reduction: int = 1) -> np.ndarray:
     """Decode an image to (h, w, 3) uint8, BGR, upright; ``path`` is for the message.
 
-    A truncated file is rejected; damage within a file is not detected, as in Pillow.
-
     Raises:
-        UserError: the data is empty, truncated or not an image.
+        UserError: the data is empty, truncated or not an image. Damage within a file is not
+            detected, as in Pillow.
     """
     pixels = np.frombuffer(data, np.uint8)
     image = cv2.imdecode(pixels, DECODE_FLAGS[reduction]) if data else None

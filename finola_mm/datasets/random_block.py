@@ -35,6 +35,3 @@ class RandomBlock(BaseTransform):
             )
         results['block_offset'] = tuple(np.random.randint(n + 1) for n in (height - h, width - w))
         return results
-
-    def __repr__(self) -> str:
-        return f'{type(self).__name__}(patch_size={self.patch_size}, block_size={self.block_size})'

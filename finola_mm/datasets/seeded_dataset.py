@@ -44,7 +44,7 @@ class SampleKey(NamedTuple):
 
     seed: int
     epoch: int
-    index: int
+    sample_idx: int
 
 
 @DATA_SAMPLERS.register_module()
@@ -61,8 +61,7 @@ class SeededSampler(DefaultSampler):
     def start_epoch_at(self, num_samples: int) -> None:
         """Skip the first ``num_samples`` samples of this rank in the next iteration only.
 
-        For resuming within an epoch: samples already consumed are not loaded again. Not named
-        ``skip``, which MMEngine's loop over iterations calls with a count over all epochs.
+        Not named ``skip``: MMEngine's loop over iterations calls that with a count over all epochs.
         """
         if not 0 <= num_samples <= len(self):
             raise ValueError(
@@ -81,10 +80,7 @@ class SeededInfiniteSampler(InfiniteSampler):
     """
 
     def skip(self, num_samples: int) -> None:
-        """Start after ``num_samples`` samples of this rank, counted from the start of the run.
-
-        The cost is that of shuffling one epoch, for any number of samples.
-        """
+        """Start after ``num_samples`` samples of this rank, counted from the start of the run."""
         if num_samples < 0:
             raise ValueError(f'num_samples is {num_samples}; it must not be negative')
         self.indices = self._indices_of_rank(num_samples)
@@ -114,9 +110,8 @@ class SeededDataset:
     sample looks the same every time.
 
     If the data set raises, or its pipeline returns None, another sample replaces it, drawn as a
-    function of (seed, epoch, index, attempt). Each bad file is logged once, and ``bad_samples``
-    holds their number and names. During a storage outage (``OUTAGES``) the same sample is first
-    read again, with pauses.
+    function of (seed, epoch, index, attempt). Each bad file is logged once and counted in
+    ``bad_samples``. After a storage error (``OUTAGES``) the same sample is first read again.
 
     Args:
         dataset (dict | BaseDataset): Any MMEngine data set. Its transforms may draw from
@@ -145,23 +140,23 @@ class SeededDataset:
         """Load the sample of ``key``, at later attempts a replacement; None if it is bad."""
         for pause in (*PAUSES, None):
             with seeded((*key, attempt) if attempt else key):
-                index = random.randrange(len(self)) if attempt else key.index
+                index = random.randrange(len(self)) if attempt else key.sample_idx
                 try:
                     sample = self._fetch(index)
+                    self.bad_samples.add_good(index)
+                    return sample
                 except (BadDataError, MemoryError):  # an inner data set gave up; no bad file
                     raise
-                except Exception as error:
+                except Exception as error:  # decoders raise different types
                     if pause is None or getattr(error, 'errno', None) not in OUTAGES:
                         self.bad_samples.add_bad(index, error)
                         return None
-                    name = self.bad_samples.name(index)
-                    reason = f'{type(error).__name__}: {error}'
-                else:
-                    self.bad_samples.add_good(index)
-                    return sample
-            message = f'Cannot read {name}: {reason}. The next attempt is in {pause} s.'
-            print_log(message, logger='current', level=logging.WARNING)
-            time.sleep(pause)
+                    message = (
+                        f'Cannot read {self.bad_samples.name(index)}: {type(error).__name__}: '
+                        f'{error}. The next attempt is in {pause} s.'
+                    )
+                    print_log(message, logger='current', level=logging.WARNING)
+                    time.sleep(pause)
 
     def _fetch(self, index: int):
         # MMEngine's __getitem__ silently replaces a None by another sample.
@@ -192,16 +187,15 @@ class SeededDataset:
 
     def get_data_info(self, key: SampleKey | int) -> dict:
         """Accept a key as well, which mmdet's ``AspectRatioBatchSampler`` passes."""
-        return self.dataset.get_data_info(key.index if isinstance(key, SampleKey) else key)
+        return self.dataset.get_data_info(key.sample_idx if isinstance(key, SampleKey) else key)
 
 
 @contextmanager
 def seeded(key: Sequence[int]) -> Iterator[None]:
     """Seed Python's, NumPy's and torch's CPU generators by ``key``; restore them afterwards.
 
-    Without workers the data set runs in the training process, whose own streams (such as those of
-    dropout) must not depend on the data. A worker has no other use for the streams and skips the
-    restoration.
+    Without workers the data set runs in the training process, whose own streams (as of dropout)
+    must not depend on the data. A worker has no other use for them: nothing is restored there.
     """
     words = np.random.SeedSequence(key).generate_state(3)
     with preserve_rng_state() if get_worker_info() is None else nullcontext():

@@ -227,9 +227,3 @@ def test_size_of_a_header(photograph, tmp_path):
 def test_bad_arguments(options, message):
     with pytest.raises(ValueError, match=shows(*message)):
         LoadRandomResizedCrop(**options)
-
-
-def test_repr_names_every_argument():
-    transform = LoadRandomResizedCrop(256, (0.2, 1.0), interpolation='bicubic')
-    again = eval(repr(transform))
-    assert vars(again) == vars(transform)

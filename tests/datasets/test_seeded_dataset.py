@@ -91,7 +91,7 @@ def test_ranks_share_the_epoch_without_overlap(dataset, monkeypatch):
     for rank in range(3):
         monkeypatch.setattr('mmengine.dataset.sampler.get_dist_info', lambda rank=rank: (rank, 3))
         keys += list(SeededSampler(dataset, seed=7))
-    assert sorted(key.index for key in keys) == list(range(12))
+    assert sorted(key.sample_idx for key in keys) == list(range(12))
     assert {(key.seed, key.epoch) for key in keys} == {(7, 0)}
 
 

@@ -7,9 +7,7 @@ from ...errors import UserError
 
 
 def check_batch(runner: Runner) -> None:
-    """Log the total batch size and the learning rate; reject an impossible batch size.
-
-    Warns if the learning rate is meant for another total batch size.
+    """Log the total batch size and the learning rate; warn if they do not match.
 
     Raises:
         UserError: fewer images than one batch, or a batch size that does not divide MoCo's queue.
@@ -30,22 +28,17 @@ def check_batch(runner: Runner) -> None:
     if scale.get('enable'):
         rate *= ranks * loader.batch_size / base  # as MMEngine does, without the steps
     runner.logger.info(
-        f'{_count(ranks, "rank")} x {_count(loader.batch_size, "image")} x '
-        f'{_count(steps, "step")} = total batch size {total}; learning rate {rate:g}'
+        f'total batch size {total} = {ranks} (ranks) x {loader.batch_size} (images) x {steps} '
+        f'(accumulated steps); learning rate {rate:g}'
     )
     queue = runner.cfg.model.get('queue_len')
     if queue and queue % (ranks * loader.batch_size):
         raise UserError(
             f"MoCo's queue of {queue} keys is not a multiple of the {ranks * loader.batch_size} "
-            'images per step. Change one of them: --cfg-options '
-            'train_dataloader.batch_size=N or model.queue_len=N'
+            'images per step. Change model.queue_len or train_dataloader.batch_size (--cfg-options)'
         )
     if base and total != base and not scale.get('enable'):
         runner.logger.warning(
             f'The learning rate is for a total batch size of {base}, and that of this run is '
             f'{total}. Scale the learning rate with --auto-scale-lr.'
         )
-
-
-def _count(number: int, noun: str) -> str:
-    return f'{number} {noun}{"s" * (number != 1)}'

@@ -1,4 +1,4 @@
-"""Find and check the COCO annotation files of a config."""
+"""Find the COCO annotation files of a config; check them and a sample of their images."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -7,12 +7,14 @@ from typing import Any, NamedTuple
 
 from mmengine.config import Config
 from mmengine.logging import print_log
+from PIL import ExifTags, Image
 
 from ...errors import UserError
-from .annotated_images import sample_images
-from .annotation_file import read_annotations
-from .annotation_problems import TOLERATED, Problem, find_problems
+from ..image_files import evenly_spaced
+from .annotations import TOLERATED, Problem, find_problems, read_annotations
 from .config_datasets import find_datasets, get_dataset_class
+
+SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
 class CocoData(NamedTuple):
@@ -55,11 +57,7 @@ def _reads_as_coco(dataset_class: Any) -> bool:
 
 
 def check_coco(cfg: Config, split: str, data: CocoData) -> None:
-    """Check an annotation file and a sample of its images against the config; log minor problems.
-
-    Raises:
-        UserError: with all fatal problems.
-    """
+    """Check an annotation file and a sample of its images; log minor problems, raise the others."""
     evaluator = cfg.get(f'{split}_evaluator') or {}
     metrics = evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]
     if metrics and all(metric.get('format_only') for metric in metrics):
@@ -68,8 +66,7 @@ def check_coco(cfg: Config, split: str, data: CocoData) -> None:
     # In training an unreadable image is replaced by another one, in evaluation it is fatal.
     tolerated = 0 if data.test_mode else TOLERATED
     problems = [
-        *_model_problems(cfg, data.classes),
-        *_evaluator_problems(metrics, data.file),
+        *_config_problems(cfg, metrics, data),
         *find_problems(content, data.classes),
         *sample_images(content['images'], data.folder, tolerated=tolerated),
     ]
@@ -80,20 +77,50 @@ def check_coco(cfg: Config, split: str, data: CocoData) -> None:
         print_log(f'{data.file}: {problem.text}', level=logging.WARNING)
 
 
-def _model_problems(cfg: Config, classes: Sequence[str]) -> Iterator[Problem]:
+def _config_problems(cfg: Config, metrics: Sequence[dict], data: CocoData) -> Iterator[Problem]:
+    expected = len(data.classes)
     heads = cfg.get('model', {}).get('bbox_head') or {}
     for head in heads if isinstance(heads, list) else [heads]:
-        number = head.get('num_classes', len(classes))
-        if number != len(classes):
+        number = head.get('num_classes', expected)
+        if number != expected:
             yield Problem(
                 True,
-                f'the model has num_classes={number}, the data set {len(classes)} classes. Set '
-                f'model.bbox_head.num_classes={len(classes)}',
+                f'the model has num_classes={number}, the data set {expected} classes. Set '
+                f'model.bbox_head.num_classes={expected}',
             )
-
-
-def _evaluator_problems(metrics: Sequence[dict], file: Path) -> Iterator[Problem]:
     for metric in metrics:
         used = metric.get('ann_file')
-        if used and Path(used).resolve() != file.resolve():
+        if used and Path(used).resolve() != data.file.resolve():
             yield Problem(True, f'the evaluator uses another file, {used}. Set both to one file')
+
+
+def check_image(record: dict, folder: Path) -> str | None:
+    """Compare an image file's header with its record; the mismatch as a text, or None."""
+    path = Path(folder, record['file_name'])
+    if not path.is_file():
+        return f'{path} is missing'
+    try:
+        with Image.open(path) as image:
+            turned = image.getexif().get(ExifTags.Base.Orientation) in SIDEWAYS
+            size = image.size[::-1] if turned else image.size
+    except Exception as error:  # the exception type depends on the format
+        return f'{path} cannot be read as an image ({error})'
+    if size == (record['width'], record['height']):
+        return None
+    found = f'{size[0]} x {size[1]}{" by its EXIF orientation" if turned else ""}'
+    return f'{path} is {found}; its annotation says {record["width"]} x {record["height"]}'
+
+
+def sample_images(
+    images: list[dict], folder: Path, *, number: int = 100, tolerated: float = TOLERATED
+) -> Iterator[Problem]:
+    """Check ``number`` evenly spaced image files; yield a problem if any does not match."""
+    chosen = [images[i] for i in evenly_spaced(len(images), number)]
+    wrong = [text for record in chosen if (text := check_image(record, folder))]
+    if wrong:
+        yield Problem(
+            len(wrong) / len(chosen) > tolerated,
+            f'{len(wrong)} of {len(chosen)} images checked do not match their annotation records: '
+            f'{"; ".join(wrong[:2])}. Put the images there, name their folder by data_prefix, or '
+            'remove the records; tools/check/coco.py checks every image',
+        )

@@ -1,37 +1,39 @@
 """Check a config's data before a run is built."""
 
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import is_distributed, is_main_process
+from mmengine.fileio import list_dir_or_file
 
-from ...errors import UserError
+from ...errors import UserError, list_names
 from ..image_files import IMAGE_SUFFIXES
-from .class_folders import check_class_folders
 from .coco_data import check_coco, find_coco
-from .config_datasets import find_datasets
+from .config_datasets import find_datasets, get_dataset_class
 
 
 def check_data(cfg: Config, splits=('train', 'val', 'test')) -> None:
     """Check that the data of a config's loaders exists and fits its model.
 
-    Checks annotation files and lists, image folders, class folders, and COCO files for mistakes
-    that end in wrong labels or an AP of 0. Remote storage (a path with ``://``) and data sets
-    without ``data_root`` are not checked. The config's ``missing_data_hint`` tells the user what
-    to do about missing data.
+    Checks lists, image folders, class folders and COCO files. Remote storage (a path with
+    ``://``) and data sets without ``data_root`` are not checked.
 
     Raises:
-        UserError: data is missing, or does not fit; the message names all fatal problems of a file.
+        UserError: data is missing, with the config's ``missing_data_hint``, or does not fit.
     """
     hint = cfg.get('missing_data_hint', 'Correct data_root, data_prefix or ann_file in the config.')
     for split in splits:
         for dataset in find_datasets(cfg, split):
             _check_paths(dataset, split, hint)
-        if _is_main_process():
+        # One rank reads annotation files for all; the others wait when the run starts.
+        launched_as = int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0)))
+        if is_main_process() if is_distributed() else launched_as == 0:
             for data in find_coco(cfg, split):
                 check_coco(cfg, split, data)
-    check_class_folders(cfg, splits)
+    _check_class_folders(cfg, splits)
 
 
 def _check_paths(dataset: dict, split: str, hint: str) -> None:
@@ -53,18 +55,15 @@ def _check_paths(dataset: dict, split: str, hint: str) -> None:
                 f'({", ".join(IMAGE_SUFFIXES)}). {hint}'
             )
     if ann_file and dataset.get('with_label') is False:
-        _check_first_path(ann_file, Path(root, prefixes[0]), split)
-
-
-def _check_first_path(file: Path, folder: Path, split: str) -> None:
-    """A list with labels, or relative to another folder, is recognised by its first line."""
-    with open(file) as lines:
-        first = Path(folder, next(lines, '').rstrip('\n'))
-    if not first.is_file():
-        raise UserError(
-            f'the list {file} of the {split} data begins with {str(first)!r}, which is not a file. '
-            'Write one path per line, relative to the folder of the split, without labels.'
-        )
+        # A list with labels, or relative to another folder, is recognised by its first line.
+        with open(ann_file) as lines:
+            first = Path(root, prefixes[0], next(lines, '').rstrip('\n'))
+        if not first.is_file():
+            raise UserError(
+                f'the list {ann_file} of the {split} data begins with {str(first)!r}, which is not '
+                'a file. Write one path per line, relative to the folder of the split, without '
+                'labels.'
+            )
 
 
 def _has_image(folder: Path) -> bool:
@@ -75,8 +74,70 @@ def _has_image(folder: Path) -> bool:
     )
 
 
-def _is_main_process() -> bool:
-    """Whether this rank reads annotation files for all; the others wait when the run starts."""
-    if is_distributed():
-        return is_main_process()
-    return int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))) == 0
+def _check_class_folders(cfg: Config, splits: Sequence[str]) -> None:
+    """Check that all splits have the same class folders, as many as the model has classes."""
+    folders = {
+        root: set(list_dir_or_file(str(root), list_file=False))
+        for split in splits
+        for root in _class_roots(cfg, split)
+    }
+    if not folders:
+        return
+    first, names = next(iter(folders.items()))
+    for root, others in folders.items():
+        if not others:
+            raise UserError(
+                f'{root} contains no class folders, which give the labels. Create a folder for '
+                'each class.'
+            )
+        if others != names:
+            # A label is the position of its folder in the sorted list.
+            raise UserError(
+                f'{first} and {root} must contain the same class folders; only in {first}: '
+                f'{list_names(sorted(names - others)) or "none"}; only in {root}: '
+                f'{list_names(sorted(others - names)) or "none"}. Create an empty folder for a '
+                'missing class.'
+            )
+    _check_number(cfg, splits, first, len(names))
+
+
+def _class_roots(cfg: Config, split: str) -> Iterator[Path]:
+    """The folders whose subfolders are the classes of a split.
+
+    They belong to mmpretrain's CustomDataset and its children without a list; with ``split``
+    ImageNet may find its own list.
+    """
+    for data in find_datasets(cfg, split):
+        if data.get('ann_file') or data.get('split') or data.get('with_label') is False:
+            continue
+        if hasattr(get_dataset_class(cfg, data), '_find_samples'):
+            prefix = data.get('data_prefix', '')
+            prefix = prefix.get('img_path', '') if isinstance(prefix, dict) else prefix
+            yield Path(data['data_root'], prefix)
+
+
+def _check_number(cfg: Config, splits: Sequence[str], root: Path, number: int) -> None:
+    """Compare the number of class folders with the model and with the k of top-k accuracy."""
+    model, settings, wrong = cfg.get('model', {}), [], []
+    for part in ('head', 'data_preprocessor'):
+        expected = (model.get(part) or {}).get('num_classes')
+        settings.append(f'model.{part}.num_classes={number}')
+        if expected not in (None, number):
+            wrong.append(f'model.{part}.num_classes={expected}')
+    for split in ('val', 'test'):
+        topk = _topk(cfg.get(f'{split}_evaluator'))
+        if max(topk) > number:
+            settings.append(f'{split}_evaluator.topk=1')
+            if split in splits:
+                wrong.append(f'{split}_evaluator topk={topk}')
+    if wrong:
+        raise UserError(
+            f'{root} contains {number} class folders, but the config has {", ".join(wrong)}. Set '
+            f'--cfg-options {" ".join(settings)}'
+        )
+
+
+def _topk(evaluator: Any) -> tuple[int, ...]:
+    """The k of a single metric; (1,) for several metrics or none."""
+    topk = evaluator.get('topk') or 1 if isinstance(evaluator, dict) else 1
+    return (topk,) if isinstance(topk, int) else tuple(topk)

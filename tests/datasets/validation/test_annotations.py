@@ -196,7 +196,7 @@ def test_no_annotations_at_all():
 @pytest.mark.parametrize(
     ('text', 'seen'),
     [
-        (json.dumps(right())[:5000], shows('a.json', 'JSON', '[1, 2, 3, 4, 5, 6]')),
+        (json.dumps(right())[:5000], shows('a.json', 'JSON', 5000)),
         ('', shows('a.json', 'JSON')),
         (b'\xff\xfe\x00', shows('a.json', 'UTF-8')),
         ('[1, 2]', shows('list', 'images', 'annotations', 'categories')),
@@ -237,22 +237,6 @@ def test_files_of_another_structure(tmp_path, text, seen):
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UserError, match=seen):
         read_annotations(file)
-
-
-def test_only_polygons_are_left_out(tmp_path):
-    """Also nested, spaced, last, empty, or only quoted in a name."""
-    content = right()
-    rle = dict(counts=[1, 2], size=[80, 100])
-    for i, value in enumerate(([[1.5e-3, 2]], [[1], [2, 3]], [], rle)):
-        content['annotations'][i]['segmentation'] = value
-    content['images'][0]['file_name'] = '"segmentation": [[1, 2]], "x.jpg'
-    file = tmp_path / 'a.json'
-    for indent in (None, 2):
-        file.write_text(json.dumps(content, indent=indent))
-        read = read_annotations(file)
-        for record in (*content['annotations'], *read['annotations']):
-            record.pop('segmentation', None)
-        assert read == content
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Find mistakes in COCO annotations that would end in wrong labels or an AP of 0.
+"""Read a COCO annotation file, and find mistakes that would end in wrong labels or an AP of 0.
 
 COCO loaders silently skip what they cannot use: objects of unknown categories or images, and boxes
 without area. mmdet's CocoDataset takes the order of the classes from the file, not from the config,
@@ -6,15 +6,33 @@ and a class missing in the file shifts the labels of those after it. Every probl
 seen and the remedy.
 """
 
+import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...errors import list_names
-from .annotation_file import short
+from ...errors import UserError, list_names
 
+FIELDS = {
+    'images': ('id', 'file_name', 'height', 'width'),
+    'annotations': ('id', 'image_id', 'category_id', 'bbox', 'area', 'iscrowd'),
+    'categories': ('id', 'name'),
+}
+# Required types of some fields; ids may be text.
+TYPES: dict[str, tuple[tuple[type, ...], str]] = {
+    **dict.fromkeys(('id', 'image_id', 'category_id'), ((int, float, str), 'a number')),
+    **dict.fromkeys(('height', 'width', 'area', 'iscrowd'), ((int, float), 'a number')),
+    **dict.fromkeys(('file_name', 'name'), ((str,), 'text')),
+}
+# Fields that other tools often omit, and the value to write.
+REMEDIES = {
+    'area': "where there are no masks, area is the box's width times its height",
+    'iscrowd': 'iscrowd is 0 for a single object',
+}
 # Tolerated share of wrong boxes or images, equal to max_bad_share of SeededDataset. COCO's own
 # files contain some boxes without area.
 TOLERATED = 0.01
@@ -30,17 +48,76 @@ class Problem(NamedTuple):
     text: str
 
 
-def find_problems(content: dict[str, list[dict]], classes: Sequence[str]) -> Iterator[Problem]:
-    """Yield the problems of a file's records for a model of these classes.
+def read_annotations(file: str | Path) -> dict[str, list[dict]]:
+    """Read a COCO file as lists of records that have all required fields.
 
-    Args:
-        content (dict): From :func:`read_annotations`.
-        classes (Sequence[str]): The config's class names, in the order of the labels.
+    Raises:
+        UserError: the file is missing, is not JSON, or has another structure.
+    """
+    file = Path(file)
+    if not file.is_file():
+        others = list_names(sorted(file.parent.glob('*.json'))) or 'none'
+        raise UserError(
+            f'the annotation file {file} does not exist; other .json files there: {others}. '
+            'Correct ann_file.'
+        )
+    try:
+        content = json.loads(file.read_bytes())
+    except ValueError as error:  # of JSON or of the encoding
+        raise UserError(
+            f'{file} is not a complete JSON file in UTF-8 ({error}). Export or copy it again.'
+        ) from None
+    if not isinstance(content, dict) or not FIELDS.keys() <= content.keys():
+        held = sorted(content) if isinstance(content, dict) else f'a {type(content).__name__}'
+        raise UserError(
+            f'{file} is not a COCO annotation file: it contains {held} and must contain images, '
+            'annotations and categories'
+        )
+    for name in FIELDS:
+        if not isinstance(content[name], list):
+            raise UserError(f'{file}: {name} must be a list of records, got {short(content[name])}')
+        for i, record in enumerate(content[name]):
+            _check_record(record, name, f'{file}: {name}[{i}]')
+    return content
+
+
+def _check_record(record: Any, name: str, place: str) -> None:
+    if not isinstance(record, dict):
+        raise UserError(f'{place} must be a record of fields, got {short(record)}')
+    missing = []
+    for field in FIELDS[name]:
+        types, kind = TYPES.get(field, ((object,), ''))
+        if field not in record:
+            missing.append(field)
+        elif not isinstance(record[field], types):
+            raise UserError(f'{place}: {field} must be {kind}, got {short(record[field])}')
+    if missing:
+        hint = ' and '.join(REMEDIES[field] for field in missing if field in REMEDIES)
+        raise UserError(
+            f'{place} has no {", ".join(missing)}: {short(record)}. Each of the {name} must have '
+            f'{", ".join(FIELDS[name])}{hint and f" ({hint})"}'
+        )
+
+
+def short(value: Any) -> str:
+    """The representation of a value in a message, at most 100 characters."""
+    text = repr(value)
+    return text if len(text) <= 100 else text[:97] + '...'
+
+
+def find_problems(content: dict[str, list[dict]], classes: Sequence[str]) -> Iterator[Problem]:
+    """Yield the problems of ``read_annotations``' records.
+
+    classes: the config's class names, in the order of the labels.
     """
     images, annotations, categories = (content[name] for name in UNIQUE)
     for name, fields in UNIQUE.items():
         for field in fields:
-            yield from _duplicates(name, field, content[name])
+            counts = Counter(record[field] for record in content[name])
+            repeated = [f'{value!r} ({n} times)' for value, n in counts.items() if n > 1]
+            if repeated:
+                text = f'{name} with the same {field}: {list_names(repeated)}. Each must occur once'
+                yield Problem(True, text)
     yield from _class_problems(classes, [category['name'] for category in categories])
     if isinstance(classes, str):
         return
@@ -54,15 +131,6 @@ def find_problems(content: dict[str, list[dict]], classes: Sequence[str]) -> Ite
             'Annotate objects, or correct the classes',
         )
     yield from _box_problems(images, annotations)
-
-
-def _duplicates(name: str, field: str, records: list[dict]) -> Iterator[Problem]:
-    counts = Counter(record[field] for record in records)
-    repeated = [f'{value!r} ({n} times)' for value, n in counts.items() if n > 1]
-    if repeated:
-        yield Problem(
-            True, f'{name} with the same {field}: {list_names(repeated)}. Each must occur once'
-        )
 
 
 def _class_problems(classes: Sequence[str], names: list[str]) -> Iterator[Problem]:
@@ -105,27 +173,23 @@ def _unknown(
     if not counts:
         return
     used = {a[field] for a in annotations}
-    hints: dict[str, Callable] = {
-        'They match with 1 added': lambda x: x + 1,
-        'They match with 1 subtracted': lambda x: x - 1,
-        'They match as numbers': int,
-        'They match as text': str,
-    }
-    fits = [text for text, change in hints.items() if _all_in(used, change, known)]
-    remedy = f'{fits[0]}: correct every {field}' if fits else f'Remove them, or add their {name}'
+    remedy = f'Remove them, or add their {name}'
+    for how, change in (
+        ('with 1 added', lambda x: x + 1),
+        ('with 1 subtracted', lambda x: x - 1),
+        ('as numbers', int),
+        ('as text', str),
+    ):
+        with suppress(TypeError, ValueError):  # values of another type, not off by one
+            if {change(value) for value in used} <= known:
+                remedy = f'They match {how}: correct every {field}'
+                break
     yield Problem(
         True,
         f'{sum(counts.values())} of {len(annotations)} annotations have a {field} that none of '
         f'the {name} has: {_list(counts)} ({name} have {_list(r["id"] for r in records)}). '
         f'{remedy}',
     )
-
-
-def _all_in(used: set, change: Callable, known: set) -> bool:
-    try:
-        return {change(value) for value in used} <= known
-    except (TypeError, ValueError):  # values of another type, not off by one
-        return False
 
 
 def _list(values: Iterable) -> str:
