@@ -1,8 +1,7 @@
 """Evaluation: image quality, features of an encoder, kNN, a linear probe, and their hooks."""
 
 from .features import check_features, encode_batches, gather_features, global_pool, image_loader
-from .image_metrics import ImageQuality, MaskedPSNR
-from .image_quality import psnr, ssim
+from .image_quality import ImageQuality, MaskedPSNR, psnr, ssim
 from .knn import knn_accuracy, knn_vote_accuracy, top_accuracy, topk_neighbors
 from .knn_hook import KNNHook
 from .linear_probe import linear_accuracy

@@ -6,7 +6,8 @@ test time.
 Legend: N images, C channels.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from mmengine.dataset import default_collate
@@ -16,23 +17,14 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from ..errors import UserError
 
 
-def image_loader(
-    dataset: Dataset,
-    indices: Sequence[int],
-    *,
-    batch_size: int,
-    num_workers: int,
-    worker_init_fn: Callable[[int], None] | None = None,
-) -> DataLoader:
-    """Load these images in this order, without drawing from a global random stream."""
-    return DataLoader(
-        Subset(dataset, indices),
-        batch_size=batch_size,
-        num_workers=num_workers,
-        collate_fn=default_collate,
-        worker_init_fn=worker_init_fn,
-        generator=torch.Generator(),  # by default the workers' seeds come from the global stream
-    )
+def image_loader(dataset: Dataset, indices: Sequence[int], **options: Any) -> DataLoader:
+    """Load these images in this order, without drawing from a global random stream.
+
+    options: of ``DataLoader``, such as ``batch_size`` and ``num_workers``.
+    """
+    # By default the workers' seeds come from the global stream.
+    options |= dict(generator=torch.Generator(), collate_fn=default_collate)
+    return DataLoader(Subset(dataset, indices), **options)
 
 
 def encode_batches(
@@ -58,7 +50,8 @@ def encode_batches(
 
 def gather_features(encoded: Iterable[tuple[Tensor, Tensor]], count: int) -> tuple[Tensor, Tensor]:
     """Join encoded batches into features (count, C), allocated once, and labels (count,)."""
-    features, labels, end = torch.empty(0), [], 0
+    features, end = torch.empty(0), 0
+    labels: list[Tensor] = []
     for part, classes in encoded:
         if not labels:
             features = part.new_empty(count, part.shape[1])

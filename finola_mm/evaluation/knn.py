@@ -50,8 +50,7 @@ def topk_neighbors(
 ) -> tuple[Tensor, Tensor]:
     """Cosine similarities and indices (N, k) of the nearest bank vectors, in descending order.
 
-    chunks: how many queries and bank vectors are compared at a time, which bounds the memory
-    beyond that of the queries and of the result.
+    chunks: how many queries and bank vectors are compared at a time, which bounds the memory.
 
     Raises:
         UserError: k is not from 1 to M, or the vectors differ in length.
@@ -71,20 +70,13 @@ def topk_neighbors(
     for first in range(0, len(bank), chunks[1]):
         near = normalize(bank[first : first + chunks[1]].to(queries), dim=1).T  # (D, m)
         for i, part in enumerate(parts):
-            found[i] = _merge(*found[i], part @ near, first, k)
+            value, column = (part @ near).topk(min(k, near.shape[1]), dim=1)  # (n, <= k)
+            similarity = torch.cat([found[i][0], value], dim=1)
+            index = torch.cat([found[i][1], column + first], dim=1)
+            similarity, order = similarity.topk(min(k, similarity.shape[1]), dim=1)
+            found[i] = similarity, index.gather(1, order)
     similarities, indices = zip(*found, strict=True)
     return torch.cat(similarities), torch.cat(indices)
-
-
-def _merge(
-    similarity: Tensor, index: Tensor, new: Tensor, first: int, k: int
-) -> tuple[Tensor, Tensor]:
-    """The k best of the neighbours so far and of ``new`` (n, m), whose columns start at first."""
-    value, column = new.topk(min(k, new.shape[1]), dim=1)
-    similarity = torch.cat([similarity, value], dim=1)
-    index = torch.cat([index, column + first], dim=1)
-    similarity, order = similarity.topk(min(k, similarity.shape[1]), dim=1)
-    return similarity, index.gather(1, order)
 
 
 def knn_vote_accuracy(

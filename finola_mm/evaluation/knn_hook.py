@@ -1,11 +1,12 @@
 """kNN accuracy of an encoder during pre-training."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmengine.hooks import Hook
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..datasets import LabelledData, evenly_spaced, labelled_data, preserve_rng_state
@@ -92,12 +93,18 @@ class KNNHook(Hook):
 
     def evaluate(self, runner, step: int) -> None:
         """Compute the accuracy of the current encoder, and log it for iteration ``step``."""
+        assert self.data is not None  # set before training
         with preserve_rng_state():
             bank, bank_labels = self._encode(runner, self.data.bank, self.known)
             share = self._encode(runner, self.data.queries, range(len(self.data.queries)))
         queries, labels = (torch.cat(all_gather_object(part)) for part in share)
-        device = next(runner.model.parameters()).device
-        similarity, classes = self._neighbors(queries.to(device), bank, bank_labels)
+        queries = queries.to(next(runner.model.parameters()).device)
+        # The nearest of this rank's bank (N, <= k), then those of all ranks (N, k).
+        similarity, index = topk_neighbors(queries, bank, min(self.k, len(bank)))
+        found = (similarity.cpu(), bank_labels[index.cpu()])
+        similarity, classes = (torch.cat(all_gather_object(part), dim=1) for part in found)
+        similarity, order = similarity.topk(self.k, dim=1)
+        classes = classes.gather(1, order)
         top1, top5 = knn_vote_accuracy(similarity, classes, labels, temperature=self.temperature)
         runner.logger.info(
             f'kNN (k = {self.k}) after iteration {step}: top-1 {top1:.2f} %, top-5 {top5:.2f} % of '
@@ -116,21 +123,9 @@ class KNNHook(Hook):
             num_workers=train.num_workers,
             worker_init_fn=train.worker_init_fn,  # of InterruptionHook: workers ignore signals
         )
-        model = eval_model(runner)
+        # The average of the model by EMAHook if there is one, else the model.
+        model: Any = (*averaged_models(runner), unwrap_model(runner.model))[0]
         encoded = encode_batches(model.backbone, model.data_preprocessor, loader)
         features, labels = gather_features(encoded, len(share))
         check_features(features, labels)
         return features, labels
-
-    def _neighbors(self, queries: Tensor, bank: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Similarities and classes (N, k) of the nearest vectors in the banks of all ranks."""
-        similarity, index = topk_neighbors(queries, bank, min(self.k, len(bank)))
-        found = (similarity.cpu(), labels[index.cpu()])  # (N, k) of this rank
-        similarity, classes = (torch.cat(all_gather_object(part), dim=1) for part in found)
-        similarity, order = similarity.topk(self.k, dim=1)
-        return similarity, classes.gather(1, order)
-
-
-def eval_model(runner) -> nn.Module:
-    """The average of the model by ``EMAHook`` if there is one, else the model."""
-    return (*averaged_models(runner), unwrap_model(runner.model))[0]

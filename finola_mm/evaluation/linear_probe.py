@@ -51,7 +51,6 @@ def fit(
         [weight, bias],
         max_iter=max_iter,
         tolerance_grad=1e-6,
-        tolerance_change=1e-9,
         history_size=20,
         line_search_fn='strong_wolfe',
     )
