@@ -31,10 +31,7 @@ def labelled_data(
 ) -> LabelledData:
     """Build the bank from a config's training images, the queries from its validation images.
 
-    Args:
-        cfg (Config): Of a run.
-        bank (dict, optional): Data set to use instead, with labels and its own pipeline.
-        queries (dict, optional): Likewise.
+    bank, queries: configs of data sets to use instead, with labels and their own pipelines.
 
     Raises:
         NoLabelsError: images without labels, no validation data, or different classes.

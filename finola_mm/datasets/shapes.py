@@ -123,9 +123,8 @@ def multi_object_scene(rng: np.random.Generator, size: tuple[int, int]) -> Scene
 def _frame(obj):
     """Affine map (2, 3) of an object's unit frame to the image."""
     cos, sin = np.cos(obj.angle) * obj.radius, np.sin(obj.angle) * obj.radius
-    return np.array(
-        [[cos * obj.stretch, -sin, obj.centre[0]], [sin * obj.stretch, cos, obj.centre[1]]]
-    )
+    x, y = obj.centre
+    return np.array([[cos * obj.stretch, -sin, x], [sin * obj.stretch, cos, y]])
 
 
 def _coverage(obj, size):

@@ -2,8 +2,6 @@
 
 The feature of an image is the global average of the encoder's last map; the image is whole, as at
 test time.
-
-Legend: N images, C channels.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -83,11 +81,7 @@ def global_pool(encoder: nn.Module, images: Tensor) -> Tensor:
 
 
 def check_features(features: Tensor, labels: Tensor) -> None:
-    """Require finite floating-point features (n, D) and labels (n,), counted from 0.
-
-    Raises:
-        UserError: with the values seen.
-    """
+    """Raise UserError unless features (n, D) are finite and labels (n,) int64, counted from 0."""
     if features.ndim != 2 or not len(features) or not features.is_floating_point():
         raise UserError(
             f'features are {features.dtype} of shape {tuple(features.shape)}; expected '

@@ -15,6 +15,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.evaluator import BaseMetric
@@ -94,21 +95,13 @@ class ImageQuality(BaseMetric):
         lpips (bool): Whether to compute LPIPS. Defaults to True.
         per_folder (bool): Whether to report the PSNR of each folder of images as well, as
             ``psnr/<folder>``: of a class, or of one photograph's crops. Defaults to False.
-        collect_device (str): 'cpu' or 'gpu'. Defaults to 'cpu'.
-        prefix (str, optional): Prefix of the reported names. Defaults to 'image'.
+        kwargs: ``collect_device`` and ``prefix`` of MMEngine's ``BaseMetric``.
     """
 
     default_prefix = 'image'
 
-    def __init__(
-        self,
-        *,
-        lpips: bool = True,
-        per_folder: bool = False,
-        collect_device: str = 'cpu',
-        prefix: str | None = None,
-    ):
-        super().__init__(collect_device=collect_device, prefix=prefix)
+    def __init__(self, *, lpips: bool = True, per_folder: bool = False, **kwargs: Any):
+        super().__init__(**kwargs)
         self.per_folder = per_folder
         self.lpips = load_lpips() if lpips else None
 
@@ -139,11 +132,8 @@ class MaskedPSNR(BaseMetric):
     """PSNR of the masked region, compared with filling it with the visible block's mean colour.
 
     Reports ``psnr``, ``psnr_mean_colour`` and their difference ``gain``, all in dB, averaged
-    over images. Reads the fields set by ``MaskedFINOLA.predict``.
-
-    Args:
-        collect_device (str): 'cpu' or 'gpu'. Defaults to 'cpu'.
-        prefix (str, optional): Prefix of the reported names. Defaults to 'masked'.
+    over images. Reads the fields set by ``MaskedFINOLA.predict``. The arguments are those of
+    MMEngine's ``BaseMetric``, ``collect_device`` and ``prefix``.
     """
 
     default_prefix = 'masked'

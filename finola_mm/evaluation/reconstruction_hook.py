@@ -23,23 +23,16 @@ def draw_reconstructions(samples: Sequence[BaseDataElement]) -> np.ndarray:
     "Composed" shows the visible block inside the prediction. If every pixel is masked, as by
     ``FINOLA.predict``, the rows are original and prediction only.
 
-    Args:
-        samples (Sequence[BaseDataElement]): From ``MaskedFINOLA.predict``, with ``original`` and
-            ``reconstruction`` (3, H, W) RGB in [0, 1] and ``mask`` (1, H, W), True = masked.
-
-    Returns:
-        np.ndarray: RGB image (rows, columns, 3) uint8.
+    The samples have ``original`` and ``reconstruction`` (3, H, W), RGB in [0, 1], and ``mask``
+    (1, H, W), True = masked. The picture is (rows, columns, 3) uint8, RGB.
     """
     columns = [_column(sample) for sample in samples]
     names = ['original', 'visible', 'prediction', 'composed']
     if all(sample.mask.all() for sample in samples):
         names = ['original', 'prediction']
     height, width = columns[0]['original'].shape[:2]
-    canvas = np.full(
-        (len(names) * (height + GAP) - GAP, LABEL_WIDTH + len(columns) * (width + GAP), 3),
-        255,
-        np.uint8,
-    )
+    size = len(names) * (height + GAP) - GAP, LABEL_WIDTH + len(columns) * (width + GAP)
+    canvas = np.full((*size, 3), 255, np.uint8)
     for i, column in enumerate(columns):
         for j, name in enumerate(names):
             y, x = j * (height + GAP), LABEL_WIDTH + GAP + i * (width + GAP)
@@ -81,36 +74,32 @@ class ReconstructionHook(Hook):
         self.out_dir = out_dir
         self.kept: list[BaseDataElement] = []
 
-    @master_only
     def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        if self.enable:
-            self._keep(outputs, len(runner.val_dataloader))
+        self._keep(outputs, len(runner.val_dataloader))
 
-    @master_only
     def after_val_epoch(self, runner, metrics=None):
-        if self.enable:
+        if self.kept:
             runner.visualizer.add_image('reconstruction', self._draw(), step=runner.iter)
 
-    @master_only
     def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        if self.enable and self.out_dir:
+        if self.out_dir:
             self._keep(outputs, len(runner.test_dataloader))
 
-    @master_only
     def after_test_epoch(self, runner, metrics=None):
-        if self.enable and self.out_dir:
+        if self.kept and self.out_dir:
             path = Path(self.out_dir, 'reconstruction.png')
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(self._draw()).save(path)
             runner.logger.info(f'Wrote {path}')
 
+    @master_only
     def _keep(self, samples: Sequence[BaseDataElement], num_batches: int) -> None:
         """Keep the same number of every batch, at least ``num_images`` in the end."""
-        count = -(-self.num_images // num_batches)
-        self.kept += [samples[i] for i in evenly_spaced(len(samples), count)]
+        if self.enable:
+            count = -(-self.num_images // num_batches)
+            self.kept += [samples[i] for i in evenly_spaced(len(samples), count)]
 
     def _draw(self) -> np.ndarray:
-        shown = evenly_spaced(len(self.kept), self.num_images)
-        picture = draw_reconstructions([self.kept[i] for i in shown])
+        shown = [self.kept[i] for i in evenly_spaced(len(self.kept), self.num_images)]
         self.kept = []
-        return picture
+        return draw_reconstructions(shown)

@@ -145,24 +145,14 @@ def _class_problems(classes: Sequence[str], names: list[str]) -> Iterator[Proble
     missing = [name for name in classes if name not in names]
     unused = [name for name in names if name not in classes]
     if missing:
-        yield Problem(
-            True,
-            f'{len(missing)} of the {len(classes)} classes of the config are not in the file: '
-            f'{_list(missing)}. {remedy}',
-        )
+        which = f'{len(missing)} of the {len(classes)} classes of the config: {_list(missing)}'
+        yield Problem(True, f'the file lacks {which}. {remedy}')
         return
     if [name for name in names if name in classes] != list(classes):
-        yield Problem(
-            True,
-            'the classes of the config are in another order than in the file, so labels would get '
-            f'wrong names. {remedy}',
-        )
+        yield Problem(True, f'the classes of the config must be in the order of the file. {remedy}')
     if unused:
-        yield Problem(
-            False,
-            f'{len(unused)} categories are not classes of the config, and their objects count as '
-            f'background: {_list(unused)}',
-        )
+        which = f'of {len(unused)} categories that are not classes of the config: {_list(unused)}'
+        yield Problem(False, f'objects count as background {which}')
 
 
 def _unknown(

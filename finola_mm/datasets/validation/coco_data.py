@@ -47,12 +47,10 @@ def _reads_as_coco(dataset_class: Any) -> bool:
 
     LVIS and Objects365 order their classes differently; panoptic files have another structure.
     """
+    readers = ('load_data_list', 'COCOAPI')
     for parent in getattr(dataset_class, '__mro__', ()):
         if parent.__module__ == 'mmdet.datasets.coco':  # by name: mmdet may not be installed
-            return all(
-                getattr(dataset_class, name) == getattr(parent, name)
-                for name in ('load_data_list', 'COCOAPI')
-            )
+            return all(getattr(dataset_class, name) == getattr(parent, name) for name in readers)
     return False
 
 
