@@ -1,26 +1,28 @@
 """Block-wise FINOLA, fused for training: the parallel form of ``recurrence.unroll_block``.
 
 Paper: "Image is First-order Norm+Linear Autoregressive", Section 3, Fig. 4 right; Eq. 3. Fig. 4
-draws the partition for one place of the floating block; here it is derived for every place.
+draws the partition for one position of the floating block; here it is derived for every position.
 
 The map is 2h x 2w. The visible block h x w lies at offset (row, col), 0 <= row <= h,
-0 <= col <= w. The column boundary of the partition is 2*col: columns masked left of the block are
-predicted from the block's columns [0, col), those masked right of it from [col, w). Each column of
-the block is therefore the source of exactly one masked column,
+0 <= col <= w. Column j of the block predicts exactly one masked column of the map, and likewise for
+rows with B_neg and B:
 
-    block column j   <   col   ->   map column j        one block to the left,  A_neg
-    block column j   >=  col   ->   map column j + w    one block to the right, A
+    j <  col:   map column j,       by A_neg, ``col`` positions to the left of column j
+    j >= col:   map column j + w,   by A, ``w - col`` positions to its right
 
-and likewise for rows with B_neg and B. The map is thus tiled by four h x w blocks, each in the
-block's own coordinates: the visible one, the one beside it, the one above or below it and the
-diagonal one. Every computed position appears in the map, and every product uses the right matrix:
-the positions of all blocks are sorted by the quadrant into which they unroll,
+For w = 8 and col = 3 the block covers map columns 3 to 10. Its columns 0, 1, 2 predict map columns
+0, 1, 2; its columns 3 to 7 predict map columns 11 to 15.
+
+The map thus consists of four tiles of h x w positions, each in the block's own coordinates: the
+visible block (0), the tile beside it (1), the tile above or below it (2) and the diagonal one (3).
+Every computed position appears in the map. The positions of all images are sorted by the quadrant
+into which they are unrolled,
 
     up left, up right, down right, down left
 
 so that positions which share a matrix are adjacent: "up" is the first half of this circle, "right"
-its middle. A step is then one product for each run of rows, without a selection afterwards. (Only
-``steps='element'`` computes more: positions that have arrived are stepped with the others.)
+its middle. A step is then one product per run of rows, without a selection afterwards. (Only
+``steps='element'`` computes more: finished positions continue to be stepped with the others.)
 
 Legend: N images, C channels, h x w the visible block, P = N*h*w positions of all blocks.
 """
@@ -72,17 +74,17 @@ def finola_blockwise(
     offsets = as_offsets(offset, (h, w), n)  # (N, 2)
     ul, ur, dr, dl = _quadrant_sizes(offsets, h, w)
     row, col = offsets.to(feat.device, non_blocking=True).unbind(1)  # (N,)
-    order, times_y, times_x = _sort_by_quadrant(row, col, h, w)  # (P,), (P, 1), (P, 1)
-    most_y, most_x = (1, 1) if steps == 'block' else (h, w)
-    vertical = partial(_take_steps, (B_neg, B), (ul + ur, dr + dl), times_y, most_y, eps)
-    horizontal = partial(_take_steps, (A_neg, A, A_neg), (ul, ur + dr, dl), times_x, most_x, eps)
+    order, distance_y, distance_x = _sort_by_quadrant(row, col, h, w)  # (P,), (P, 1), (P, 1)
+    max_y, max_x = (1, 1) if steps == 'block' else (h, w)
+    vertical = partial(_take_steps, (B_neg, B), (ul + ur, dr + dl), distance_y, max_y, eps)
+    horizontal = partial(_take_steps, (A_neg, A, A_neg), (ul, ur + dr, dl), distance_x, max_x, eps)
 
     visible = at_least_float32(feat).permute(0, 2, 3, 1).reshape(-1, c)  # (P, C)
     visible = _Permute.apply(visible, order)
-    beside, stacked = horizontal(visible), vertical(visible)
+    beside, stacked = horizontal(visible), vertical(visible)  # (P, C) each
     diagonal = (vertical(beside) + horizontal(stacked)) / 2
-    blocks = torch.cat((visible, beside, stacked, diagonal))  # (4P, C)
-    z = _Permute.apply(blocks, _tiling(row, col, h, w, order.argsort()))
+    tiles = torch.cat((visible, beside, stacked, diagonal))  # (4P, C), tiles 0 to 3
+    z = _Permute.apply(tiles, _tiling(row, col, h, w, order.argsort()))
     return z.view(n, 2 * h, 2 * w, c).permute(0, 3, 1, 2)
 
 
@@ -97,51 +99,52 @@ def _quadrant_sizes(offsets, h, w) -> list[int]:
 def _sort_by_quadrant(row, col, h, w):
     """Sort the P positions by quadrant; return the order and the distances on both axes.
 
-    row, col (N,) -> order (P,), and the sorted distances in rows and in columns, (P, 1) each.
+    row, col (N,) -> order (P,), and the sorted distances to the predicted positions, in rows and in
+    columns, (P, 1) each.
     """
-    up, times_y = (t[:, :, None] for t in _direction(row, h))  # (N, h, 1)
-    left, times_x = (t[:, None, :] for t in _direction(col, w))  # (N, 1, w)
+    up, distance_y = (t[:, :, None] for t in _direction(row, h))  # (N, h, 1)
+    left, distance_x = (t[:, None, :] for t in _direction(col, w))  # (N, 1, w)
     quadrant = torch.where(up, 1 - left.long(), 2 + left.long())  # (N, h, w) in 0..3
     order = quadrant.flatten().argsort(stable=True)
-    times = (t.expand_as(quadrant).flatten()[order, None] for t in (times_y, times_x))
-    return order, *times
+    distances = (d.expand_as(quadrant).flatten()[order, None] for d in (distance_y, distance_x))
+    return order, *distances
 
 
 def _direction(start, size):
-    """Mark the rows (columns) that unroll up (left), and count the positions to unroll.
+    """Return direction and distance of each row (column) of the block.
 
-    start (N,) -> two of (N, size), the first with True = up (left).
+    start (N,) -> (N, size) with True = up (left), and (N, size) in positions.
     """
     start = start[:, None]
     backward = torch.arange(size, device=start.device) < start
     return backward, torch.where(backward, start, size - start)
 
 
-def _take_steps(matrices, sizes, times, most, eps, z):
+def _take_steps(matrices, sizes, distance, max_steps, eps, z):
     """Step z (P, C): its first ``sizes[0]`` rows by ``matrices[0]`` and so on.
 
-    Every row takes at least one step; row i at most times[i], times (P, 1), and ``most``.
+    Row i takes min(distance[i], max_steps) steps, distance (P, 1); every row takes at least one.
     """
-    for done in range(most):
+    for done in range(max_steps):
         runs = channel_norm(z, eps).split(sizes)
         # Under autocast the products run in its dtype, statistics and sum in float32.
         steps = [F.linear(n, m.to(n.dtype)) for n, m in zip(runs, matrices, strict=True)]
         stepped = z + torch.cat(steps)
-        z = torch.where(times > done, stepped, z) if done else stepped
+        z = torch.where(distance > done, stepped, z) if done else stepped
     return z
 
 
 def _tiling(row, col, h, w, rank):
-    """Map each position of the maps to its row in the four stacked blocks (4P, C) -> (4P,).
+    """Return the row of each map position in the four stacked tiles (4P, C) -> (4P,).
 
-    rank (P,): the row of each position of the features within its sorted block.
+    rank (P,): the row of each position of the features within a sorted tile.
     """
     source_y, masked_y = _sources(row, h)  # (N, 2h)
     source_x, masked_x = _sources(col, w)  # (N, 2w)
-    block = 2 * masked_y.long()[:, :, None] + masked_x.long()[:, None, :]  # (N, 2h, 2w) in 0..3
+    tile = 2 * masked_y.long()[:, :, None] + masked_x.long()[:, None, :]  # (N, 2h, 2w) in 0..3
     image = torch.arange(len(row), device=row.device)[:, None, None]
     position = (image * h + source_y[:, :, None]) * w + source_x[:, None, :]  # (N, 2h, 2w)
-    return (block * len(rank) + rank[position]).flatten()
+    return (tile * len(rank) + rank[position]).flatten()
 
 
 class _Permute(torch.autograd.Function):

@@ -1,6 +1,6 @@
 """Pre-norm transformer block of ViT (arXiv 2010.11929, Eq. 2-3).
 
-Legend: N images, L tokens, K of them kept, D width.
+Legend: N images, L tokens, K of them computed, D width.
 """
 
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ class TransformerBlock(nn.Module):
     Args:
         dim (int): Width D, a multiple of ``num_heads``.
         num_heads (int): Attention heads.
-        mlp_ratio (float): Hidden width of the MLP over D. Defaults to 4.
+        mlp_ratio (float): Ratio of the MLP's hidden width to D. Defaults to 4.
     """
 
     def __init__(self, dim: int, num_heads: int, *, mlp_ratio: float = 4.0):
@@ -30,14 +30,14 @@ class TransformerBlock(nn.Module):
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
 
-    def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
-        """(N, L, D) -> (N, L, D); with ``keep`` (N, K) only those tokens are computed, (N, K, D).
+    def forward(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
+        """(N, L, D) -> (N, L, D); with ``positions`` (N, K) only those tokens, (N, K, D).
 
         Attention still reads all L tokens.
         """
         q, k, v = self.qkv(self.norm1(x)).chunk(3, -1)  # (N, L, D) each
-        if keep is not None:
-            x, q = gather_tokens(x, keep), gather_tokens(q, keep)  # (N, K, D)
+        if positions is not None:
+            x, q = gather_tokens(x, positions), gather_tokens(q, positions)  # (N, K, D)
         x = x + self.proj(self.attention(q, k, v))
         x = x + self.mlp(self.norm2(x))
         return x

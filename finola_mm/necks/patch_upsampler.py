@@ -17,7 +17,7 @@ class PatchUpsampler(BaseModule):
     Args:
         in_channels (int): C, the width of the feature map.
         patch_size (int): Side of a patch in pixels, the stride of the map. Defaults to 16.
-        init_cfg (dict, optional): MMEngine's initialisation. Defaults to None.
+        init_cfg (dict, optional): MMEngine's initialization. Defaults to None.
     """
 
     def __init__(self, in_channels: int, *, patch_size: int = 16, init_cfg: dict | None = None):
@@ -27,11 +27,13 @@ class PatchUpsampler(BaseModule):
         nn.init.xavier_uniform_(self.to_patch.weight)
         nn.init.zeros_(self.to_patch.bias)
 
-    def forward(self, z: Tensor, keep: Tensor | None = None) -> Tensor:
+    def forward(self, z: Tensor, positions: Tensor | None = None) -> Tensor:
         """(N, C, H, W) -> the image (N, 3, p*H, p*W), p the patch size.
 
-        With ``keep`` (N, K), positions in 0..H*W-1, return only their patches, (N, K, 3*p*p).
+        With ``positions`` (N, K) in 0..H*W-1, return only their patches, (N, K, 3*p*p).
         """
         x = z.flatten(2).transpose(1, 2)  # (N, H*W, C)
-        x = self.to_patch(x if keep is None else gather_tokens(x, keep))  # (N, H*W or K, 3*p*p)
-        return patches_to_image(x, self.patch_size, z.shape[2:]) if keep is None else x
+        x = self.to_patch(
+            x if positions is None else gather_tokens(x, positions)
+        )  # (N, H*W or K, 3*p*p)
+        return patches_to_image(x, self.patch_size, z.shape[2:]) if positions is None else x

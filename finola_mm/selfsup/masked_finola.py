@@ -28,7 +28,9 @@ class MaskedFINOLA(Reconstructor):
     Args:
         backbone (dict): Encoder, block (N, 3, h*p, w*p) -> tuple of maps, the last (N, C, h, w).
         neck (dict): FINOLA, ``BlockFINOLANeck`` or ``FINOLANeck``.
-        upsampler (dict): Map (N, C, H, W) -> image (N, 3, Y, X), or patches of it.
+        upsampler (dict): Map z (N, C, H, W) -> image (N, 3, Y, X). It has ``patch_size`` and a
+            second argument ``positions`` (N, K), with which it returns only those patches,
+            (N, K, 3*p*p), such as ``TransformerUpsampler``.
         head (dict): The loss, ``MaskedReconstructionHead``.
         block_size (tuple[int, int], optional): (h, w), the same as ``RandomBlock``'s. By default
             half the image's height and width, as ``BlockFINOLANeck`` requires.
@@ -50,17 +52,19 @@ class MaskedFINOLA(Reconstructor):
 
     def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
         """Images (N, 3, Y, X) and their block offsets -> ``{'loss': scalar}``."""
-        offset, mask = self.get_blocks(inputs, data_samples)
+        offset, mask = self.get_offsets_and_mask(inputs, data_samples)
         masked = masked_positions(mask)  # (N, K)
         if inputs.is_cuda:  # a copy from pageable memory would synchronise
             masked = masked.pin_memory().to(inputs.device, non_blocking=True)
         pred = self.reconstruct(inputs, offset, masked)  # (N, K, 3*p*p)
         return {'loss': self.head.loss(pred, inputs, masked)}
 
-    def reconstruct(self, images: Tensor, offset: Tensor, keep: Tensor | None = None) -> Tensor:
+    def reconstruct(
+        self, images: Tensor, offset: Tensor, positions: Tensor | None = None
+    ) -> Tensor:
         """Run the network of Fig. 2: images (N, 3, Y, X), offset (N, 2) -> prediction (N, 3, Y, X).
 
-        With ``keep`` (N, K), positions of the map, return only their patches, (N, K, 3*p*p).
+        With ``positions`` (N, K) of the map, return only their patches, (N, K, 3*p*p).
         """
         grid, block = self.map_sizes(images)
         visible = crop_block(images, offset, block, self.head.patch_size)  # (N, 3, h*p, w*p)
@@ -72,12 +76,12 @@ class MaskedFINOLA(Reconstructor):
                 f'{tuple(z.shape[2:])}. Set neck.size={grid}; BlockFINOLANeck needs the default '
                 'block_size, half the image in each direction'
             )
-        return self.upsampler(z, keep)
+        return self.upsampler(z, positions)
 
     @torch.no_grad()
     def predict(self, inputs: Tensor, data_samples: list[DataSample]) -> list[DataSample]:
         """Reconstruct every image, see ``add_reconstructions``; the masked region is predicted."""
-        offset, mask = self.get_blocks(inputs, data_samples)
+        offset, mask = self.get_offsets_and_mask(inputs, data_samples)
         masks = self.head.pixel_mask(mask.to(inputs.device))
         pred = self.reconstruct(inputs, offset)
         return self.add_reconstructions(data_samples, inputs, pred, masks)
@@ -99,7 +103,7 @@ class MaskedFINOLA(Reconstructor):
         grid = (height // p, width // p)
         return grid, tuple(self.block_size or (grid[0] // 2, grid[1] // 2))
 
-    def get_blocks(self, images: Tensor, data_samples) -> tuple[Tensor, Tensor]:
+    def get_offsets_and_mask(self, images: Tensor, data_samples) -> tuple[Tensor, Tensor]:
         """Return offset (N, 2) and mask (N, H, W), True = masked, of the blocks, on the CPU."""
         grid, block = self.map_sizes(images)
         offset = torch.tensor([sample.block_offset for sample in data_samples])

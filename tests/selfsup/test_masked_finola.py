@@ -91,7 +91,7 @@ def test_loss_compares_masked_pixels_only(model, images):
     """The definition: mean squared error of the whole prediction over the masked pixels. With the
     prediction held, the target's visible pixels neither count nor get a gradient.
     """
-    offset, mask = model.get_blocks(images, samples())
+    offset, mask = model.get_offsets_and_mask(images, samples())
     masked = masked_positions(mask)
     visible = visible_pixels(images)
     error = (model.reconstruct(images, offset) - images)[~visible] ** 2

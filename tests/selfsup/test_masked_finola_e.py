@@ -70,7 +70,7 @@ def test_loss_compares_masked_pixels_only(images):
     prediction held, visible pixels get no gradient.
     """
     model, visible = build().eval(), visible_pixels(images)
-    offset, mask = model.get_blocks(images, samples())
+    offset, mask = model.get_offsets_and_mask(images, samples())
     error = (model.reconstruct(images, offset) - images)[~visible] ** 2
     torch.testing.assert_close(model.loss(images, samples())['loss'], error.mean())
     masked = masked_positions(mask)

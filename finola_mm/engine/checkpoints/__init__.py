@@ -1,1 +1,5 @@
-"""Checkpoints: reading and writing files, matching state dicts, finding the one to resume."""
+"""Checkpoints.
+
+``checkpoint_file`` reads and writes them, ``state_dict_match`` loads them into models, and
+``resume_point`` finds the one from which a run resumes.
+"""

@@ -1,4 +1,4 @@
-"""Which checkpoint does a run resume from? Read ``find_resume_point`` first.
+"""Find the checkpoint from which a run resumes; start reading at ``find_resume_point``.
 
 MMEngine's ``--resume`` takes the file that ``last_checkpoint`` names, and fails if it is damaged.
 """
@@ -78,6 +78,7 @@ def newest_first(folder: Path) -> list[Path]:
     The one that ``last_checkpoint`` names comes first. Files before it are both newer and of a
     later iteration: the run was killed before it wrote the name. Modification times alone
     mislead in a copied folder, iterations alone in a run that was resumed from an old checkpoint.
+    Without ``last_checkpoint`` only the modification times are left.
     """
     files = [file for file in folder.glob('*.pth') if TRAINING.fullmatch(file.name)]
     files.sort(key=_time, reverse=True)
@@ -95,7 +96,7 @@ def _time(file: Path) -> int:
 
 
 def _iteration(file: Path) -> float:
-    """Return the training progress; infinity for a damaged file, which is to be reported."""
+    """Return the iteration of a checkpoint; infinity for a damaged file, so that it is reported."""
     try:
         with _storage_errors(file):
             iteration = read_checkpoint(file).get('meta', {}).get('iter')

@@ -1,24 +1,12 @@
+"""TransformerUpsampler: no positional embedding, single patches, parameters of Table 10."""
+
 import pytest
 import torch
 
+from finola_mm.errors import UserError
 from finola_mm.functional import gather_tokens, image_to_patches
-from finola_mm.necks import BlockFINOLANeck, TransformerUpsampler
+from finola_mm.necks import TransformerUpsampler
 from tests.messages import shows
-
-
-@pytest.mark.parametrize('steps', ['block', 'element'])
-def test_neck_unrolls_the_last_map(steps):
-    neck = BlockFINOLANeck(8, steps=steps)
-    early, last = torch.randn(2, 4, 8, 8), torch.randn(2, 8, 2, 3)
-    offset = torch.tensor([[0, 0], [2, 1]])
-    z = neck((early, last), offset)
-    assert z.shape == (2, 8, 4, 6)
-    assert torch.equal(z, neck.finola.blockwise(last, offset, steps))
-
-
-def test_neck_refuses_an_unknown_word():
-    with pytest.raises(ValueError, match=shows('steps', 'patch')):
-        BlockFINOLANeck(8, steps='patch')
 
 
 def test_upsampler_has_no_positions():
@@ -58,3 +46,10 @@ def test_parameter_count_of_table_10():
     d = 512
     expected = 6 * (12 * d**2 + 13 * d) + (2880 + 1) * d + 2 * d + (d + 1) * 768
     assert sum(p.numel() for p in upsampler.parameters()) == expected
+
+
+@pytest.mark.parametrize('arguments', [dict(depth=0), dict(num_heads=7)])
+def test_invalid_arguments_are_rejected(arguments):
+    (value,) = arguments.values()
+    with pytest.raises(UserError, match=shows(value)):
+        TransformerUpsampler(8, 16, **arguments)
