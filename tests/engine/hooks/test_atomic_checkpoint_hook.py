@@ -55,7 +55,7 @@ class Numbers(Dataset):
         return 2 * ITERATIONS
 
     def __getitem__(self, key):
-        return dict(x=torch.tensor(float(getattr(key, 'index', key))))
+        return dict(x=torch.tensor(float(getattr(key, 'sample_idx', key))))
 
 
 class Given(BaseMetric):
