@@ -1,6 +1,7 @@
-# Every target does the set-up first: a .venv in this folder, made once and shared by all targets.
-#   PYTHON=python3.12   the interpreter of the .venv
-#   ARGS='-k finola'    more arguments for pytest; for the study --list, --minutes 60, --part 1/2
+# Every target runs the set-up first. It creates .venv in this folder once, for all targets.
+#   PYTHON=python3.12   the interpreter for .venv
+#   ARGS='-k finola'    additional arguments of pytest, or of the study: --list, --minutes 60,
+#                       --part 1/2
 
 PYTHON ?= $(shell for python in .venv/bin/python python3.11 python3; do \
 	$$python -c '' 2>/dev/null && echo $$python && break; done)
@@ -9,12 +10,12 @@ RUN := .venv/bin/python
 .PHONY: help setup demo test lint bench study
 
 help:
-	@echo 'make demo    pre-train a small encoder on the CPU and detect objects: pictures and metrics, minutes'
+	@echo 'make demo    pre-train a small encoder and detect objects on the CPU (about 20 minutes)'
 	@echo 'make test    run the tests'
 	@echo 'make lint    check format, style, types and the syntax of shell scripts'
 	@echo 'make bench   run every benchmark'
-	@echo 'make study   run or resume the experiments behind docs/results.md: hours'
-	@echo 'make setup   only make the .venv that the other targets share'
+	@echo 'make study   run or resume the experiments reported in docs/results.md (hours)'
+	@echo 'make setup   create .venv only; all other targets use it'
 
 setup:
 	@PYTHON='$(PYTHON)' scripts/setup.sh
@@ -22,11 +23,12 @@ setup:
 demo: setup
 	$(RUN) tools/demo.py
 
-# Two processes; ARGS='-n 0 --pdb' runs one, in the debugger. loadfile: the tests of a file share
-# its trained fixtures. In file order, because xdist would otherwise start the slowest file last.
+# Tests run in two processes; ARGS='-n 0 --pdb' runs them in one, with the debugger. loadfile keeps
+# the tests of a file together, since they share trained fixtures. Files run in order, because xdist
+# would otherwise start the slowest file last.
 test: setup
 	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
-	@$(if $(ARGS),,echo "Tests marked gpu were not run; on a machine with a GPU: make test ARGS='-m gpu'")
+	@$(if $(ARGS),,echo "Tests marked gpu were not run. On a machine with a GPU, run: make test ARGS='-m gpu'")
 
 lint: setup
 	$(RUN) -m ruff format --check

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Make .venv in the checkout with the versions of requirements.txt. `make setup` runs this as
+# Create .venv in the checkout with the versions pinned in requirements.txt. `make setup` runs
 #
 #     PYTHON=python3.11 scripts/setup.sh
 #
-# A completed set-up is a no-op, an interrupted one is resumed by the same command: downloads are
-# kept in uv's cache, the compiled mmcv in ~/.cache/finola_mm. Changed pins, another Python or
-# another path of the checkout make a new .venv.
+# A completed set-up is a no-op; to resume an interrupted one, run the same command again. Downloads
+# are kept in uv's cache and the compiled mmcv in ~/.cache/finola_mm. If the pins, the Python
+# version or the path of the checkout change, .venv is created again.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -14,17 +14,17 @@ fail() {
     exit 1
 }
 
-query() { # the output of a Python expression
+query() { # print the value of a Python expression
     "$python" -c "import platform, sys, sysconfig; print($1)"
 }
 
 python=${PYTHON:-python3}
 supported=$(query 'sys.version_info >= (3, 10)' 2>/dev/null) || fail \
-    "$python does not run. Install Python 3.10 or newer; on Debian or Ubuntu, as root:" \
+    "$python cannot be run. Install Python 3.10 or newer; on Debian or Ubuntu, as root:" \
     '    apt-get install python3 python3-venv python3-dev g++'
 [ "$supported" = True ] || fail \
-    "$python is Python $(query 'platform.python_version()'), 3.10 or newer is required." \
-    'Name another interpreter: make PYTHON=python3.11 setup'
+    "$python is Python $(query 'platform.python_version()'); 3.10 or newer is required." \
+    'Choose another interpreter: make PYTHON=python3.11 setup'
 
 version=$(query '"%d.%d" % sys.version_info[:2]')
 inputs='requirements.txt setup.py finola_mm/environment.py scripts/setup.sh'
@@ -33,7 +33,7 @@ key="python$version $PWD $(cat $inputs | cksum)"
 completed() { [ "$(cat .venv/.setup 2>/dev/null)" = "$key" ]; }
 if completed; then exit 0; fi
 
-# Compilers that outlive a killed set-up hold the lock, too.
+# Compilers that outlive a killed set-up also hold the lock.
 exec 9>.venv.lock
 flock --nonblock 9 || {
     echo 'Waiting for another set-up of this checkout.'
@@ -41,19 +41,19 @@ flock --nonblock 9 || {
 }
 if completed; then exit 0; fi
 
-python=$(query 'getattr(sys, "_base_executable", sys.executable)') # not that of the old .venv
+python=$(query 'getattr(sys, "_base_executable", sys.executable)') # not the one in the old .venv
 missing=
 "$python" -c 'import ensurepip' 2>/dev/null || missing="$missing python$version-venv"
 [ -e "$(query 'sysconfig.get_path("include")')/Python.h" ] || missing="$missing python$version-dev"
 command -v "${CXX:-g++}" >/dev/null || missing="$missing g++"
 [ -z "$missing" ] || fail \
-    "The set-up needs a C++ compiler (${CXX:-g++}), and ensurepip and Python.h of $python." \
-    "Install what is missing. On Debian or Ubuntu, as root:" "    apt-get install$missing"
+    "The set-up needs a C++ compiler (${CXX:-g++}), and ensurepip and Python.h for $python." \
+    "Install the missing packages. On Debian or Ubuntu, as root:" "    apt-get install$missing"
 if [ -e .venv/pyvenv.cfg ] && [ ! -e .venv/.setup ]; then
-    fail "$PWD/.venv was not made by this set-up. Rename or remove it, then repeat the command."
+    fail "$PWD/.venv was not created by this set-up. Rename or remove it, then run the command again."
 fi
 
-echo 'Setting up .venv: a download of 3 GB, 6 GB of disk space.'
+echo 'Setting up .venv. This downloads 3 GB and uses 6 GB of disk space.'
 unset PYTHONHOME PYTHONPATH
 export PIP_USER=0 PIP_DISABLE_PIP_VERSION_CHECK=1
 rm -rf .venv.trash
@@ -77,23 +77,23 @@ install() { $python -m uv pip install --python $python "$@"; }
 mmcv=$(grep '^onedl-mmcv==' requirements.txt)
 grep -v '^onedl-mmcv==' requirements.txt | install --requirement -
 
-# The key of a compiled mmcv. Neither pip's cache nor uv's distinguishes builds by their torch.
+# The cache key of a compiled mmcv. The caches of pip and uv ignore the torch version of a build.
 torch=$($python -c 'from importlib.metadata import version; print(version("torch"))')
 ops=$([ "${FORCE_CUDA:-0}" = 1 ] && echo cuda || echo cpu)
 system=$(query '"-".join([*platform.libc_ver(), platform.machine()])')
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/finola_mm/${mmcv}_torch-${torch}_python-${version}_${system}_$ops
 if ! [ -e "$(echo "$cache"/*.whl)" ]; then
-    echo 'Compiling mmcv, which is published as source only: about 6 minutes on 2 cores.'
+    echo 'Compiling mmcv, which is only published as source (about 6 minutes on 2 cores).'
     mkdir -p "$cache"
     part=$(mktemp -d "$cache/part.XXXXXX")
     (
         PATH=$PWD/.venv/bin:$PATH # for ninja
-        # Debug information would be a third of the compile time. CPPFLAGS is appended to Python's
+        # Debug information would take a third of the compile time. CPPFLAGS is appended to Python's
         # own flags; CFLAGS would replace them, including -O2.
         export PATH CPPFLAGS="${CPPFLAGS:-} -g0"
-        # mmcv compiles CUDA ops where it finds a GPU. That takes a CUDA toolkit that fits torch.
+        # mmcv compiles CUDA ops if it finds a GPU. This requires a CUDA toolkit that matches torch.
         [ $ops = cuda ] || export CUDA_VISIBLE_DEVICES=
-        # A compiler process takes up to 1.2 GB.
+        # Each compiler process uses up to 1.2 GB.
         jobs=$(awk '/^MemTotal/ {print int($2 / 1.2e6) + ($2 < 1.2e6)}' /proc/meminfo)
         cores=$(nproc)
         export MAX_JOBS="${MAX_JOBS:-$((jobs < cores ? jobs : cores))}"
@@ -105,7 +105,7 @@ fi
 install --no-deps --no-build-isolation "$cache"/*.whl --editable .
 $python -c 'import torch, mmcv._ext' || {
     rm -r "$cache"
-    fail 'mmcv was compiled without its ops, or for another torch. Repeat the command.'
+    fail 'mmcv was compiled without its ops or for another torch version. Run the command again.'
 }
 echo "$key" >.venv/.setup
 echo 'Set-up completed.'

@@ -2,9 +2,9 @@
 
     python tools/demo.py
 
-Before the training, the demo reconstructs images from a single latent vector each and evaluates
-frozen encoders; after it, it detects objects. These three parts use the weights in demo/. Each step
-is a command that a user could type and is printed before it runs. The full output goes to
+Before training, the demo reconstructs images from a single latent vector each and evaluates frozen
+encoders. After training, it detects objects. These three parts use the weights in demo/. Each step
+is an ordinary command, which is printed before it runs. The full output is written to
 work_dirs/demo/demo.log.
 """
 
@@ -24,16 +24,16 @@ from finola_mm.errors import UserError
 
 CONFIG = 'configs/demo/masked_finola_b.py'
 OUT = Path('work_dirs/demo')
-# demo/README.md describes the training of these weights.
+# demo/README.md describes how these weights were trained.
 SINGLE_VECTOR = 'configs/study/reconstruction.py', 'demo/finola_shapes-8a2e96ea.safetensors'
 ENCODERS = {
     'masked FINOLA-B': 'demo/masked_finola_b_shapes-fc5a4b1a.safetensors',
     'MoCo v2': 'demo/mocov2_shapes-36145a8d.safetensors',
 }
 DETECTOR = 'configs/demo/det_mf_dec211.py', 'demo/det_mf_dec211_shapes-6d81c10d.safetensors'
-QUIET = 'tools/train.py', 'tools/test.py', 'tools/analysis/knn.py'  # only their progress is printed
+QUIET = 'tools/train.py', 'tools/test.py', 'tools/analysis/knn.py'  # print only their progress
 PROGRESS = re.compile(r'Iter\(train\) \[ *(\d+)/(\d+)\].*?eta: (\S+).*?loss: (\S+)')
-# glibc keeps freed memory, instead of returning each large map to the kernel.
+# Let glibc keep freed memory instead of returning each large map to the kernel.
 MALLOC = {'MALLOC_MMAP_THRESHOLD_': '4294967296', 'MALLOC_TRIM_THRESHOLD_': '8589934592'}
 
 
@@ -60,7 +60,7 @@ def run(log: TextIO, *command: str) -> None:
 
 
 def run_test(log: TextIO, config: str, checkpoint: str, out: Path) -> dict[str, float]:
-    """Run tools/test.py, which draws into ``out``; return the metrics."""
+    """Run tools/test.py, which writes pictures to ``out``; return the metrics."""
     options = f'--work-dir {out} --out {out}/metrics.json --show-dir {out}'.split()
     run(log, 'tools/test.py', config, checkpoint, *options)
     return json.loads((out / 'metrics.json').read_text())
@@ -71,7 +71,7 @@ def reconstruct(log: TextIO) -> None:
     metrics = run_test(log, *SINGLE_VECTOR, OUT / 'one_vector')
     print(
         f"""
-Held-out images of 64 x 64, each from a single vector of 256 numbers, by the weights in demo/
+Held-out images of 64 x 64, each from a single vector of 256 numbers, with the weights in demo/
   PSNR {metrics['image/psnr']:6.2f} dB    SSIM {metrics['image/ssim']:.3f}
 Picture: {OUT}/one_vector/reconstruction.png""",
         flush=True,
@@ -115,7 +115,7 @@ def detect(log: TextIO) -> None:
     draw_contact_sheet(scenes[:12], OUT / 'detections.png')
     print(
         f"""
-Objects of 12 classes in {len(scenes)} held-out scenes, by the detector in demo/
+Objects of 12 classes in {len(scenes)} held-out scenes, with the detector in demo/
   AP {100 * metrics['coco/bbox_mAP']:5.1f} %    AP50 {100 * metrics['coco/bbox_mAP_50']:5.1f} %
 Picture, with the ground truth on the left of each pair: {OUT}/detections.png""",
         flush=True,
@@ -123,7 +123,7 @@ Picture, with the ground truth on the left of each pair: {OUT}/detections.png"""
 
 
 def draw_contact_sheet(pictures: list[Path], out: Path, columns: int = 4) -> None:
-    """Paste pictures of different sizes into one."""
+    """Combine pictures of different sizes into one."""
     images = [Image.open(picture) for picture in pictures]
     width, height = (max(sides) for sides in zip(*(image.size for image in images), strict=True))
     sheet = Image.new('RGB', (columns * width, -(-len(images) // columns) * height), 'white')

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Train on several GPUs, or with several CPU ranks on a machine without GPUs (docs/cluster.md):
 #   tools/dist_train.sh CONFIG GPUS [options of tools/train.py]
-# Several machines: run the same line on each, with its own number of GPUs, and set NNODES,
-# NODE_RANK (0, 1, ...), MASTER_ADDR (the first machine) and PORT. PYTHON: another Python.
+# For several machines, run the same command on each, with its own number of GPUs, and set NNODES,
+# NODE_RANK (0, 1, ...), MASTER_ADDR (the first machine) and PORT. Set PYTHON to use another Python.
 set -euo pipefail
 [ $# -ge 2 ] || { echo "usage: $0 CONFIG GPUS [options of tools/train.py]" >&2; exit 2; }
-[[ $2 =~ ^[1-9][0-9]*$ ]] || { echo "GPUS is '$2': expected a number of GPUs or CPU ranks" >&2; exit 2; }
+[[ $2 =~ ^[1-9][0-9]*$ ]] || { echo "GPUS must be a number of GPUs or CPU ranks, got '$2'" >&2; exit 2; }
 tools=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 [ -n "${PYTHON:-}" ] || { PYTHON=$tools/../.venv/bin/python; [ -x "$PYTHON" ] || PYTHON=python; }
 export PYTHONPATH=${tools%/*}${PYTHONPATH:+:$PYTHONPATH}

@@ -1,11 +1,15 @@
-"""torchrun for dist_train.sh and dist_test.sh: launch.py GPUS SCRIPT ARGUMENTS...
+"""Start ranks for dist_train.sh and dist_test.sh, in place of torchrun.
+
+    tools/launch.py GPUS SCRIPT ARGUMENTS...
 
 Differences from torchrun:
 
-* Ranks that received a signal may take any time to save (torchrun kills them after 30 s). SIGHUP is
-  forwarded as SIGTERM, or ignored under nohup. A second Ctrl-C kills ranks that hang for 10 s.
+* After a signal, ranks may take as long as they need to save (torchrun kills them after 30 s).
+  SIGHUP is forwarded as SIGTERM, or ignored under nohup. Ranks that hang are killed 10 s after a
+  second Ctrl-C.
 * The exit status is that of the first failing rank (torchrun: 1).
-* Local rank 0 alone prints. If another rank fails first, its error is printed at the end.
+* Only the output of local rank 0 is printed. If another rank fails first, its error is printed at
+  the end.
 """
 
 import logging
@@ -26,7 +30,7 @@ interrupts: list[float] = []  # times of Ctrl-C
 
 def torchrun_args(gpus: str, env=os.environ) -> list[str]:
     args = [f'--nproc-per-node={gpus}', '--local-ranks-filter=0']
-    if env.get('NNODES', '1') == '1':  # a free port, and no host name that must resolve
+    if env.get('NNODES', '1') == '1':  # a free port, and no host name to resolve
         return [*args, '--standalone', '--local-addr=127.0.0.1']
     args += [f'--nnodes={env["NNODES"]}', f'--node-rank={env.get("NODE_RANK", "0")}']
     address, port = env.get('MASTER_ADDR', '127.0.0.1'), env.get('PORT', '29500')
@@ -42,23 +46,26 @@ def forward(number: int, frame) -> None:
         raise SystemExit(128 + number)
     if number == signal.SIGINT:
         interrupts.append(time.monotonic())
-        if interrupts[-1] - interrupts[0] > 1:  # a rank that waits for another runs no handler
+        if interrupts[-1] - interrupts[0] > 1:  # a rank that waits for another one runs no handler
             signal.setitimer(signal.ITIMER_REAL, PATIENCE)
 
 
 def order(failure: ProcessFailure) -> tuple[bool, float]:
-    """Sort the ranks that torchrun terminated last; its timestamps are whole seconds."""
+    """Return a sort key: time of failure, with ranks terminated by torchrun last.
+
+    The timestamps of torchrun are whole seconds.
+    """
     file = Path(failure.error_file)
     failed_at = file.stat().st_mtime if file.is_file() else failure.timestamp
     return failure.exitcode == -signal.SIGTERM, failed_at
 
 
 def report(failure: ProcessFailure) -> int:
-    """Print what rank 0 has not printed; return the exit status."""
+    """Print an error that rank 0 has not printed; return the exit status."""
     said = None
     if failure.exitcode < 0:
         name = signal.Signals(-failure.exitcode).name
-        said = f'ended by {name}' + ': is there enough memory?' * (name == 'SIGKILL')
+        said = f'terminated by {name}' + ' (possibly out of memory)' * (name == 'SIGKILL')
     elif failure.local_rank and isinstance(failure.message, dict):
         trace = failure.message['extraInfo']['py_callstack'].rstrip()
         said = trace.rpartition('\nfinola_mm.errors.')[2]  # a UserError without its traceback
@@ -74,7 +81,7 @@ def main() -> None:
             signal.signal(number, forward)
     logging.disable(logging.CRITICAL)
     args = run.parse_args([*torchrun_args(gpus), *command])
-    args.signals_to_handle = 'SIGQUIT'  # the others are ours
+    args.signals_to_handle = 'SIGQUIT'  # this launcher handles the others
     try:
         run.run(args)
     except ChildFailedError as error:

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Test on a SLURM cluster (docs/cluster.md):
 #   tools/slurm_test.sh PARTITION JOB CONFIG CHECKPOINT [options of tools/test.py]
-# Environment: GPUS (total, 8), GPUS_PER_NODE (8), CPUS_PER_TASK (5), SRUN_ARGS, PYTHON.
+# Environment variables: GPUS (total, default 8), GPUS_PER_NODE (8), CPUS_PER_TASK (5), SRUN_ARGS,
+# PYTHON.
 set -euo pipefail
 [ $# -ge 4 ] || {
     echo "usage: $0 PARTITION JOB CONFIG CHECKPOINT [options of tools/test.py]" >&2; exit 2; }

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Train on a SLURM cluster (docs/cluster.md):
 #   tools/slurm_train.sh PARTITION JOB CONFIG WORK_DIR [options of tools/train.py]
-# Environment: GPUS (total, 8), GPUS_PER_NODE (8), CPUS_PER_TASK (5), SRUN_ARGS, PYTHON.
-# SBATCH=1 submits a batch job, which saves, requeues and resumes at its time limit or when it is
-# pre-empted; SBATCH_ARGS: options of sbatch, such as --time=24:00:00.
+# Environment variables: GPUS (total, default 8), GPUS_PER_NODE (8), CPUS_PER_TASK (5), SRUN_ARGS,
+# PYTHON.
+# SBATCH=1 submits a batch job. At its time limit or when it is pre-empted, the job saves, is
+# requeued and resumes. SBATCH_ARGS: options of sbatch, such as --time=24:00:00.
 set -euo pipefail
 [ $# -ge 4 ] || {
     echo "usage: $0 PARTITION JOB CONFIG WORK_DIR [options of tools/train.py]" >&2; exit 2; }
@@ -21,6 +22,6 @@ if [ -z "${SBATCH:-}" ]; then
     exec srun "${resources[@]}" --kill-on-bad-exit=1 ${SRUN_ARGS:-} "${command[@]}"
 fi
 mkdir -p "$4"
-# The batch script receives USR1 two minutes before the time limit: enough for a step and a save.
+# The batch script receives USR1 two minutes before the time limit: enough time to save.
 exec sbatch "${resources[@]}" --requeue --open-mode=append --output="$4/slurm-%j.log" \
     --signal=B:USR1@120 ${SBATCH_ARGS:-} "$tools/slurm_batch.sh" "$4" "${command[@]}"

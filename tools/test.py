@@ -1,7 +1,10 @@
-"""Test a checkpoint: tools/test.py CONFIG CHECKPOINT [options].
+"""Test a checkpoint.
 
-Metrics on the validation images. Pre-training: PSNR of the masked region, or PSNR, SSIM and (if
-installed) LPIPS of whole images; classification: accuracy; detection: average precision.
+    python tools/test.py CONFIG CHECKPOINT [options]
+
+The metrics are computed on the validation images. Pre-training: PSNR of the masked region, or PSNR,
+SSIM and (if installed) LPIPS of whole images; classification: accuracy; detection: average
+precision.
 """
 
 import argparse
@@ -29,14 +32,14 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Test a checkpoint', allow_abbrev=False)
     add_config_and_checkpoint(parser)
     parser.add_argument('--out', help='write the metrics to this .json file')
-    parser.add_argument('--show-dir', help='write images of the results to this folder')
+    parser.add_argument('--show-dir', help='write pictures of the results to this folder')
     add_run_options(parser)
     return parser.parse_args()
 
 
 def apply_cli_overrides(args: argparse.Namespace, cfg: Config) -> None:
     cfg.launcher = args.launcher
-    cfg.load_from, cfg.resume = None, False  # settings of the training
+    cfg.load_from, cfg.resume = None, False  # these settings are for training
     if args.out and Path(args.out).suffix != '.json':
         raise UserError(f'--out {args.out}: expected a file name that ends in .json')
     if args.show_dir:
@@ -44,9 +47,9 @@ def apply_cli_overrides(args: argparse.Namespace, cfg: Config) -> None:
 
 
 def enable_visualization(hook: ConfigDict, folder: str) -> None:
-    """Let the config's visualization hook write images to ``folder``."""
+    """Make the config's visualization hook write pictures to ``folder``."""
     if hook.type == 'DetVisualizationHook':
-        # mmdet joins a relative folder to the work directory, again at every batch.
+        # mmdet prepends the work directory to a relative folder, once more for every batch.
         hook.update(draw=True, test_out_dir=str(Path(folder).resolve()))
     else:
         hook.update(enable=True, out_dir=folder)

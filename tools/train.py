@@ -1,4 +1,9 @@
-"""Train a model: tools/train.py CONFIG [options]."""
+"""Train a model.
+
+    python tools/train.py CONFIG [options]
+
+Run it with --help for the list of options.
+"""
 
 import argparse
 
@@ -24,14 +29,15 @@ def parse_args() -> argparse.Namespace:
         '--resume',
         nargs='?',
         const='auto',
-        help='resume from this checkpoint file or work directory; without a path, from the latest '
-        "valid checkpoint in the run's own work directory, if there is one",
+        help='resume from this checkpoint file or work directory; without a path, from the newest '
+        "valid checkpoint in the run's work directory, if there is one",
     )
     parser.add_argument(
         '--pretrained',
         metavar='FILE',
         help='initialize the encoder from this file, or from the last checkpoint of a work '
-        'directory; "none": random weights, also for a frozen encoder (a file named none: ./none)',
+        'directory; "none": random weights, even for a frozen encoder (for a file named none, '
+        'write ./none)',
     )
     parser.add_argument(
         '--amp',
@@ -42,7 +48,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--compile',
         action='store_true',
-        help='compile encoder and upsampler by torch.compile; the first step takes minutes',
+        help='compile encoder and upsampler with torch.compile; the first step takes minutes',
     )
     parser.add_argument(
         '--auto-scale-lr',

@@ -1,4 +1,4 @@
-# Runtime of all classification configs.
+# Runtime settings of all classification configs.
 _base_ = ['default_runtime.py']
 
 custom_imports = dict(imports=['finola_mm.classification'], allow_failed_imports=False)

@@ -1,10 +1,10 @@
 # COCO 2017 for detection with DETR's augmentation (the paper names only the framework): horizontal
-# flip; resizing to a shorter side of 480 to 800 pixels and a longer one of at most 1333. With
-# probability 0.5 this follows a crop of 384 to 600 pixels from a smaller size.
+# flip, and resizing to a shorter side of 480 to 800 pixels and a longer side of at most 1333. With
+# probability 0.5, the image is first resized to a smaller size and cropped to 384 to 600 pixels.
 #
-# The data are in data/coco/{annotations,train2017,val2017}, or in the folder that FINOLA_COCO
-# names. Annotation files are checked before a run; tools/check/coco.py also checks all images. For
-# other classes set `metainfo=dict(classes=(...))` in both data sets and `num_classes` in the model.
+# The data are in data/coco/{annotations,train2017,val2017}, or in the folder given in FINOLA_COCO.
+# Annotation files are checked before a run; tools/check/coco.py also checks all images. For other
+# classes, set `metainfo=dict(classes=(...))` in both data sets and `num_classes` in the model.
 data_root = '{{$FINOLA_COCO:data/coco}}'
 
 missing_data_hint = (
@@ -50,8 +50,8 @@ test_pipeline = [
     ),
 ]
 
-# No AspectRatioBatchSampler (which groups tall and wide images): it holds samples back between
-# batches, so a run could not be resumed within an epoch. Without it some batches have more padding.
+# AspectRatioBatchSampler, which groups tall and wide images, is not used: it keeps samples back for
+# later batches, so a run could not be resumed within an epoch. Some batches have more padding.
 train_dataloader = dict(
     batch_size=2,
     num_workers=4,
@@ -72,7 +72,7 @@ train_dataloader = dict(
 )
 
 # Not wrapped in SeededDataset: mmdet's DetInferencer and tools expect the pipeline here, and an
-# evaluation must not replace images, which would change the AP.
+# evaluation must not replace images, since this would change the AP.
 val_dataloader = dict(
     batch_size=1,
     num_workers=4,

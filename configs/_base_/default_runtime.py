@@ -1,13 +1,14 @@
-# Runtime of all configs based on mmpretrain: mmpretrain's own, with TensorBoard in addition to the
-# text and JSON logs, and a fixed seed (augmentation is a function of seed, epoch and sample).
+# Runtime settings of all configs based on mmpretrain: mmpretrain's own, with TensorBoard in
+# addition to the text and JSON logs, and a fixed seed (augmentation is a function of seed, epoch
+# and sample).
 _base_ = ['mmpretrain::_base_/default_runtime.py']
 
-# A checkpoint is complete on disk before an older one is removed: docs/faults.md.
+# A checkpoint is complete on disk before an older one is removed (docs/faults.md).
 default_hooks = dict(
     checkpoint=dict(type='finola_mm.AtomicCheckpointHook', interval=20, max_keep_ckpts=3)
 )
 
-# Exact resume of random numbers; guards against a loss that is not finite, unreadable data and slow
+# Exact resume of random numbers; safeguards against a non-finite loss, unreadable data and slow
 # loading; a checkpoint on SIGTERM, SIGINT or SIGUSR1; the same buffers on all ranks.
 custom_hooks = [
     dict(type='finola_mm.SeedIterationHook'),

@@ -1,8 +1,8 @@
-# Runtime of all detection configs: mmdet's own, with TensorBoard in addition to the text and JSON
-# logs, a fixed seed, and the guards and the exact resume of default_runtime.py.
+# Runtime settings of all detection configs: mmdet's own, with TensorBoard in addition to the text
+# and JSON logs, a fixed seed, and the safeguards and exact resume of default_runtime.py.
 _base_ = ['mmdet::_base_/default_runtime.py']
 
-# A checkpoint is complete on disk before an older one is removed: docs/faults.md.
+# A checkpoint is complete on disk before an older one is removed (docs/faults.md).
 default_hooks = dict(checkpoint=dict(type='finola_mm.AtomicCheckpointHook', max_keep_ckpts=3))
 
 custom_hooks = [
@@ -11,7 +11,7 @@ custom_hooks = [
     dict(type='finola_mm.BadSamplesHook'),
     dict(type='finola_mm.DataTimeHook'),
     dict(type='finola_mm.InterruptionHook'),
-    # Not sync_bn, which changes the training itself and does not run on CPUs.
+    # Not sync_bn, which would change training and does not run on CPUs.
     dict(type='finola_mm.SyncBuffersHook'),
 ]
 

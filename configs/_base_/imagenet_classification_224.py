@@ -1,13 +1,13 @@
 # Images with labels, 224 x 224, for classification (Table 13; settings that it omits are those of
 # MAE).
 #
-# The data are in data/imagenet/{train,val}, or in the folder that FINOLA_IMAGENET names, with one
+# The data are in data/imagenet/{train,val}, or in the folder given in FINOLA_IMAGENET, with one
 # folder per class. train/ and val/ must contain the same class folders; their sorted names are the
 # classes. To use a list file ("path label" per line, paths relative to train/): --cfg-options
 # train_dataloader.dataset.dataset.ann_file=/path/to/list.txt
 #
-# For a number of classes other than 1000 set model.head.num_classes and
-# model.data_preprocessor.num_classes; for fewer than 5 also set val_evaluator.topk=1 and
+# For a number of classes other than 1000, set model.head.num_classes and
+# model.data_preprocessor.num_classes; for fewer than 5, also set val_evaluator.topk=1 and
 # test_evaluator.topk=1.
 data_root = '{{$FINOLA_IMAGENET:data/imagenet}}'
 

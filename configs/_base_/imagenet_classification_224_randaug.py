@@ -1,5 +1,5 @@
-# imagenet_classification_224.py with RandAugment(9, 0.5) (magnitude, its standard deviation) and,
-# for W2880, random erasing with probability 0.25 (Table 13).
+# imagenet_classification_224.py with RandAugment(9, 0.5) (magnitude and its standard deviation)
+# and, for W2880, random erasing with probability 0.25 (Table 13).
 _base_ = ['imagenet_classification_224.py']
 
 train_pipeline = [

@@ -1,8 +1,8 @@
-# Images without labels as two views of 224 x 224, with mmpretrain's augmentation for MoCo v2 and
+# Images without labels, two 224 x 224 views of each, with mmpretrain's augmentation for MoCo v2 and
 # without validation.
 #
-# The data are in data/imagenet/train, or in train/ of the folder that FINOLA_IMAGENET names. Every
-# image counts, as in imagenet_selfsup_256.py.
+# The data are in data/imagenet/train, or in train/ of the folder given in FINOLA_IMAGENET. All
+# images are used, as in imagenet_selfsup_256.py.
 _base_ = ['mmpretrain::_base_/datasets/imagenet_bs32_mocov2.py']
 
 data_root = '{{$FINOLA_IMAGENET:data/imagenet}}'

@@ -1,4 +1,4 @@
-# Images without labels, 256 x 256, used as a whole: imagenet_selfsup_256.py without the visible
+# Whole images without labels, 256 x 256: imagenet_selfsup_256.py without the visible
 # block, evaluated by ImageQuality.
 _base_ = ['imagenet_selfsup_256.py']
 

@@ -1,8 +1,8 @@
 # Images without labels, 256 x 256, for pre-training (Table 12; settings that it omits are those of
 # MAE).
 #
-# The data are in data/imagenet/{train,val}, or in the folder that FINOLA_IMAGENET names. Every
-# image below the folder counts, with or without class folders. To use a list file (one image per
+# The data are in data/imagenet/{train,val}, or in the folder given in FINOLA_IMAGENET. All
+# images below the folder are used, with or without class folders. To use a list file (one image per
 # line without label, paths relative to train/): --cfg-options
 # train_dataloader.dataset.dataset.ann_file=/path/to/list.txt
 data_root = '{{$FINOLA_IMAGENET:data/imagenet}}'

@@ -3,7 +3,7 @@
 # Paper      arXiv 2305.16319, Appendix C, Table 13.
 # Train      tools/dist_train.sh configs/classification/lin.py 8 --pretrained CHECKPOINT --amp
 #            8 GPUs x 512 images = batch size 4096. For a different total batch size, scale the
-#            learning rate with --auto-scale-lr. Hours and memory: not yet measured.
+#            learning rate with --auto-scale-lr. Training time and memory: not yet measured.
 # Test       tools/test.py configs/classification/lin.py work_dirs/lin
 # Expected   66.4 top-1 after masked FINOLA-B (Table 6).
 # Measured   not yet run on ImageNet.

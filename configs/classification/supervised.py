@@ -1,16 +1,16 @@
 # Supervised training of encoder and tran-1 decoder from scratch, Mobile-Former W2880, on
 # ImageNet-1K: the baseline of Tables 3 and 4.
 #
-# The paper gives no settings. Settings are those of the tran-1 probe with mixup 0.2, and batch
-# size, learning rate and epochs of Mobile-Former's published command for its 508M model. Weight
-# decay 0.2, dropout 0.3 and erasing 0.2 of that command are not used.
+# The paper gives no settings. This config uses those of the tran-1 probe with mixup 0.2, and the
+# batch size, learning rate and epochs of Mobile-Former's published command for its 508M model. It
+# does not use that command's weight decay 0.2, dropout 0.3 and erasing 0.2.
 #
 # Paper      arXiv 2305.16319, Section 5.
 # Train      tools/dist_train.sh configs/classification/supervised.py 8 --amp
 #            8 GPUs x 128 images = batch size 1024. For a different total batch size, scale the
-#            learning rate with --auto-scale-lr. Hours and memory: not yet measured.
+#            learning rate with --auto-scale-lr. Training time and memory: not yet measured.
 # Test       tools/test.py configs/classification/supervised.py work_dirs/supervised
-# Expected   Table 3 is missing in our copy of the paper.
+# Expected   Table 3 is not available.
 # Measured   not yet run on ImageNet.
 _base_ = ['tran1.py']
 

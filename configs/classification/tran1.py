@@ -4,9 +4,9 @@
 # Paper      arXiv 2305.16319, Appendix C, Table 13.
 # Train      tools/dist_train.sh configs/classification/tran1.py 8 --pretrained CHECKPOINT --amp
 #            8 GPUs x 512 images = batch size 4096. For a different total batch size, scale the
-#            learning rate with --auto-scale-lr. Hours and memory: not yet measured.
+#            learning rate with --auto-scale-lr. Training time and memory: not yet measured.
 # Test       tools/test.py configs/classification/tran1.py work_dirs/tran1
-# Expected   Table 5 is missing in our copy of the paper.
+# Expected   Table 5 is not available.
 # Measured   not yet run on ImageNet.
 _base_ = ['../_base_/imagenet_classification_224_randaug.py', '../_base_/classification_runtime.py']
 

@@ -1,9 +1,9 @@
 # Fine-tuning of encoder and tran-1 decoder, Mobile-Former W2880, on ImageNet-1K, starting from the
 # tran-1 probe (run tran1.py first).
 #
-# Table 14 (settings) is missing in our copy of the paper. Settings are those of the probe with
-# mixup 0.2 as in Mobile-Former's recipe, and batch size, learning rate and epochs of mmpretrain's
-# MAE fine-tuning. Its layer-wise decay is 0.65; ours is 0.75, not tuned.
+# Table 14 (settings) is not available. This config uses the settings of the probe with mixup 0.2 as
+# in Mobile-Former's recipe, and the batch size, learning rate and epochs of mmpretrain's MAE
+# fine-tuning, whose layer-wise decay is 0.65; ours is 0.75, not tuned.
 #
 # Paper      arXiv 2305.16319, Appendix C.
 # Train      tools/dist_train.sh configs/classification/tran1_ft.py 8 --amp
@@ -12,7 +12,7 @@
 #            batch size, scale the learning rate with --auto-scale-lr. Hours and memory: not yet
 #            measured.
 # Test       tools/test.py configs/classification/tran1_ft.py work_dirs/tran1_ft
-# Expected   Tables 3 and 5 are missing in our copy of the paper.
+# Expected   Tables 3 and 5 are not available.
 # Measured   not yet run on ImageNet.
 _base_ = ['tran1.py']
 
@@ -24,8 +24,8 @@ model = dict(
 
 train_dataloader = dict(batch_size=128)
 
-# Learning rates: the head the full rate, the encoder's final convolution 0.75 of it, the last block
-# 0.75^2, and so on down to the stem and the tokens.
+# Learning rates: the full rate for the head, 0.75 of it for the encoder's final convolution, 0.75^2
+# for the last block, and so on down to the stem and the tokens.
 optim_wrapper = dict(
     optimizer=dict(lr=5e-4 * 1024 / 256),
     constructor='mmpretrain.LearningRateDecayOptimWrapperConstructor',

@@ -1,8 +1,8 @@
 # Fine-tuning of encoder and tran-4 decoder (four blocks), Mobile-Former W2880, on ImageNet-1K.
 #
-# Encoder, projection, first block, norm and classifier start from the tran-1 probe; blocks 2 to 4
-# start at random, and only they may be missing in its checkpoint. The default is the last
-# checkpoint in work_dirs/tran1; for another one: --cfg-options
+# Encoder, projection, first block, norm and classifier are loaded from the tran-1 probe. Blocks 2
+# to 4 are randomly initialized; only their weights may be missing in its checkpoint. The default is
+# the last checkpoint in work_dirs/tran1; to use another one, add --cfg-options
 # model.init_cfg.checkpoint=CHECKPOINT.
 #
 # Expected   83.9 top-1 after masked FINOLA-B (Table 7).

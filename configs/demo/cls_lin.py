@@ -8,7 +8,7 @@
 _base_ = ['../classification/lin.py']
 
 data_root = 'data/shapes/imagenet'
-missing_data_hint = 'Make it: python tools/dataset_converters/make_shapes.py --out data/shapes'
+missing_data_hint = 'Generate it: python tools/dataset_converters/make_shapes.py --out data/shapes'
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),

@@ -1,19 +1,20 @@
 # The detection demo: MF-Dec-211 on the small encoder, on generated scenes, on a CPU.
 #
-# configs/det/detr_mf_dec211.py at a smaller size: scenes squeezed to 128 x 128 pixels, two to six
-# objects of 12 classes in each, 25 queries of width 128. The encoder is frozen and must be
-# pre-trained: the map of a random one at stride 16 differs by 0.4 % from image to image.
+# configs/det/detr_mf_dec211.py at a smaller size: scenes resized to 128 x 128 pixels without
+# keeping the aspect ratio, two to six objects of 12 classes in each, 25 queries of width 128. The
+# encoder is frozen and must be pre-trained: the map of a random encoder at stride 16 differs by
+# only 0.4 % between images.
 #
 # Train      tools/train.py configs/demo/det_mf_dec211.py \
 #                --pretrained demo/masked_finola_b_shapes-fc5a4b1a.safetensors
-# Measured   by studies/detection.py, seed 0, 200 held-out scenes: AP 0.072, AP50 0.169; fine-tuned
-#            from there (configs/study/det_mf_dec211_finetune.py) 0.171 and 0.347, 34 minutes in all
-#            on one core beside other work. The fine-tuned weights are in demo/. Other encoders and
-#            settings: docs/results.md.
+# Measured   with studies/detection.py, seed 0, 200 held-out scenes: AP 0.072, AP50 0.169; after
+#            fine-tuning (configs/study/det_mf_dec211_finetune.py) 0.171 and 0.347; 34 minutes in
+#            total on one core under other load. The fine-tuned weights are in demo/. For other
+#            encoders and settings, see docs/results.md.
 _base_ = ['../det/detr_mf_dec211.py']
 
 data_root = 'data/shapes/coco'
-missing_data_hint = 'Make it: python tools/dataset_converters/make_shapes.py --out data/shapes'
+missing_data_hint = 'Generate it: python tools/dataset_converters/make_shapes.py --out data/shapes'
 classes = (
     'ball',
     'cat',
@@ -64,7 +65,7 @@ model = dict(
     test_cfg=dict(max_per_img=25),
 )
 
-# Training at batch size 8 and 1e-3 failed. bfloat16 would save a tenth of the time of a step.
+# Training at batch size 8 and 1e-3 failed. bfloat16 would save a tenth of the step time.
 optim_wrapper = dict(optimizer=dict(lr=7e-4))
 
 max_epochs = 10
@@ -81,7 +82,7 @@ param_scheduler = [
 ]
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 work_dir = 'work_dirs/demo_detection'
-# After this short training several queries find the same object: draw only confident ones.
+# After this short training, several queries detect the same object: draw only confident detections.
 visualization = dict(score_thr=0.5)
 default_hooks = dict(
     logger=dict(interval=50), checkpoint=dict(interval=1), visualization=visualization

@@ -1,15 +1,15 @@
-# The FINOLA demo: reconstruct generated shapes from a single latent vector of 256 numbers each, 20
-# minutes of one core.
+# The FINOLA demo: reconstruct generated shapes from a single latent vector of 256 numbers each, in
+# 20 minutes on one core.
 #
 # configs/selfsup/finola.py at a smaller size: images of 64 x 64, the small encoder, a map of 16 x
 # 16, then the last three rows of Table 10 at a quarter of their width or less.
 #
 # Train      tools/train.py configs/demo/finola.py
-# Measured   1.3 s a step on machine B of docs/results.md; scores not yet measured.
+# Measured   1.3 s per step on machine B of docs/results.md; scores not yet measured.
 _base_ = ['../selfsup/finola.py']
 
 data_root = 'data/shapes/imagenet'
-missing_data_hint = 'Make it: python tools/dataset_converters/make_shapes.py --out data/shapes'
+missing_data_hint = 'Generate it: python tools/dataset_converters/make_shapes.py --out data/shapes'
 meta_keys = _base_.meta_keys
 
 train_pipeline = [

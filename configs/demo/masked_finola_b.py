@@ -1,15 +1,16 @@
-# The pre-training demo (`make demo`): masked FINOLA-B on generated shapes, minutes on 2 CPU cores.
+# The pre-training demo (`make demo`): masked FINOLA-B on generated shapes; takes minutes on 2
+# cores.
 #
 # configs/selfsup/masked_finola_b.py at a smaller size: images of 128 x 128, a visible block of 64 x
 # 64 (4 x 4 positions), the small encoder, 2 transformer blocks. The batch size is small because the
-# time of a step is proportional to it on a CPU, and the number of steps matters most.
+# step time on a CPU is proportional to it, and the number of steps matters most.
 #
 # Train      tools/train.py configs/demo/masked_finola_b.py
 # Measured   docs/results.md.
 _base_ = ['../selfsup/masked_finola_b.py']
 
 data_root = 'data/shapes/imagenet'
-missing_data_hint = 'Make it: python tools/dataset_converters/make_shapes.py --out data/shapes'
+missing_data_hint = 'Generate it: python tools/dataset_converters/make_shapes.py --out data/shapes'
 meta_keys = _base_.meta_keys
 
 train_pipeline = [
@@ -48,7 +49,8 @@ model = dict(
 
 optim_wrapper = dict(
     type='finola_mm.BFloat16OptimWrapper',
-    # At 2e-3 rounding decides whether the loss rises again after about 250 steps (docs/results.md).
+    # At 2e-3, rounding determines whether the loss rises again after about 250 steps:
+    # docs/results.md.
     optimizer=dict(lr=5e-4, weight_decay=0.05),
 )
 

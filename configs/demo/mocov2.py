@@ -2,17 +2,17 @@
 # steps.
 #
 # configs/selfsup/mocov2.py at a smaller size: views of 64 x 64, the small encoder, a queue of 4096.
-# On a single rank keys are not shuffled: BatchNorm sees query and key in the same batches, which
-# MoCo avoids.
+# On a single rank, keys are not shuffled: BatchNorm processes query and key in the same batches,
+# which MoCo avoids.
 #
 # Train      tools/train.py configs/demo/mocov2.py
-# Test       by a probe:
+# Test       with a probe:
 #            tools/train.py configs/demo/cls_lin.py --pretrained work_dirs/demo_mocov2
 # Measured   not yet run in full.
 _base_ = ['../selfsup/mocov2.py']
 
 data_root = 'data/shapes/imagenet'
-missing_data_hint = 'Make it: python tools/dataset_converters/make_shapes.py --out data/shapes'
+missing_data_hint = 'Generate it: python tools/dataset_converters/make_shapes.py --out data/shapes'
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),

@@ -1,7 +1,6 @@
 # DETR with the Mobile-Former decoder MF-Dec-522 on COCO; encoder Mobile-Former W2880, frozen.
 #
-# For another data set, set metainfo=dict(classes=(...)) in every data set, and
-# bbox_head.num_classes.
+# For other data, set metainfo=dict(classes=(...)) in every data set, and bbox_head.num_classes.
 #
 # Paper      arXiv 2305.16319, Section 5.1 and Appendix (decoder probing).
 # Sizes      encoder 25.0 M, decoder and head 19.4 M parameters; 77.5 + 34.6 G multiply-adds at 800
@@ -9,7 +8,7 @@
 # Train      tools/dist_train.sh configs/det/detr_mf_dec522.py 8 --pretrained ENCODER
 #            8 GPUs x 2 images. ENCODER is the work directory or a checkpoint of masked_finola_b.py,
 #            or the output of extract_backbone.py. For a different total batch size, scale the
-#            learning rate with --auto-scale-lr. Hours and memory: not yet measured.
+#            learning rate with --auto-scale-lr. Training time and memory: not yet measured.
 # Test       tools/test.py configs/det/detr_mf_dec522.py CHECKPOINT
 # Expected   AP on val2017: 43.3 with masked FINOLA, 45.5 after fine-tuning on ImageNet, 40.5
 #            supervised.
@@ -42,7 +41,7 @@ model = dict(
     test_cfg=dict(max_per_img=100),
 )
 
-# From the paper: AdamW, learning rate, weight decay, dropout. From DETR: gradient clipping.
+# AdamW, learning rate, weight decay and dropout are from the paper, gradient clipping is from DETR.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-4, weight_decay=1e-4),
@@ -56,7 +55,7 @@ param_scheduler = [
 train_cfg = dict(type='finola_mm.ExactEpochLoop', max_epochs=500, val_interval=10)
 default_hooks = dict(checkpoint=dict(interval=10))
 
-# Without this check, a head for 80 classes on data with 12 would fail only in the evaluation.
+# Without this check, a head for 80 classes on data with 12 classes would fail only in evaluation.
 custom_hooks = [*_base_.custom_hooks, dict(type='NumClassCheckHook')]
 
 auto_scale_lr = dict(base_batch_size=16)

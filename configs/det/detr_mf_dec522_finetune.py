@@ -2,12 +2,12 @@
 #
 # Paper      arXiv 2305.16319, Section 5.2 and Appendix: 200 more epochs.
 # Train      tools/dist_train.sh configs/det/detr_mf_dec522_finetune.py 8
-#            Starts from the last checkpoint of the frozen run in its work directory, or from
-#            --cfg-options load_from=CHECKPOINT. Hours and memory: not yet measured.
-# Expected   AP 49.0 on val2017 is the best of the paper (Section 5.2, Table 8), with an encoder
-#            fine-tuned on ImageNet before. Without that, as here, the paper only says "similar" to
-#            supervised pre-training, which is 0.9 to 2.0 AP lower (Appendix, Table 19). The rows of
-#            both tables are missing in our copy.
+#            Training starts from the last checkpoint of the frozen run in its work directory, or
+#            from --cfg-options load_from=CHECKPOINT. Training time and memory: not yet measured.
+# Expected   The best AP on val2017 in the paper is 49.0 (Section 5.2, Table 8), with an encoder
+#            that was first fine-tuned on ImageNet. For an encoder without this step, as here, the
+#            paper only states "similar" to supervised pre-training, which is 0.9 to 2.0 AP lower
+#            (Appendix, Table 19). The rows of both tables are not available.
 # Measured   not yet run on COCO.
 _base_ = ['detr_mf_dec522.py']
 

@@ -1,5 +1,5 @@
 # Fine-tuning of the detector of detr_mf_dec522_w1440.py, encoder included.
-# Expected   missing in our copy of the paper.
+# Expected   not available.
 # Measured   not yet run on COCO.
 _base_ = ['detr_mf_dec522_finetune.py']
 

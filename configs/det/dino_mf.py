@@ -1,11 +1,11 @@
 # DINO on COCO with the Mobile-Former encoder W2880, fine-tuned; the paper has no such experiment.
 #
-# mmdet's DINO (4 scales, 12 epochs) with another encoder: stage 3 (stride 8), the final map (stride
-# 16) and two strided convolutions. Data and runtime are mmdet's, with the exact resume and the
-# guards of our other configs.
+# mmdet's DINO (4 scales, 12 epochs) on stage 3 (stride 8), the final map (stride 16) and two
+# strided convolutions of this encoder. Data and runtime are mmdet's, with the exact resume and the
+# safeguards of our other configs.
 #
 # Train      tools/dist_train.sh configs/det/dino_mf.py 8 --pretrained encoder.safetensors
-#            Hours and memory: not yet measured.
+#            Training time and memory: not yet measured.
 # Expected   no published figure.
 # Measured   not yet run.
 _base_ = ['mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py']

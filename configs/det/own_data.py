@@ -1,18 +1,18 @@
-# Your own objects on one GPU: MF-Dec-211 on Mobile-Former W720, encoder included, images of up to
-# 640 pixels. docs/own_data.md is the tutorial. Without changes it reads the scenes of
-# make_shapes.py.
+# Detection of your own objects, trained on one GPU: MF-Dec-211 on Mobile-Former W720, encoder
+# included, images of up to 640 pixels. See the tutorial docs/own_data.md. Without changes, the
+# config reads the scenes of make_shapes.py.
 #
-# Copy this file within its folder and set data folder, files and classes in the copy. List the
-# classes in the order of the annotation file; this command prints them:
+# Copy this file to a new name in the same folder, and set data folder, files and classes in the
+# copy. List the classes in the order of the annotation file; this command prints them:
 #   python tools/check/coco.py FILE.json FOLDER
 #
 # Train      python tools/train.py configs/det/own_data.py --pretrained ENCODER --amp
 #            Batch size 8. For a different total batch size, scale the learning rate with
-#            --auto-scale-lr. ENCODER is a work directory or checkpoint of a pre-training, or the
-#            output of extract_backbone.py. The decoder starts at random: a few hundred images need
-#            many epochs.
+#            --auto-scale-lr. ENCODER is a work directory or checkpoint of a pre-training run, or
+#            the output of extract_backbone.py. The decoder is randomly initialized: with a few
+#            hundred images, training takes many epochs.
 # Test       python tools/test.py configs/det/own_data.py work_dirs/own_data --show-dir shown
-# Measured   not yet run to its end.
+# Measured   not yet run to completion.
 _base_ = ['detr_mf_dec211_w720.py']
 
 data_root = 'data/shapes/coco'
@@ -32,7 +32,7 @@ classes = (
     'star',
     'tree',
 )
-missing_data_hint = 'Write your folder into data_root of your copy of configs/det/own_data.py.'
+missing_data_hint = 'Set data_root to your folder in your copy of configs/det/own_data.py.'
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),

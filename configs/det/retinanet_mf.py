@@ -2,11 +2,11 @@
 # experiment.
 #
 # The feature pyramid starts from stage 3 (stride 8) and the final map (stride 16), which is the
-# last map trained in pre-training. The three coarser levels are strided convolutions as in mmdet's
+# last map that pre-training trains. The three coarser levels are strided convolutions as in mmdet's
 # RetinaNet. Schedule and optimizer are those of mmdet's RetinaNet with a PVT encoder.
 #
 # Train      tools/dist_train.sh configs/det/retinanet_mf.py 8 --pretrained encoder.safetensors
-#            Hours and memory: not yet measured.
+#            Training time and memory: not yet measured.
 # Expected   no published figure.
 # Measured   not yet run.
 _base_ = [

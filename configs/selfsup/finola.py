@@ -4,7 +4,8 @@
 # Paper      arXiv 2305.16319, Section 2, Tables 2, 9, 10 and 12.
 # Train      tools/dist_train.sh configs/selfsup/finola.py 8 --amp
 #            8 GPUs x 16 images = batch size 128, as in the paper. For a different total batch size,
-#            scale the learning rate with --auto-scale-lr. Hours and memory: not yet measured.
+#            scale the learning rate with --auto-scale-lr. Training time and memory: not yet
+#            measured.
 # Test       tools/test.py configs/selfsup/finola.py CHECKPOINT    # PSNR on val
 # Expected   PSNR 25.8 dB (Table 2).
 # Measured   not yet run on ImageNet.
@@ -23,8 +24,8 @@ train_dataloader = dict(batch_size=16)
 val_dataloader = dict(batch_size=16)
 test_dataloader = val_dataloader
 
-# Table 12; it omits betas and minimal learning rate, which are MAE's. No weight decay on norms,
-# biases, tokens and the queries of the pooling, as in MAE.
+# Table 12; betas and minimum learning rate, which it omits, are those of MAE. No weight decay on
+# norms, biases, tokens and the queries of the pooling, as in MAE.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(

@@ -1,7 +1,7 @@
 # FINOLA with 16 paths of 1024 channels: a latent of 16,384 numbers.
 #
-# The paths share their matrices, as in the paper: 1 M parameters each, where a single path of
-# 16,384 channels would have matrices of 268 M.
+# The paths share their matrices, as in the paper: 1 M parameters each. The matrices of a single
+# path of 16,384 channels would have 268 M.
 #
 # Paper      arXiv 2310.12976.
 # Expected   unknown for this setting; according to a secondary source, 8 paths of 1024 reach 27.1

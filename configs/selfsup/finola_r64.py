@@ -1,5 +1,5 @@
-# FINOLA with C = 128 and a feature map of 64 x 64 instead of 16 x 16, upsampled by the rows of
-# Table 10 from 64 on. For another width set neck.channels and upsampler.in_channels by
+# FINOLA with C = 128 and a feature map of 64 x 64 instead of 16 x 16, upsampled with the rows of
+# Table 10 from 64 on. For another width, set neck.channels and upsampler.in_channels with
 # --cfg-options.
 # Expected   unknown for this map.
 # Measured   not yet run on ImageNet.

@@ -3,7 +3,8 @@
 # Paper      arXiv 2305.16319, Section 3, Tables 9, 10 and 12.
 # Train      tools/dist_train.sh configs/selfsup/masked_finola_b.py 8 --amp
 #            8 GPUs x 128 images = batch size 1024, as in the paper. For a different total batch
-#            size, scale the learning rate with --auto-scale-lr. Hours and memory: not yet measured.
+#            size, scale the learning rate with --auto-scale-lr. Training time and memory: not yet
+#            measured.
 # Test       tools/test.py configs/selfsup/masked_finola_b.py CHECKPOINT    # masked PSNR on val
 # Expected   linear probing of this encoder 66.4 top-1; the paper gives no masked PSNR.
 # Measured   not yet run on ImageNet.
@@ -18,8 +19,8 @@ model = dict(
     head=dict(type='finola_mm.MaskedReconstructionHead', patch_size=16),
 )
 
-# Table 12; it omits betas and minimal learning rate, which are MAE's. No weight decay on norms,
-# biases and tokens, as in MAE.
+# Table 12; betas and minimum learning rate, which it omits, are those of MAE. No weight decay on
+# norms, biases and tokens, as in MAE.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(

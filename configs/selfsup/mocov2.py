@@ -1,18 +1,18 @@
 # MoCo v2, encoder Mobile-Former W2880: the self-supervised baseline of Table 5, on ImageNet-1K.
 #
 # The algorithm and its settings are mmpretrain's for ResNet-50; the FINOLA paper gives none. The
-# projection takes the average of the encoder's 2880 channels; the tokens are used inside the
-# encoder only. Keys are shuffled between ranks, so that BatchNorm statistics do not reveal pairs of
-# query and key; on a single rank there is no shuffling.
+# input of the projection is the average of the encoder's 2880 channels; the tokens are used only
+# inside the encoder. Keys are shuffled between ranks, so that BatchNorm statistics do not reveal
+# pairs of query and key; on a single rank there is no shuffling.
 #
 # Paper      arXiv 2003.04297.
 # Train      tools/dist_train.sh configs/selfsup/mocov2.py 8 --amp
 #            8 GPUs x 32 images = batch size 256. A different total batch size must divide the queue
 #            length of 65536; scale the learning rate with --auto-scale-lr. Hours and memory: not
 #            yet measured.
-# Test       by a probe:
+# Test       with a probe:
 #            tools/dist_train.sh configs/classification/lin.py 8 --pretrained work_dirs/mocov2
-# Expected   Table 5 is missing in our copy of the paper.
+# Expected   Table 5 is not available.
 # Measured   not yet run on ImageNet.
 _base_ = ['../_base_/imagenet_mocov2_224.py', '../_base_/default_runtime.py']
 

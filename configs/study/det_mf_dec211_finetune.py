@@ -1,6 +1,6 @@
 # Fine-tuning of the detector of det_mf_dec211.py, encoder included, at a smaller learning rate.
-# Unlike in configs/det/, BatchNorm of the encoder updates its statistics: the scenes differ from
-# the images of the pre-training, and the batch size is 16.
+# Unlike in configs/det/, the BatchNorm statistics of the encoder are updated: the scenes differ
+# from the pre-training images, and the batch size is 16.
 # Train      make study
 # Measured   docs/results.md.
 _base_ = ['det_mf_dec211.py']

@@ -1,6 +1,6 @@
 # Masked FINOLA-B at 96 x 96 (a visible block of 48 x 48, 3 x 3 of 6 x 6 positions), for
-# studies/pretraining.py: all its methods use images of this size and batch size 64. One checkpoint
-# per evaluation.
+# studies/pretraining.py. All methods of the study use images of this size and batch size 64. There
+# is one checkpoint per evaluation.
 # Train      make study
 # Measured   docs/results.md.
 _base_ = ['../demo/masked_finola_b.py']
@@ -25,7 +25,7 @@ train_dataloader = dict(dataset=dict(dataset=dict(pipeline=train_pipeline)), **l
 val_dataloader = dict(dataset=dict(dataset=dict(pipeline=test_pipeline)), **loader)
 test_dataloader = val_dataloader
 
-# The learning rate is the demo's, 5e-4, also for masked_finola_e.py. At 2e-3 kNN and linear
+# The learning rate is that of the demo, 5e-4, also for masked_finola_e.py. At 2e-3, kNN and linear
 # accuracy were 8.4 and 21.2 % after 750 steps of 6000, and 7.0 and 23.0 % after 1500. A run of 600
 # steps at 5e-4 gave 14.0 and 33.6 % (seed 0). A random encoder with updated BatchNorm statistics
 # has 15.4 and 29.6 %.

@@ -21,7 +21,7 @@ train_dataloader = dict(
     num_workers=0, persistent_workers=False, dataset=dict(dataset=dict(pipeline=train_pipeline))
 )
 
-# The data set has 4000 images: in a longer queue most of them would be their own negatives.
+# The data set has 4000 images: with a longer queue, most images would be their own negatives.
 model = dict(queue_len=1024)
 
 param_scheduler = [

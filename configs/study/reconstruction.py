@@ -1,6 +1,6 @@
-# The small FINOLA that studies/reconstruction.py varies: 64 x 64 images, half the batch size of
-# configs/demo/finola.py, and half the width in the most expensive layers, since many runs are
-# compared.
+# Base config of the variants in studies/reconstruction.py: a small FINOLA on 64 x 64 images, half
+# the batch size of configs/demo/finola.py, and half the width in the most expensive layers, since
+# many runs are compared.
 # Train      make study
 # Measured   docs/results.md.
 _base_ = ['../demo/finola.py']

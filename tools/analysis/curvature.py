@@ -5,10 +5,10 @@
         --out work_dirs/curvature
 
 Each channel of the map z that FINOLA generates for an image is a surface over the positions. Within
-each image, channels are ranked by sqrt((k+^2 + k-^2) / 2) of their peak positive and peak negative
-curvature (Appendix A); rank 1 has the largest. Curvature depends on the scale of z, which is used
-as the model outputs it. Files in --out:
-    curvature.png   that value by rank, and the two peaks by rank, for all models
+each image, channels are ranked by sqrt((k+^2 + k-^2) / 2), where k+ and k- are their peak positive
+and peak negative curvature (Appendix A); rank 1 has the largest value. Curvature depends on the
+scale of z, which is used as the model outputs it. Files in --out:
+    curvature.png   this value and the two peaks by rank, for all models
     ranks.csv       the values of the figure: means over images, and deciles
     channels.csv    the mean over images of each channel, in descending order
 """
@@ -41,7 +41,7 @@ matplotlib.use('Agg')
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Gaussian curvature of feature maps')
+    parser = argparse.ArgumentParser(description='Measure the Gaussian curvature of feature maps')
     add_config_and_checkpoint(parser)
     parser.add_argument('images', nargs='+', help='image files and folders of images')
     parser.add_argument(
@@ -54,7 +54,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='another model in the same figure; may be repeated',
     )
     parser.add_argument('--out', required=True, help='folder for the figure and the tables')
-    parser.add_argument('--top', type=int_range(1), default=100, help='number of ranks drawn')
+    parser.add_argument(
+        '--top', type=int_range(1), default=100, help='number of ranks in the figure'
+    )
     parser.add_argument('--batch-size', type=int_range(1), default=32)
     parser.add_argument('--seed', type=int, default=0, help='seed of the random visible blocks')
     return parser.parse_args(argv)
@@ -78,27 +80,27 @@ def feature_map(model: nn.Module, images: Tensor, samples: list) -> Tensor:
 
 
 def peaks(z: Tensor) -> Tensor:
-    """z (N, C, H, W) -> (N, C, 2), the largest curvature (>= 0) and the smallest (<= 0)."""
+    """Return the largest (>= 0) and smallest (<= 0) curvature: (N, C, H, W) -> (N, C, 2)."""
     curvature = gaussian_curvature(z).flatten(2)
     return torch.stack((curvature.amax(2).clamp(min=0), curvature.amin(2).clamp(max=0)), 2)
 
 
 def root_mean_square(peaks: Tensor) -> Tensor:
-    """sqrt((k+^2 + k-^2) / 2): (..., 2) -> (...)."""
+    """Compute sqrt((k+^2 + k-^2) / 2): (..., 2) -> (...)."""
     return peaks.square().mean(-1).sqrt()
 
 
 def measure(
     model: nn.Module, cfg: Config, files: list[Path], batch_size: int, seed: int, title: str
 ) -> Tensor:
-    """Return the ``peaks`` of the maps of all files, (N, C, 2)."""
+    """Return the ``peaks`` (N, C, 2) of the feature maps of all files."""
     inputs = load_inputs(model, cfg, files, batch_size=batch_size, seed=seed)
     batches = progress(inputs, title, -(-len(files) // batch_size))
     return torch.cat([peaks(feature_map(model, *batch)).cpu() for batch in batches])
 
 
 def rank(peaks: Tensor) -> dict[str, np.ndarray]:
-    """Rank channels within each image, then average: (N, C, 2) -> columns (C,) by rank."""
+    """Rank channels within each image and average by rank: (N, C, 2) -> columns (C,)."""
     order = root_mean_square(peaks).argsort(1, descending=True)  # (N, C)
     ranked = peaks.gather(1, order[..., None].expand_as(peaks))
     value = root_mean_square(ranked)
@@ -118,7 +120,7 @@ def draw(models: dict[str, dict[str, np.ndarray]], top: int, num: int, path: Pat
         left.fill_between(x, shown['decile_1'], shown['decile_9'], alpha=0.2, linewidth=0, **style)
         right.plot(x, shown['peak_positive'], label=name, **style)
         right.plot(x, shown['peak_negative'], linestyle='--', **style)
-    left.set(title='√((κ₊² + κ₋²) / 2): mean, and 80 % of the images')
+    left.set(title='√((κ₊² + κ₋²) / 2): mean and middle 80 % of the images')
     left.set(ylabel='curvature, 1 / position²', yscale='log')
     right.set(title='mean of the peaks κ₊ (solid) and κ₋ (dashed)')
     right.axhline(0, color='0.6', linewidth=0.8)
@@ -151,7 +153,7 @@ def channel_rows(name: str, peaks: Tensor) -> Iterator[dict]:
 
 
 def unique_names(configs: list[str]) -> list[str]:
-    """Return the names of the configs, numbered where they are equal."""
+    """Return the names of the configs; number equal names."""
     names = [Path(config).stem for config in configs]
     return [
         name if names.count(name) == 1 else f'{name} ({names[: i + 1].count(name)})'
@@ -178,7 +180,7 @@ def main(argv: list[str] | None = None) -> None:
     write_csv(out / 'ranks.csv', ranks)
     write_csv(out / 'channels.csv', channels)
     draw(ranked, args.top, len(files), out / 'curvature.png')
-    print(f'wrote curvature.png, ranks.csv and channels.csv into {out}')
+    print(f'wrote curvature.png, ranks.csv and channels.csv to {out}')
 
 
 if __name__ == '__main__':

@@ -1,21 +1,24 @@
-"""Explore the space of the latent vector q: mean, mirror images, mixtures, samples, components.
+"""Explore the space of the latent vector q: mean, reflections, mixtures, samples, components.
 
     python tools/analysis/embedding_space.py configs/selfsup/finola.py work_dirs/finola \\
         data/imagenet/train --show data/imagenet/val --out work_dirs/embedding
 
-For whole-image FINOLA. The tool encodes the training images and decodes vectors made from theirs
-and from those of the --show images (paper, Appendix E.2, Fig. 12 to 15). Files in --out:
-    mean.png            from q to its mirror 2 mean - q; and 2q - mean, as printed in the paper
-    interpolation.png   between two images
-    samples.png         from the normal distribution with the training images' mean and covariance
-    components.png      q from its first K principal components
-    components.csv      PSNR of the --show images, and the share of the variance of q, by K
+The tool works with whole-image FINOLA. It encodes the training images and the --show images, and
+decodes vectors derived from their latent vectors (paper, Appendix E.2, Fig. 12 to 15). Files in
+--out:
+    mean.png            the line from q to its reflection 2 mean - q, and 2q - mean, as given in the
+                        paper
+    interpolation.png   interpolations between two images
+    samples.png         samples from the normal distribution with the mean and covariance of the
+                        training images' latent vectors
+    components.png      reconstructions from the first K principal components of q
+    components.csv      PSNR of the --show images and share of the variance of q, for each K
     summary.csv         grey: standard deviation over the pixels of the decoded mean
-                        mirror: correlation of the decoded 2 mean - q and q, both less the decoded
-                        mean; -1 for exactly inverted colours
+                        mirror: correlation of the decoded 2 mean - q and the decoded q, after
+                        subtracting the decoded mean; -1 for exactly inverted colours
                         mixup: PSNR of the decoded mean of two q against the mean of their images
-Training images are reconstructed exactly by as many components as there are images. Pass other
-images to --show for a fair PSNR.
+With as many components as training images, the training images are reconstructed exactly. Pass
+other images to --show for a fair PSNR.
 """
 
 import argparse
@@ -50,12 +53,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Explore the space of the latent vector q')
     add_config_and_checkpoint(parser)
     parser.add_argument('images', nargs='+', help='training images: files and folders of images')
-    parser.add_argument('--show', nargs='+', help='images to decode; default: training images')
+    parser.add_argument('--show', nargs='+', help='images to decode; default: the training images')
     parser.add_argument('--out', required=True, help='folder for the figures and the tables')
-    parser.add_argument('--num', type=int_range(2), default=6, help='rows of a figure')
-    parser.add_argument('--num-psnr', type=int_range(2), default=200, help='images of the tables')
+    parser.add_argument('--num', type=int_range(2), default=6, help='number of rows of each figure')
     parser.add_argument(
-        '--components', nargs='+', type=int_range(1), metavar='K', help='default: 1, 4, 16, ...'
+        '--num-psnr', type=int_range(2), default=200, help='number of images for the tables'
+    )
+    parser.add_argument(
+        '--components',
+        nargs='+',
+        type=int_range(1),
+        metavar='K',
+        help='numbers of components; default: 1, 4, 16, ...',
     )
     parser.add_argument('--batch-size', type=int_range(1), default=32)
     parser.add_argument('--seed', type=int, default=0, help='seed of the samples')
@@ -69,7 +78,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 class EmbeddingSpace:
     """Mean and principal axes of latent vectors q (N, M, C), and the decoder of a model.
 
-    Flat vectors are (n, M*C); pictures (n, 3, H, W) are RGB, clamped to [0, 1].
+    Flat vectors have shape (n, M*C). Pictures (n, 3, H, W) are RGB, clamped to [0, 1].
     """
 
     def __init__(self, model: nn.Module, q: Tensor, batch_size: int):
@@ -92,7 +101,7 @@ class EmbeddingSpace:
         return torch.cat(parts)
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """Draw (count, M*C) from the normal distribution with this mean and covariance."""
+        """Sample (count, M*C) from the normal distribution with this mean and covariance."""
         normal = torch.randn(count, len(self.axes), generator=generator, dtype=self.mean.dtype)
         return self.mean + (normal * self.deviations) @ self.axes
 
@@ -129,7 +138,7 @@ def through_the_mean(space: EmbeddingSpace, q: Tensor) -> dict[str, Tensor]:
 
 
 def interpolate(space: EmbeddingSpace, q: Tensor) -> dict[str, Tensor]:
-    """Decode mixtures of each vector of (n, M*C) and the next one, cyclically."""
+    """Decode mixtures of each vector in (n, M*C) with the next one, cyclically."""
     weights = {
         'q1': 1,
         '3/4 q1 + 1/4 q2': 0.75,
@@ -149,7 +158,7 @@ def mean_psnr(pictures: Iterable[Tensor], targets: Iterable[Tensor]) -> float:
 def component_table(
     space: EmbeddingSpace, q: Tensor, pictures: Tensor, ks: Sequence[int]
 ) -> list[dict]:
-    """Compare decoded projections of q (n, M*C) with the pictures; the last row has all of q."""
+    """Compare decoded projections of q (n, M*C) with the pictures; the last row uses all of q."""
     variance = space.deviations**2
     rows = []
     for k in progress([*ks, 'all'], 'components'):
@@ -160,7 +169,7 @@ def component_table(
 
 
 def summarize(line: dict[str, Tensor], mixed: dict[str, Tensor]) -> dict[str, float]:
-    """Compute summary.csv from the pictures of mean.png and interpolation.png."""
+    """Compute the values of summary.csv from the pictures of mean.png and interpolation.png."""
     mean = line['mean']
     mirrored, same = (line[title] - mean for title in ('2 mean - q', 'q'))
     both = torch.stack((mirrored.flatten(), same.flatten())).double()
@@ -225,20 +234,22 @@ def main(argv: list[str] | None = None) -> None:
     candidates = find_images(args.show) if args.show else files
     shown_files = [candidates[i] for i in evenly_spaced(len(candidates), args.num_psnr)]
     if min(len(files), len(shown_files)) < 2:
-        raise UserError('a covariance and mixtures need at least two images, got one; name others')
+        raise UserError(
+            'covariance and mixtures require at least two images, got one; pass more images'
+        )
     out = make_folder(args.out)
     model = load_model(cfg, args.checkpoint)
     if not hasattr(model, 'encode'):
         raise UserError(
-            f'{type(model).__name__} has no latent vector of a whole image; choose a config of '
-            'FINOLA, such as configs/selfsup/finola.py'
+            f'{type(model).__name__} has no latent vector of a whole image; choose a FINOLA '
+            'config such as configs/selfsup/finola.py'
         )
     q = torch.cat([q for q, _ in encode(model, cfg, files, args.batch_size)])
     shown = list(encode(model, cfg, shown_files, args.batch_size))
     shown_q, pictures = (torch.cat(parts) for parts in zip(*shown, strict=True))
     space = EmbeddingSpace(model, q, args.batch_size)
     explore(space, shown_q.flatten(1).double(), pictures, args, out)
-    print(f'wrote 4 figures, components.csv and summary.csv into {out}')
+    print(f'wrote 4 figures, components.csv and summary.csv to {out}')
 
 
 if __name__ == '__main__':

@@ -2,9 +2,10 @@
 
     python tools/analysis/get_flops.py CONFIG [--shape 800 1333]
 
-The first table has the encoder alone, at the paper's 800 x 1333 or at --shape, with the published
-numbers. The second has each part of the model for one image of the config's own size: for the loss
-if that needs no labels, else for the forward pass. The tool needs no data.
+The first table lists the encoder alone, at the paper's 800 x 1333 or at --shape, together with the
+published numbers. The second table lists each part of the model for one image of the size in the
+config. It counts the loss if the loss requires no labels, otherwise the forward pass. The tool
+needs no data.
 """
 
 import argparse
@@ -22,8 +23,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from finola_mm.apis import add_cfg_options, command_line, int_range, load_config
 from finola_mm.errors import UserError
 
-# arXiv 2305.16319: parameters (M) and MAdds (G) at 800 x 1333, Table 4; for the two widest, Table 2
-# has the parameters only.
+# arXiv 2305.16319: parameters (M) and MAdds (G) at 800 x 1333 from Table 4; for the two widest
+# encoders, only parameters, from Table 2.
 PUBLISHED = {
     'w720': (4.9, 5.6),
     'w1440': (11.7, 20.4),
@@ -33,8 +34,8 @@ PUBLISHED = {
 }
 PAPER_SHAPE = (800, 1333)
 
-# Encoder and classifier at 224 x 224: lin, Table 6, has the parameters only; tran-4, Table 7. Both
-# tables are rounded; the text has 5.8 M for lin of W720.
+# Encoder and classifier at 224 x 224: lin from Table 6 (parameters only), tran-4 from Table 7. The
+# tables give rounded values; for lin of W720 the text gives 5.8 M.
 PUBLISHED_CLASSIFIERS = {
     ('w720', 'lin'): (5.8, None),
     ('w1440', 'lin'): (14, None),
@@ -45,8 +46,8 @@ PUBLISHED_CLASSIFIERS = {
 }
 CLASSIFIER_SHAPE = (224, 224)
 
-# Decoder and head of the detectors for COCO's 80 classes at 800 x 1333: 522, Tables 4 and 18; 211,
-# Table 18.
+# Decoder and head of the detectors for COCO's 80 classes at 800 x 1333: 522 from Tables 4 and 18,
+# 211 from Table 18.
 PUBLISHED_DECODERS = {
     ('w2880', '522'): (19.4, 34.6),
     ('w1440', '522'): (18.6, 32.3),
@@ -68,17 +69,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         nargs=2,
         default=PAPER_SHAPE,
         metavar=('H', 'W'),
-        help="image size for the encoder alone; default: the paper's 800 1333",
+        help="image size for the encoder table; default: the paper's 800 1333",
     )
     add_cfg_options(parser)
     return parser.parse_args(argv)
 
 
 def count_madds(model: nn.Module, *args, **kwargs) -> dict[str, float]:
-    """Count the multiply-adds of one forward pass, for each module by name; '' is the whole.
+    """Count the multiply-adds of one forward pass by module name; '' is the whole model.
 
-    These are convolutions, linear layers and matrix products, including those of attention. torch's
-    counter does not see the CPU's fused attention, so attention runs as matrix products here.
+    The count includes convolutions, linear layers and matrix products, also those of attention.
+    torch's counter does not support the CPU's fused attention, so attention is computed with
+    matrix products here.
     """
     model.requires_grad_(False)  # the counter's module hooks fail under torch.no_grad()
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
@@ -92,13 +94,13 @@ def count_madds(model: nn.Module, *args, **kwargs) -> dict[str, float]:
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Count parameters, including frozen ones; buffers are not parameters."""
+    """Count parameters, including frozen ones but not buffers."""
     return sum(p.numel() for p in model.parameters())
 
 
 def encoder_row(cfg: Config, shape: Sequence[int]) -> Row:
-    """Count the config's encoder with its final 1x1 convolution, for one image of ``shape``."""
-    with torch.device('meta'):  # counting needs shapes only
+    """Count the config's encoder, with its final 1x1 convolution, for an image of ``shape``."""
+    with torch.device('meta'):  # counting requires only shapes
         encoder = MODELS.build({**cfg.model.backbone, 'out_indices': (4,)}).eval()
         madds = count_madds(encoder, torch.empty(1, 3, *shape))
     return 'encoder', count_parameters(encoder), madds['']
@@ -137,15 +139,15 @@ def _format(params: float | None, madds: float | None) -> str:
 
 
 def part_rows(cfg: Config, size: tuple[int, int], mode: str) -> Iterable[Row]:
-    """Count each part of the model and the sum, for one image of ``size`` in a forward ``mode``."""
+    """Count each part of the model and the sum for one image of ``size`` in a forward ``mode``."""
     try:
-        # The loss runs finola(), which does not support the meta device.
+        # The loss calls finola(), which does not support the meta device.
         model, madds = count_model(cfg, size, mode, 'cpu' if mode == 'loss' else 'meta')
     except (NotImplementedError, RuntimeError):  # mmdet's DINO does not support it either
         model, madds = count_model(cfg, size, mode, 'cpu')
     parts = {name: p for name, p in model.named_children() if name != 'data_preprocessor'}
-    # The counter sees calls of modules. mmdet calls the forward method of its dense heads directly,
-    # so such a part receives the remainder.
+    # The counter tracks calls of modules. mmdet calls the forward method of its dense heads
+    # directly, so the remainder is assigned to such a part.
     unseen = [name for name in parts if name not in madds and _is_used(name, madds)]
     counts = {name: madds.get(name, 0) for name in parts if name not in unseen}
     for name, count in counts.items():
@@ -179,13 +181,13 @@ def image_size(pipeline: Iterable[dict]) -> tuple[int, int]:
             size = transform.get('crop_size', transform.get('scale'))
             return (size, size) if isinstance(size, int) else tuple(size[::-1])
     raise UserError(
-        'the image size comes from crop_size or scale in the test_pipeline, but no transform has '
-        'one; choose a config with such a test_pipeline'
+        'the image size is read from crop_size or scale in the test_pipeline, but no transform '
+        'has either; choose a config with such a test_pipeline'
     )
 
 
 def print_table(title: str, rows: Iterable[Row], note: str = '') -> None:
-    """Print the rows, the last one with ``note``."""
+    """Print the rows; append ``note`` to the last one."""
     rows = list(rows)
     width = max(14, *(len(name) for name, _, _ in rows))
     lines = [f'  {name:{width}}{p / 1e6:12.2f}{madds / 1e9:12.2f}' for name, p, madds in rows]
@@ -205,15 +207,15 @@ def main(argv: list[str] | None = None) -> None:
     height, width = args.shape
     note = published_encoder(cfg.model.backbone.get('arch'), args.shape)
     print_table(f'encoder alone, {height} x {width}', [encoder_row(cfg, args.shape)], note)
-    # Only the loss of a model that reconstructs images needs no labels.
+    # Only models that reconstruct images have a loss without labels.
     mode, title = ('loss', 'loss') if 'upsampler' in cfg.model else ('tensor', 'forward pass')
     rows = part_rows(cfg, size, mode)
     title = f'{cfg.model.type}, {title} of one image, {size[0]} x {size[1]}'
     print_table(title, rows, published_model(cfg.model, size))
     print(
         '\nMAdds: multiply-adds of the convolutions, linear layers and matrix products of one '
-        'forward\npass, attention products included. paper: the published numbers of arXiv '
-        '2305.16319,\nTables 2, 4, 6, 7 and 18.'
+        'forward\npass, including attention. paper: numbers published in arXiv 2305.16319, Tables '
+        '2, 4, 6, 7\nand 18.'
     )
 
 

@@ -1,17 +1,18 @@
-"""Evaluate frozen encoders by k nearest neighbours and a linear classifier.
+"""Evaluate frozen encoders with k nearest neighbours and a linear classifier.
 
     python tools/analysis/knn.py configs/selfsup/masked_finola_b.py CHECKPOINT --random --linear
 
-The training images with their class folders are the bank, by which the validation images are
-classified. The validation pipeline loads all images whole. The feature of an image is the global
-average of the encoder's last map. CHECKPOINT, one or more, is a training checkpoint, a work
-directory for its last one, or an encoder written by tools/model_converters/extract_backbone.py.
+Validation images are classified by their nearest neighbours in the feature bank, which contains
+the training images. Labels are the class folders. All images are loaded whole with the validation
+pipeline. The feature of an image is the global average of the encoder's last map. Each CHECKPOINT
+is a training checkpoint, a work directory (its last checkpoint), or an encoder written by
+tools/model_converters/extract_backbone.py.
 
 The tool prints top-1 / top-5 accuracy in percent. --random adds the untrained encoder as a
-baseline. --linear adds the optimum of a logistic regression without augmentation, which does not
-replace the paper's linear probing (configs/classification/lin.py). The features of the bank are
-kept in memory, 4 bytes per number, twice with --linear: 15 GB for ImageNet in W2880, or 1.5 GB with
---images 128000.
+baseline. --linear adds a logistic regression fitted to its optimum without augmentation; it does
+not replace the paper's linear probing (configs/classification/lin.py). The bank is kept in memory
+with 4 bytes per number, twice with --linear: 15 GB for ImageNet and W2880, or 1.5 GB with --images
+128000.
 """
 
 import argparse
@@ -47,11 +48,13 @@ from finola_mm.evaluation import (
 )
 from finola_mm.registry import MODELS
 
-KS = (10, 20, 100, 200)  # DINO's; it reports the best, 10 or 20
+KS = (10, 20, 100, 200)  # as in DINO, which reports the best: 10 or 20
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='kNN and linear accuracy of frozen encoders')
+    parser = argparse.ArgumentParser(
+        description='Evaluate frozen encoders with kNN and a linear classifier'
+    )
     parser.add_argument('config', help='config file of the pre-training')
     parser.add_argument(
         'checkpoints',
@@ -64,9 +67,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         nargs='+',
         type=int,
         metavar='K',
-        help=f'numbers of neighbours; default: those of {KS} that the bank allows',
+        help=f'numbers of neighbours; default: {KS}, up to the size of the bank',
     )
-    parser.add_argument('--temperature', type=float, default=0.07, help='of the votes')
+    parser.add_argument(
+        '--temperature', type=float, default=0.07, help='temperature of the votes; default: 0.07'
+    )
     parser.add_argument(
         '--images',
         type=int_range(1),
@@ -75,10 +80,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--linear', action='store_true', help='also fit a linear classifier')
     parser.add_argument(
-        '--penalty', type=float, default=1e-3, help='of its squared weights; default: 1e-3'
+        '--penalty',
+        type=float,
+        default=1e-3,
+        help='L2 penalty of the linear classifier; default: 1e-3',
     )
     parser.add_argument('--random', action='store_true', help='also evaluate an untrained encoder')
-    parser.add_argument('--seed', type=int, default=0, help='seed of --random')
+    parser.add_argument('--seed', type=int, default=0, help='seed of the untrained encoder')
     parser.add_argument('--out', help='write the accuracies to this .json file')
     add_cfg_options(parser)
     return parser.parse_args(argv)
@@ -96,7 +104,7 @@ def build_model(cfg: Config, seed: int) -> nn.Module:
 def extract(
     model: nn.Module, cfg: Config, dataset: Dataset, indices: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
-    """Compute the features (n, C) and labels (n,) of these images, on the CPU."""
+    """Compute the features (n, C) and labels (n,) of the images, on the CPU."""
     loader = image_loader(
         dataset,
         indices,
@@ -158,7 +166,7 @@ def main(argv: list[str] | None = None) -> None:
         for name, checkpoint in zip(distinct_names(checkpoints), checkpoints, strict=True):
             load_weights(model.backbone, checkpoint)
             rows[name] = evaluate(model, cfg, data, args)
-    finally:  # also the results before an error
+    finally:  # prints results even after an error
         if rows:
             print_table(rows)
     if args.out:

@@ -1,18 +1,19 @@
-"""Compare PCA, the DCT and a plain autoencoder with as many numbers as the latent vector.
+"""Evaluate PCA, DCT and autoencoder baselines with the same latent size as FINOLA.
 
     python tools/analysis/latent_baselines.py --train data/imagenet/train --val data/imagenet/val \\
         --latent 64 128 256 --size 96 --out work_dirs/baselines.csv
 
-The table has the PSNR and SSIM of the val images, for K numbers per image and each method:
+The table lists PSNR and SSIM of the validation images for K numbers per image and each method:
     pca            K coefficients of a principal component analysis of the training images
     dct P fixed    K coefficients of the cosine transform of P x P patches, at the K positions
                    (patch, colour, frequency) of largest variance over the training images
     dct P largest  the K largest coefficients of each image. Their positions are not counted; to
-                   count a position as one number, read the row of half as many
-    autoencoder    a plain convolutional autoencoder, trained here; see ConvAutoencoder
-Data shared by all images are not counted: the mean training image (subtracted by PCA and DCT), the
+                   count each position as one number, use the row with half the number
+    autoencoder    a plain convolutional autoencoder, trained by this tool; see ConvAutoencoder
+Data shared by all images does not count: the mean training image (subtracted by PCA and DCT), the
 principal components, the fixed positions and the autoencoder's weights. Numbers are not quantized.
-Images are resized by their short side and cropped, as in the configs' test pipelines.
+The shorter side of each image is resized and the image is cropped, as in the configs' test
+pipelines.
 """
 
 import argparse
@@ -32,24 +33,36 @@ from finola_mm.errors import UserError
 from finola_mm.evaluation import psnr, ssim
 
 METHODS = ('pca', 'dct', 'autoencoder')
-EXACT = 5000  # images or pixels up to which PCA is exact; beyond, it is randomized, 4 iterations
-# Orthonormal: luminance, red-blue, green-magenta, which are nearly uncorrelated in photographs.
+EXACT = 5000  # PCA is exact up to this number of images or pixels, else randomized (4 iterations)
+# Orthonormal: luminance, red-blue and green-magenta are nearly uncorrelated in photographs.
 COLOURS = torch.tensor([[1, 1, 1], [1, 0, -1], [1, -2, 1]]) / torch.tensor([[3], [2], [6]]).sqrt()
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Baselines of the same latent size')
+    parser = argparse.ArgumentParser(
+        description='Evaluate baselines with the same latent size as FINOLA'
+    )
     parser.add_argument('--train', required=True, help='folder of images to fit')
     parser.add_argument('--val', required=True, help='folder of images to evaluate')
     parser.add_argument('--latent', required=True, nargs='+', type=int_range(1), metavar='K')
-    parser.add_argument('--size', type=int_range(16), default=64, help='a multiple of 16')
+    parser.add_argument(
+        '--size', type=int_range(16), default=64, help='image size, a multiple of 16'
+    )
     parser.add_argument('--methods', nargs='+', choices=METHODS, default=METHODS)
-    parser.add_argument('--patch', nargs='+', type=int_range(1), help='default: 8 and --size')
-    parser.add_argument('--max-train', type=int_range(1), default=5000, help='number of images')
-    parser.add_argument('--max-val', type=int_range(1), default=1000, help='number of images')
-    parser.add_argument('--steps', type=int_range(1), default=3000, help='of the autoencoder')
-    parser.add_argument('--batch-size', type=int_range(1), default=64, help='of the autoencoder')
-    parser.add_argument('--lr', type=float, default=1e-3, help='of the autoencoder')
+    parser.add_argument(
+        '--patch', nargs='+', type=int_range(1), help='patch sizes; default: 8, --size'
+    )
+    parser.add_argument(
+        '--max-train', type=int_range(1), default=5000, help='maximum number of images'
+    )
+    parser.add_argument(
+        '--max-val', type=int_range(1), default=1000, help='maximum number of images'
+    )
+    parser.add_argument('--steps', type=int_range(1), default=3000, help='steps of the autoencoder')
+    parser.add_argument(
+        '--batch-size', type=int_range(1), default=64, help='batch size of the autoencoder'
+    )
+    parser.add_argument('--lr', type=float, default=1e-3, help='learning rate of the autoencoder')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--out', help='also write the table to this .csv file')
     args = parser.parse_args(argv)
@@ -63,8 +76,8 @@ def check_sizes(args: argparse.Namespace) -> None:
     numbers = 3 * args.size**2
     if max(args.latent) > numbers:
         raise UserError(
-            f'--latent must be at most {numbers}, the numbers of an image of --size {args.size}, '
-            f'got {max(args.latent)}'
+            f'--latent must be at most {numbers}, the number of values of an image of --size '
+            f'{args.size}, got {max(args.latent)}'
         )
     for patch in args.patch:
         if args.size % patch:
@@ -72,7 +85,7 @@ def check_sizes(args: argparse.Namespace) -> None:
 
 
 def load_images(folder: str, size: int, limit: int) -> Tensor:
-    """Load (N, 3, size, size) RGB in [0, 1]: at most ``limit`` images, evenly spaced."""
+    """Load at most ``limit`` images, evenly spaced, as RGB (N, 3, size, size) in [0, 1]."""
     files = find_images([folder])
     files = [files[i] for i in evenly_spaced(len(files), limit)]
     load = Compose(
@@ -94,11 +107,11 @@ def load_images(folder: str, size: int, limit: int) -> Tensor:
 
 # ----------------------------------------------------------------------------- PCA
 def principal_components(x: Tensor, k: int) -> Tensor:
-    """Compute the first k directions of centred data x (N, D), orthonormal: (k, D)."""
+    """Compute the first k principal directions of centred data: (N, D) -> (k, D), orthonormal."""
     n, d = x.shape
     if min(n, d) > EXACT:
         return torch.svd_lowrank(x, q=min(k + 16, n, d), niter=4)[2][:, :k].mT
-    gram = torch.zeros(min(n, d), min(n, d), dtype=torch.float64)  # float32 loses small values
+    gram = torch.zeros(min(n, d), min(n, d), dtype=torch.float64)  # float32 would lose small values
     for part in x.split(4096, dim=int(n <= d)):
         part = part.double()
         gram += part @ part.mT if n <= d else part.mT @ part
@@ -131,7 +144,7 @@ def dct_matrix(n: int) -> Tensor:
 
 
 def dct(images: Tensor, patch: int) -> Tensor:
-    """Transform images (N, 3, H, W) -> coefficients (N, 3, H/p, p, W/p, p), orthonormal."""
+    """Apply the orthonormal DCT to patches: (N, 3, H, W) -> (N, 3, H/p, p, W/p, p)."""
     x = images.unflatten(3, (-1, patch)).unflatten(2, (-1, patch))
     d = dct_matrix(patch)
     return torch.einsum('kc,uy,vx,nciyjx->nkiujv', COLOURS, d, d, x)
@@ -171,7 +184,9 @@ def dct_largest(train: Tensor, patch: int) -> Callable[[Tensor, int], Tensor]:
 
 # ----------------------------------------------------------------------------- autoencoder
 class ConvAutoencoder(nn.Module):
-    """Image (N, 3, S, S) -> k numbers -> image, both images normalized to about [-1, 1].
+    """Encode images (N, 3, S, S) as k numbers each and decode them.
+
+    Input and output are normalized to about [-1, 1].
 
     Encoder: four 4 x 4 convolutions of stride 2 to 32, 64, 128 and 256 channels, each with ReLU,
     then one linear layer from the S/16 x S/16 x 256 features to k. The decoder mirrors it with
@@ -200,12 +215,15 @@ class ConvAutoencoder(nn.Module):
 def autoencoder(
     train: Tensor, k: int, *, steps: int, batch_size: int, lr: float, seed: int
 ) -> Callable[[Tensor, int], Tensor]:
-    """Train a ConvAutoencoder: AdamW, weight decay 0.01, warm-up of 5 %, cosine; random flips."""
+    """Train a ConvAutoencoder.
+
+    It uses AdamW, a weight decay of 0.01, a warm-up of 5 %, a cosine schedule and random flips.
+    """
     torch.manual_seed(seed)
     device = get_device()
     model = ConvAutoencoder(k, train.shape[-1]).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
-    for step in progress(range(steps), f'training an autoencoder of {k} numbers'):
+    for step in progress(range(steps), f'training an autoencoder with {k} numbers'):
         warm_up = min(1, (step + 1) / (0.05 * steps))
         optimizer.param_groups[0]['lr'] = lr * warm_up * (1 + math.cos(math.pi * step / steps)) / 2
         batch = train[torch.randint(len(train), (batch_size,))]
@@ -231,7 +249,10 @@ def baselines(args: argparse.Namespace, train: Tensor) -> Iterator[tuple[str, in
     if 'pca' in args.methods:
         possible = [k for k in args.latent if k < len(train)]
         for k in sorted(set(args.latent) - set(possible)):
-            print(f'pca of {k} needs more than {k} training images, got {len(train)}; skipped')
+            print(
+                f'pca with {k} numbers skipped: it requires more than {k} training images, got '
+                f'{len(train)}'
+            )
         fitted = pca(train, possible) if possible else None
         yield from (('pca', k, fitted) for k in possible)
     if 'dct' in args.methods:
@@ -246,7 +267,7 @@ def baselines(args: argparse.Namespace, train: Tensor) -> Iterator[tuple[str, in
 
 
 def score(reconstructions: Tensor, images: Tensor) -> tuple[float, float]:
-    """PSNR in dB and SSIM, averaged over images (N, 3, H, W)."""
+    """Return PSNR in dB and SSIM, averaged over images (N, 3, H, W)."""
     pairs = zip(reconstructions, images, strict=True)
     values = [(psnr(*pair).item(), ssim(*pair)) for pair in pairs]
     return tuple(torch.tensor(values, dtype=torch.float64).mean(0).tolist())

@@ -1,15 +1,16 @@
-"""Compute the wave speeds of a trained FINOLA and the condition of its wave equations.
+"""Compute the wave speeds of a trained FINOLA and condition numbers of its wave equations.
 
     python tools/analysis/wave_speeds.py configs/selfsup/finola.py work_dirs/finola \\
         --out work_dirs/waves
 
-Two matrices generate the map in each quadrant around q. Each of these four pairs obeys C-1 one-way
-wave equations (finola_mm/functional/wave_speeds.py). Positions count away from q. The tool needs no
-images; C = 3072 takes minutes, in float64 on the CPU. Files in --out:
+In each of the four quadrants around q, a pair of matrices generates the map. Each pair satisfies
+C-1 one-way wave equations (finola_mm/functional/wave_speeds.py). Positions are measured outward
+from q. The tool needs no images. It computes in float64 on the CPU, which takes minutes for
+C = 3072. Files in --out:
     speeds.png     the speeds of the four quadrants in the complex plane
-    summary.csv    the share of complex speeds, their absolute values and two condition numbers:
-                   of B on mean-free vectors (BP), by which errors of the matrices grow in the
-                   speeds, and of V, infinite if A B^-1 cannot be diagonalized
+    summary.csv    the share of complex speeds, absolute values and two condition numbers: that of
+                   B on mean-free vectors (BP), the factor by which errors of the matrices are
+                   amplified in the speeds; and that of V, infinite if A B^-1 is not diagonalizable
     speeds.csv     all speeds
 """
 
@@ -38,18 +39,18 @@ from finola_mm.functional.wave_speeds import mean_free_condition, wave_speeds
 
 matplotlib.use('Agg')
 
-# In the order of the figure's cells, which follow the map: rows up and down, columns left and right
+# In the order of the cells of the figure: rows are up and down, columns left and right.
 QUADRANTS = {
     ('A_neg', 'B_neg'): 'up and left',
     ('A', 'B_neg'): 'up and right',
     ('A_neg', 'B'): 'down and left',
     ('A', 'B'): 'down and right',
 }
-SHOWN = 0.9  # share of all speeds inside the frame of the figure: A B^-1 has a long tail
+SHOWN = 0.9  # share of the speeds inside the figure, since A B^-1 has a long tail
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Wave speeds of a trained FINOLA')
+    parser = argparse.ArgumentParser(description='Compute the wave speeds of a trained FINOLA')
     add_config_and_checkpoint(parser)
     parser.add_argument('--out', required=True, help='folder for the figure and the tables')
     add_cfg_options(parser)
@@ -60,7 +61,7 @@ def find_finola(model: nn.Module) -> nn.Module:
     """Return the model's ``FINOLALayer``.
 
     Raises:
-        UserError: there is none, or its steps are not norm+linear.
+        UserError: the model has none, or its steps are not norm+linear.
     """
     finola = getattr(model.neck, 'finola', None)
     step = getattr(finola, 'step', 'norm_linear')
@@ -76,7 +77,7 @@ def find_finola(model: nn.Module) -> nn.Module:
 def analyse(A: Tensor, B: Tensor) -> tuple[Tensor, dict[str, float]]:
     """Return the speeds (C-1,) of one quadrant, and its row of summary.csv.
 
-    If B is singular on mean-free vectors, there are no speeds, (0,), and the row contains NaN.
+    If B is singular on mean-free vectors, the speeds are empty (0,) and the row contains NaN.
     """
     summary = dict(condition_b=mean_free_condition(B))
     try:
@@ -87,7 +88,7 @@ def analyse(A: Tensor, B: Tensor) -> tuple[Tensor, dict[str, float]]:
     else:
         values = torch.linalg.svdvals(vectors)
         condition_v = (values[0] / values[-1]).item()
-        # The eigenvalues of a real matrix: LAPACK returns real ones with an imaginary part of 0.
+        # LAPACK returns real eigenvalues of a real matrix with an imaginary part of exactly 0.
         share = (speeds.imag != 0).double().mean().item()
     absolute = speeds.abs().sort().values if len(speeds) else torch.full((1,), math.nan)
     return speeds, dict(
@@ -156,7 +157,7 @@ def main(argv: list[str] | None = None) -> None:
     ]
     write_csv(out / 'speeds.csv', rows)
     draw(speeds, out / 'speeds.png')
-    print(f'wrote speeds.png, summary.csv and speeds.csv into {out}')
+    print(f'wrote speeds.png, summary.csv and speeds.csv to {out}')
 
 
 if __name__ == '__main__':

@@ -1,14 +1,14 @@
-"""Check COCO annotation files and each of their images.
+"""Check COCO annotation files and their images.
 
     python tools/check/coco.py configs/det/detr_mf_dec522.py
     python tools/check/coco.py FILE.json FOLDER_OF_THE_IMAGES
 
-The first form takes files, folders and class names from the config. The second takes all classes of
-the file and prints the line that names them in a config. tools/train.py makes the same checks at
-its start, but on 100 images only. The exit status is 1 if anything is wrong.
+The first form reads files, folders and class names from the config. The second uses all classes of
+the file and prints the line that sets them in a config. tools/train.py performs the same checks at
+startup, but on 100 images only. The exit status is 1 if there are errors.
 
-Without --decode only the header of each image is read: the file must exist and have the annotated
-size. --decode reads every pixel, which finds truncated files.
+Without --decode, only the header of each image is read: the file must exist and have the annotated
+size. With --decode, every pixel is read, which also detects truncated files.
 """
 
 import argparse
@@ -32,13 +32,13 @@ from finola_mm.errors import UserError
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Check COCO annotations and their images')
     parser.add_argument('source', help='config (.py) or annotation file (.json)')
-    parser.add_argument('folder', nargs='?', help='the images of an annotation file')
+    parser.add_argument('folder', nargs='?', help='folder with the images of an annotation file')
     parser.add_argument(
         '--splits',
         nargs='+',
         choices=['train', 'val', 'test'],
         default=['train', 'val'],
-        help='of a config; default: train val',
+        help='splits of the config to check; default: train val',
     )
     parser.add_argument('--decode', action='store_true', help='read every pixel of every image')
     parser.add_argument(
@@ -47,7 +47,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add_cfg_options(parser)
     args = parser.parse_args(argv)
     if (args.folder is None) == args.source.endswith('.json'):
-        parser.error('expected a config, or an annotation file (.json) and its folder of images')
+        parser.error('expected a config, or an annotation file (.json) and its image folder')
     return args
 
 
@@ -55,7 +55,7 @@ def find_data(args: argparse.Namespace) -> list[CocoData]:
     """Return the annotation files to check."""
     if args.folder is not None:
         if not Path(args.folder).is_dir():
-            raise UserError(f'there is no folder of images {args.folder}')
+            raise UserError(f'the image folder {args.folder} does not exist')
         content = read_annotations(args.source)
         classes = tuple(category['name'] for category in content['categories'])
         return [CocoData(Path(args.source), Path(args.folder), classes, False)]
@@ -63,14 +63,14 @@ def find_data(args: argparse.Namespace) -> list[CocoData]:
     found = list(dict.fromkeys(data for split in args.splits for data in find_coco(cfg, split)))
     if not found:
         raise UserError(
-            f'{args.source} has no local COCO file for {", ".join(args.splits)}; choose a config '
-            'of a detector, or other --splits'
+            f'{args.source} has no local COCO file for {", ".join(args.splits)}; choose the '
+            'config of a detector, or other --splits'
         )
     return found
 
 
 def print_contents(content: dict[str, list[dict]], classes: Sequence[str]) -> None:
-    """Print the numbers of images and objects, in all and by class."""
+    """Print the numbers of images and objects, in total and by class."""
     annotations, images = content['annotations'], content['images']
     names = {category['id']: category['name'] for category in content['categories']}
     objects = Counter(names.get(a['category_id']) for a in annotations)
@@ -110,7 +110,7 @@ def decoding_error(path: Path) -> str | None:
 
 
 def check(data: CocoData, args: argparse.Namespace) -> bool:
-    """Print the report on one file; return whether nothing is wrong."""
+    """Print the report on one file; return whether it has no errors."""
     content = read_annotations(data.file)
     problems = list(find_problems(content, data.classes))
     print(data.file)

@@ -1,11 +1,12 @@
-"""Report what this environment lacks, with the commands that fix it.
+"""Report missing or broken packages, with the commands that fix them.
 
     python tools/check/env.py
 
-The report starts with the metadata of the installed distributions: versions, retired names and the
-torch/torchvision pair (finola_mm/environment.py). Then it tries all imports that are needed, since
-an installed package may fail to load. Pre-training needs mmengine, mmpretrain and mmcv without its
-compiled ops; detection needs the ops and mmdet. The exit status is 0 if all is fine, else 1.
+The tool first checks the metadata of the installed distributions: versions, retired names and the
+torch/torchvision pair (finola_mm/environment.py). It then tries all required imports, since an
+installed package may fail to load. Pre-training requires mmengine, mmpretrain and mmcv, without its
+compiled ops; detection also requires the ops and mmdet. The exit status is 0 if there are no
+problems, otherwise 1.
 """
 
 import platform
@@ -20,7 +21,7 @@ HERE = Path(__file__).resolve()
 
 
 def load_environment():
-    """Load finola_mm.environment by path: importing finola_mm may raise instead of reporting."""
+    """Load finola_mm.environment by path, since importing finola_mm may raise an error."""
     # In a checkout, or in a wheel, where this file is finola_mm/.mim/tools/check/env.py
     places = (HERE.parents[2] / 'finola_mm', HERE.parents[3])
     path = next(place / 'environment.py' for place in places if (place / 'environment.py').exists())
@@ -52,7 +53,7 @@ class Probe(NamedTuple):
     causes: tuple[Cause, ...] = ()
 
 
-# Overwrites the files of the other build, which may remain installed: some packages require it.
+# Overwrites the files of another build, which may stay installed, since some packages require it.
 HEADLESS = ('python -m pip install --force-reinstall --no-deps opencv-python-headless==4.12.0.88',)
 OTHER_TORCH = r'undefined symbol|lib(torch|c10)\w*\.so[\w.]*: cannot open'
 OPS = (
@@ -64,29 +65,31 @@ OPS = (
     ),
     Cause(
         OTHER_TORCH,
-        'The compiled ops of mmcv were built against another torch.',
+        'The compiled ops of mmcv were built for another version of torch.',
         environment.BUILD_MMCV,
     ),
 )
 MULTIMODAL = Cause(
     r'mmpretrain/models/multimodal(.|\n)*NoneType takes no arguments',
-    'The multimodal part of mmpretrain fails with transformers 5 where pycocotools is installed '
-    'too.',
+    'The multimodal part of mmpretrain fails with transformers 5 if pycocotools is also installed.',
     ("python -m pip install 'transformers>=4.53,<5'",),
 )
 PAIR = Cause(
     r'torchvision::nms|' + OTHER_TORCH,
     'The compiled part of torchvision does not load with this torch (for example, a CPU-only torch '
-    'and a torchvision for CUDA).',
+    'with a torchvision for CUDA).',
     (environment.TORCH_PAIR + ' --force-reinstall',),
 )
 NO_GRAPHICS = Cause(
     r'lib(GL|gthread|glib|SM|Xext|X11)[\w.-]*: cannot open',
-    'OpenCV is the build with a GUI, which needs graphics libraries that this machine lacks.',
+    'The installed OpenCV is the GUI build, which requires graphics libraries that this machine '
+    'lacks.',
     HEADLESS,
 )
 OTHER_NUMPY = Cause(
-    r'numpy\.core|_ARRAY_API|compiled using NumPy', 'OpenCV was built for another numpy.', HEADLESS
+    r'numpy\.core|_ARRAY_API|compiled using NumPy',
+    'OpenCV was built for another version of numpy.',
+    HEADLESS,
 )
 
 PRE, DET = 'pre-training', 'detection'
@@ -118,16 +121,17 @@ def diagnose(probe: Probe, error: str) -> Problem:
     install = environment.install_commands(probe.distribution)
     if missing := re.search(r"No module named '([^'.]+)'", last_line(error)):
         return Problem(
-            f'{probe.distribution} needs the module {missing[1]}, which is missing.', install
+            f'{probe.distribution} requires the module {missing[1]}, which is not installed.',
+            install,
         )
     return Problem(
         f'{probe.distribution} does not load: {last_line(error)}',
-        (f'python -c "{probe.code}"    # shows the whole error', *install),
+        (f'python -c "{probe.code}"    # shows the full error', *install),
     )
 
 
 def last_line(error: str) -> str:
-    """Return Python's summary of an error."""
+    """Return the last line of an error output, which summarizes the error."""
     return (error.strip().splitlines() or ['no error message'])[-1]
 
 
@@ -138,7 +142,7 @@ def run(code: str) -> subprocess.CompletedProcess:
 
 def run_probes() -> dict[Probe, Problem | None]:
     """Run all probes; return the problem of each, or None."""
-    # One process for all is faster. Only after a failure does each probe run in its own process.
+    # A single process is faster. Each probe runs in its own process only after a failure.
     if run('; '.join(probe.code for probe in PROBES)).returncode == 0:
         return dict.fromkeys(PROBES)
     found, known = {}, {}  # known: last line of an error -> diagnosis of the first probe with it
@@ -152,7 +156,7 @@ def run_probes() -> dict[Probe, Problem | None]:
                 environment.install_commands(probe.distribution),
             )
             known[last_line(done.stderr)] = found[probe]
-        else:  # the same message as that of an earlier probe has the same cause
+        else:  # an error with the message of an earlier probe has the same cause
             diagnosis = diagnose(probe, done.stderr)
             found[probe] = known.setdefault(last_line(done.stderr), diagnosis)
     return found

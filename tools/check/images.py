@@ -3,10 +3,11 @@
     python tools/check/images.py data/imagenet --out bad.csv
     python tools/check/images.py data/coco/annotations/instances_val2017.json data/coco/val2017
 
-The first form checks all images below a folder, in class folders or not. The second checks those
-listed in a COCO file, which must also exist and have the annotated size (tools/check/coco.py also
-checks the annotations). The decoder is that of training. The exit status is 1 if any image is bad.
-Training replaces bad images up to a share of them; an evaluation aborts at the first.
+The first form checks all images below a folder, with or without class folders. The second checks
+the images listed in a COCO file, including their existence and annotated size (tools/check/coco.py
+also checks the annotations). The decoder is the one used in training. The exit status is 1 if any
+image is bad. Training replaces bad images up to a maximum share (max_bad_share); an evaluation
+aborts at the first bad image.
 """
 
 import argparse
@@ -38,7 +39,7 @@ class BadImage(NamedTuple):
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Decode every image of a data set')
     parser.add_argument('source', help='folder of images, or annotation file (.json)')
-    parser.add_argument('folder', nargs='?', help='the images of an annotation file')
+    parser.add_argument('folder', nargs='?', help='folder with the images of an annotation file')
     parser.add_argument(
         '--processes',
         type=int_range(1),
@@ -51,24 +52,26 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     args = parser.parse_args(argv)
     if (args.folder is not None) != args.source.endswith('.json'):
-        parser.error('expected a folder, or an annotation file (.json) and its folder of images')
+        parser.error('expected a folder, or an annotation file (.json) and its image folder')
     return args
 
 
 def find_records(args: argparse.Namespace) -> tuple[Path, list[dict]]:
-    """Return the folder and one record per image, with its size if it is annotated."""
+    """Return the folder and one record per image, with the size if annotated."""
     if args.folder is not None:
         folder, records = Path(args.folder), read_annotations(args.source)['images']
     else:
         folder = Path(args.source)
         if not folder.is_dir():
-            raise UserError(f'there is no folder {folder}')
+            raise UserError(f'the folder {folder} does not exist')
         # Follows links, as mmpretrain's CustomDataset does.
         names = list_dir_or_file(folder, list_dir=False, recursive=True)
         names = sorted(name for name in names if name.lower().endswith(IMAGE_SUFFIXES))
         records = [dict(file_name=name) for name in names]
     if not records:
-        raise UserError(f'{args.source} must have images ({", ".join(IMAGE_SUFFIXES)}); none found')
+        raise UserError(
+            f'{args.source} must contain images ({", ".join(IMAGE_SUFFIXES)}); found none'
+        )
     return folder, records
 
 
@@ -97,7 +100,7 @@ def find_bad_images(folder: Path, records: list[dict], processes: int) -> Iterat
 
 
 def start_worker() -> None:
-    cv2.setLogLevel(0)  # the report contains OpenCV's messages
+    cv2.setLogLevel(0)  # OpenCV's messages are in the report
     cv2.setNumThreads(1)
 
 
@@ -111,7 +114,7 @@ def main(argv: list[str] | None = None) -> None:
     for image in bad[: args.show]:
         print(f'{image.path} ({image.bytes} bytes) {image.reason}')
     if len(bad) > args.show:
-        print(f'and {len(bad) - args.show} more (--show, --out)')
+        print(f'and {len(bad) - args.show} more; see --show and --out')
     print(f'{len(bad)} of {len(records)} images are bad ({len(bad) / len(records):.2%})')
     if args.out:
         write_csv(args.out, [image._asdict() for image in bad], BadImage._fields)

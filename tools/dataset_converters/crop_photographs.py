@@ -1,17 +1,18 @@
-"""Crop the photographs of the scikit-image wheel into a data set of small images, in folds.
+"""Crop the photographs of the scikit-image wheel into small images, divided into folds.
 
     python tools/dataset_converters/crop_photographs.py --out data/photographs
 
 creates, within seconds,
 
-    data/photographs/photographs.json                 the arguments, and whether it is complete
-    data/photographs/fold{0,1,2}/train/<photograph>/  random crops of all sizes
-    data/photographs/fold{0,1,2}/val/<photograph>/    squares that tile the photograph
+    data/photographs/photographs.json                 the arguments, and a completion mark
+    data/photographs/fold{0,1,2}/train/<photograph>/  random crops of different sizes
+    data/photographs/fold{0,1,2}/val/<photograph>/    square tiles of the photograph
 
-The val/ of a fold has whole photographs of which its train/ has no crop; both pictures of the
-stereo pair are in one fold. The three val/ together have each photograph once. Drawings, scans,
-texts and images below 300 pixels are left out. The result is a function of the arguments, to the
-byte. A complete folder is a no-op; a folder with other content is left unchanged.
+The val/ folder of a fold covers whole photographs, none of which has crops in its train/ folder;
+both images of the stereo pair are in the same fold. Each photograph is in the val/ folder of
+exactly one fold. Drawings, scans, texts and images below 300 pixels are not used. The result
+depends only on the arguments and is reproducible byte for byte. If the folder is already complete,
+nothing is done; a folder with other content is left unchanged.
 """
 
 import argparse
@@ -27,14 +28,14 @@ from finola_mm.apis.command_line import claim_folder, write_stamp
 from finola_mm.errors import UserError
 
 STAMP = 'photographs.json'
-# One line per fold. Each has people or animals, objects, a surface, and something far away.
+# One line per fold. Each contains people or animals, objects, a surface and a distant scene.
 FOLDS = (
     'astronaut.png brick.png coins.png hubble_deep_field.jpg moon.png',
     'camera.png cell.png chelsea.png gravel.png retina.jpg rocket.jpg',
     'clock_motion.png coffee.png grass.png ihc.png motorcycle_left.png motorcycle_right.png',
 )
-TILES = 3  # squares along the shorter side
-MIN_CROP = 128  # pixels of a photograph, the smallest side of a random crop
+TILES = 3  # number of tiles along the shorter side
+MIN_CROP = 128  # minimum side of a random crop, in pixels of the photograph
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -46,7 +47,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='folder to create; default: %(default)s',
     )
     parser.add_argument(
-        '--size', type=int_range(8), default=96, help='side in pixels; default: %(default)s'
+        '--size',
+        type=int_range(8),
+        default=96,
+        help='side of an image in pixels; default: %(default)s',
     )
     parser.add_argument(
         '--crops',
@@ -59,12 +63,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def read(name: str) -> np.ndarray:
-    """Read a photograph, (H, W, 3) uint8 BGR, from the wheel; skimage.data might download it."""
+    """Read a photograph, (H, W, 3) uint8 BGR, from the wheel; skimage.data could download it."""
     try:
         data = (files('skimage') / 'data' / name).read_bytes()
     except (ModuleNotFoundError, FileNotFoundError) as error:
         raise UserError(
-            f'the photographs are part of the scikit-image wheel ({error}); '
+            f'the photographs are read from the scikit-image wheel ({error}); install it with '
             '`pip install scikit-image==0.25.2`'
         ) from error
     return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
@@ -73,7 +77,7 @@ def read(name: str) -> np.ndarray:
 def random_crops(
     image: np.ndarray, count: int, size: int, rng: np.random.Generator
 ) -> Iterator[np.ndarray]:
-    """Yield (size, size, 3): squares of all sides from MIN_CROP, log-uniformly distributed."""
+    """Yield square crops (size, size, 3); sides are log-uniform and at least MIN_CROP."""
     height, width, _ = image.shape
     sides = np.exp(rng.uniform(np.log(MIN_CROP), np.log(min(height, width)), count)).astype(int)
     for side in sides:
@@ -82,7 +86,7 @@ def random_crops(
 
 
 def tiles(image: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """Yield TILES squares along the shorter side and as many as fit along the other, centred."""
+    """Yield square tiles: TILES along the shorter side, as many as fit along the longer one."""
     height, width, _ = image.shape
     side = min(height, width) // TILES
     rows, columns = height // side, width // side
@@ -101,7 +105,7 @@ def save(folder: Path, images: Iterable[np.ndarray]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for i, image in enumerate(images):
         path = folder / f'{i:04d}.png'
-        if not cv2.imwrite(str(path), image):  # OpenCV reports no reason
+        if not cv2.imwrite(str(path), image):  # OpenCV gives no reason
             raise UserError(f'{path} cannot be written; check the free space and the permissions')
 
 

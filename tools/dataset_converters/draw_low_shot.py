@@ -1,16 +1,16 @@
-"""Draw a class-balanced subset of a labelled data set, as list files.
+"""Sample class-balanced subsets of a labelled data set and write them as list files.
 
     python tools/dataset_converters/draw_low_shot.py data/imagenet/train 1 10
 
-writes data/imagenet/low_shot/train_1pct.txt and train_10pct.txt, which the configs in
-configs/classification/low_shot/ read. Each line is "path label": the path relative to SRC, the
-label the index of the class folder among the sorted ones, as in mmpretrain's CustomDataset.
+writes data/imagenet/low_shot/train_1pct.txt and train_10pct.txt, which are read by the configs in
+configs/classification/low_shot/. Each line is "path label": the path is relative to SRC; the label
+is the index of the class folder in sorted order, as in mmpretrain's CustomDataset.
 
-The number of images per class is the share of the mean class size, rounded, and at least 1: for the
+The number of images per class is PERCENT of the mean class size, rounded, and at least 1: for the
 1,281,167 images and 1000 classes of ImageNet, 13 at 1 % and 128 at 10 %. A class with fewer images
-contributes all of them and is reported. The draw depends only on --seed and on the names of the
-classes and files; a smaller list is part of a larger one. An existing list is never changed; if it
-differs from the one drawn, the tool reports an error.
+contributes all of them and is reported. The sample depends only on --seed and on the names of the
+classes and files; a smaller list is a subset of a larger one. An existing list is never changed; if
+it differs from the new list, the tool reports an error.
 """
 
 import argparse
@@ -27,15 +27,24 @@ from finola_mm.errors import UserError, list_names
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Draw a balanced subset of a labelled data set')
+    parser = argparse.ArgumentParser(description='Sample class-balanced subsets of a data set')
     parser.add_argument('src', type=Path, metavar='SRC', help='folder with one folder per class')
     parser.add_argument(
-        'percent', type=float, nargs='+', metavar='PERCENT', help='share in %%; one list for each'
+        'percent',
+        type=float,
+        nargs='+',
+        metavar='PERCENT',
+        help='share of the images in %%; one list for each',
     )
     parser.add_argument(
-        '--out', type=Path, metavar='DIR', help='folder of the lists; default: low_shot/ beside SRC'
+        '--out',
+        type=Path,
+        metavar='DIR',
+        help='folder for the lists; default: low_shot/ next to SRC',
     )
-    parser.add_argument('--seed', type=int, default=0, help='default: %(default)s')
+    parser.add_argument(
+        '--seed', type=int, default=0, help='seed of the sample; default: %(default)s'
+    )
     args = parser.parse_args(argv)
     for percent in args.percent:
         if not 0 < percent < 100:
@@ -44,15 +53,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def find_classes(src: Path) -> dict[str, list[str]]:
-    """Return the images of each class folder relative to ``src``, in the order of the labels."""
+    """Return the images of each class folder, relative to ``src``, in the order of the labels."""
     if not src.is_dir():
-        raise UserError(f'there is no folder {src}')
+        raise UserError(f'the folder {src} does not exist')
     names, labels = find_folders(str(src))
     samples, _ = get_samples(str(src), labels, lambda name: name.lower().endswith(IMAGE_SUFFIXES))
     if not samples:
         raise UserError(
-            f'{src} must contain class folders with images ({", ".join(IMAGE_SUFFIXES)}); there '
-            'are none'
+            f'{src} must contain class folders with images ({", ".join(IMAGE_SUFFIXES)}); found '
+            'none'
         )
     classes: dict[str, list[str]] = {name: [] for name in names}
     for path, label in samples:
@@ -61,19 +70,19 @@ def find_classes(src: Path) -> dict[str, list[str]]:
 
 
 def draw(classes: dict[str, list[str]], percent: float, seed: int) -> list[list[str]]:
-    """Draw the images of each class, sorted; a small class contributes all of its images."""
+    """Sample the images of each class, sorted; a small class contributes all of its images."""
     total = sum(map(len, classes.values()))
     count = max(round(total * percent / 100 / len(classes)), 1)
     drawn = []
     for name, images in classes.items():
-        # One random stream per class: adding a class does not change the draws of others.
+        # One random stream per class: adding a class does not change the samples of others.
         order = random.Random(f'{seed} {name}').sample(images, len(images))
         drawn.append(sorted(order[:count]))
     return drawn
 
 
 def write_list(path: Path, drawn: list[list[str]]) -> bool:
-    """Write a list; return False if the same list exists."""
+    """Write a list; return False if the same list already exists."""
     text = ''.join(f'{image} {label}\n' for label, images in enumerate(drawn) for image in images)
     if not path.exists():
         make_folder(path.parent)
@@ -81,28 +90,28 @@ def write_list(path: Path, drawn: list[list[str]]) -> bool:
         return True
     if path.read_text(encoding='utf-8') != text:
         raise UserError(
-            f'{path} exists and holds another list, of another --seed or other images. It was left '
-            'unchanged; choose another --out, or delete the file'
+            f'{path} already exists and differs from the new list: it was written with another '
+            '--seed or from other images. It is left unchanged; choose another --out or delete it'
         )
     return False
 
 
 def report(path: Path, classes: dict[str, list[str]], drawn: list[list[str]], new: bool) -> str:
-    """Describe a list in one line: its path, the number of images, and smaller classes."""
+    """Describe a list in one line: its path, its number of images, and smaller classes."""
     count, total = max(map(len, drawn)), sum(map(len, classes.values()))
     number = sum(map(len, drawn))
     text = (
         f'{path}{"" if new else " (exists)"}: {number} of {total} images '
-        f'({100 * number / total:.2f} %), {count} of each of {len(classes)} classes'
+        f'({100 * number / total:.2f} %), {count} from each of {len(classes)} classes'
     )
     small = [f'{name} ({len(images)})' for name, images in classes.items() if len(images) < count]
-    return f'{text}; fewer of {list_names(small)}' if small else text
+    return f'{text}; fewer from {list_names(small)}' if small else text
 
 
 @command_line
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    src = Path(os.path.abspath(args.src))  # not resolved: the lists belong beside a link
+    src = Path(os.path.abspath(args.src))  # links are kept: lists belong next to a link
     out = args.out or src.parent / 'low_shot'
     classes = find_classes(src)
     for percent in args.percent:

@@ -2,17 +2,17 @@
 
     python tools/dataset_converters/make_shapes.py --out data/shapes
 
-creates, in a minute or two on two cores,
+creates, in one to two minutes on two cores,
 
-    data/shapes/shapes.json                                  the arguments; whether it is complete
+    data/shapes/shapes.json                                  the arguments, and a completion mark
     data/shapes/imagenet/{train,val}/<class>/*.jpg           one object each
     data/shapes/coco/{train2017,val2017}/*.jpg               several objects each
     data/shapes/coco/annotations/instances_{train,val}2017.json
 
-The result is a function of the arguments, to the byte and for any number of workers: each image is
-drawn from its own seed (seed, folder, split, index). A complete folder is a no-op, or is extended
-if more images are requested. An interrupted run is resumed by the same command. A folder with other
-content is left unchanged.
+The result depends only on the arguments and is reproducible byte for byte, with any number of
+workers: each image has its own seed (seed, folder, split, index). If the folder is already
+complete, nothing is done, or images are added if more are requested. To resume an interrupted run,
+run the same command again. A folder with other content is left unchanged.
 """
 
 import argparse
@@ -32,13 +32,13 @@ from finola_mm.datasets.shapes import NAMES, draw, multi_object_scene, single_ob
 from finola_mm.engine import atomic_write
 
 STAMP = 'shapes.json'
-VERSION = 1  # to be increased if the same arguments give other images
+VERSION = 1  # increase if the same arguments produce different images
 SPLITS = ('train', 'val')
 FOLDERS = ('imagenet', 'coco')
 COUNTS = 'train_images', 'val_images', 'train_scenes', 'val_scenes'
-SIZES = 48, 1024  # pixels; smaller objects show no surface, larger ones a blurred one
+SIZES = 48, 1024  # pixels; the surface is not visible on smaller objects and blurred on larger ones
 JPEG_QUALITY = 92
-CATEGORIES = [  # ids start at 1 and have gaps, as in COCO, to expose code that uses id - 1 as label
+CATEGORIES = [  # ids start at 1 and have gaps, as in COCO, to reveal code that uses id - 1 as label
     {'supercategory': 'shape', 'id': 2 * label + 1, 'name': name}
     for label, name in enumerate(NAMES)
 ]
@@ -59,15 +59,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--size',
         type=int_range(*SIZES),
         default=160,
-        help='side of a single-object image in pixels; a scene is 1.5 times as '
-        'long and 1.125 times as wide; default: %(default)s',
+        help='side of a single-object image in pixels; the sides of a scene are 1.5 and 1.125 '
+        'times as long; default: %(default)s',
     )
     for name, least, default in zip(
         COUNTS, (len(NAMES), len(NAMES), 1, 1), (4000, 500, 4000, 200), strict=True
     ):
         flag = f'--{name.replace("_", "-")}'
         parser.add_argument(
-            flag, type=int_range(least), default=default, help='default: %(default)s'
+            flag,
+            type=int_range(least),
+            default=default,
+            help='number of images; default: %(default)s',
         )
     parser.add_argument(
         '--workers',
@@ -86,7 +89,7 @@ def write_jpeg(path: Path, image: np.ndarray) -> None:
 
 
 def grows(made: dict, request: dict) -> bool:
-    """Whether ``request`` is for the same images as ``made``, and more of them."""
+    """Return whether ``request`` extends the images of ``made``."""
     return made.keys() == request.keys() and all(
         made[name] <= value if name in COUNTS else made[name] == value
         for name, value in request.items()
@@ -102,7 +105,7 @@ def _generator(seed, folder, split, index):
 
 
 def make_object(out: Path, seed: int, size: int, split: str, index: int) -> None:
-    """Draw one single-object image, unless it exists from an interrupted run."""
+    """Draw one single-object image, unless an interrupted run has already written it."""
     label = index % len(NAMES)
     path = out / 'imagenet' / split / NAMES[label] / f'{NAMES[label]}_{index:06d}.jpg'
     if not path.exists():
@@ -111,13 +114,13 @@ def make_object(out: Path, seed: int, size: int, split: str, index: int) -> None
 
 
 def make_scene(out: Path, seed: int, size: int, split: str, index: int) -> tuple[dict, list[dict]]:
-    """Draw one scene; return its COCO record and those of its objects (without ids)."""
+    """Draw one scene; return its COCO image record and its object records (without ids)."""
     rng = _generator(seed, 'coco', split, index)
     sides = size * 9 // 8, size * 3 // 2  # 4:3, in either orientation
     drawing = draw(
         multi_object_scene(rng, sides if rng.random() < 0.7 else sides[::-1]), photographs(split)
     )
-    # The ids of both splits are distinct, as in COCO.
+    # The two splits have distinct ids, as in COCO.
     image_id = SPLITS.index(split) * 10**6 + index + 1
     name = f'{image_id:012d}.jpg'
     path = out / 'coco' / f'{split}2017' / name
@@ -139,10 +142,10 @@ def make_scene(out: Path, seed: int, size: int, split: str, index: int) -> tuple
 
 
 def polygons(mask: np.ndarray) -> list[list[int]]:
-    """Trace a mask (H, W) as COCO polygons, x0, y0, x1, y1, ..., that rasterize to this mask.
+    """Trace a mask (H, W) as COCO polygons (x0, y0, x1, y1, ...) that rasterize to this mask.
 
-    COCO takes the union of the polygons, so a hole must be part of a polygon: if there is one, a
-    line connects all rings to one polygon. It runs to each ring and back and encloses nothing.
+    COCO uses the union of the polygons, so a hole must be part of a polygon. If there is a hole,
+    all rings are connected to one polygon by lines that run to each ring and back, with no area.
     """
     rings = _rings(mask)
     areas = [
@@ -155,10 +158,10 @@ def polygons(mask: np.ndarray) -> list[list[int]]:
 
 
 def _rings(mask):
-    """Return closed chains of pixel edges, (n, 2) x, y, with the mask on their right side."""
+    """Return closed chains of pixel edges (n, 2), as x, y, with the mask on their right side."""
     padded = np.pad(mask, 1).astype(np.int8)
     rows, columns = np.diff(padded[:, 1:-1], axis=0), np.diff(padded[1:-1], axis=1)
-    ahead = {}  # corner -> the ends of its edges; two where pixels touch diagonally
+    ahead = {}  # corner -> the ends of its edges; two if pixels touch diagonally
     for step, (x0, y0), (x1, y1) in (
         (rows > 0, (0, 0), (1, 0)),
         (rows < 0, (1, 0), (0, 0)),

@@ -1,16 +1,17 @@
-"""Copy a tree of images with large images resized, so that training decodes fewer pixels.
+"""Copy a tree of images and resize large ones, so that training decodes fewer pixels.
 
     python tools/dataset_converters/resize_images.py data/imagenet data/imagenet320
 
-An image whose shorter side is longer than --short-side is resized to it (Pillow's antialiased
-bicubic filter), with EXIF rotation applied, and written as JPEG. Other images are copied to the
-byte. Names and folders are kept, so that lists of files remain valid: a resized x.png then contains
-a JPEG, as in ImageNet itself, and is read by its content. Other files are not copied. Broken images
-are reported and left out. An interrupted run is resumed by the same command.
+If the shorter side of an image exceeds --short-side, the image is resized to it (Pillow's
+antialiased bicubic filter), with EXIF rotation applied, and written as JPEG. Other images are
+copied byte for byte. Names and folders are kept, so that lists of files remain valid: a resized
+x.png then contains a JPEG, as in ImageNet itself, and is decoded by its content. Other files are
+not copied. Unreadable images are reported and left out. To resume an interrupted run, run the same
+command again.
 
-Resizing changes the training data. Small crops lose resolution: from a square image at --short-side
-320, crops of 256 x 256 pixels are enlarged if they cover less than (256 / 320)^2 = 64 % of the
-area. In addition, each image is compressed twice.
+Resizing changes the training data. Small crops lose resolution: with a square image and
+--short-side 320, crops are enlarged to 256 x 256 pixels if they cover less than
+(256 / 320)^2 = 64 % of the area. In addition, each resized image is compressed twice.
 """
 
 import argparse
@@ -48,7 +49,7 @@ class Outcome(NamedTuple):
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Copy a tree of images, large images resized')
+    parser = argparse.ArgumentParser(description='Copy a tree of images and resize large ones')
     parser.add_argument('src', type=Path, metavar='SRC', help='folder with images at any depth')
     parser.add_argument('dst', type=Path, metavar='DST', help='folder to create')
     parser.add_argument(
@@ -58,7 +59,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='maximum length of the shorter side in pixels; default: %(default)s',
     )
     parser.add_argument(
-        '--quality', type=int_range(1, 100), default=95, help='of JPEG; default: %(default)s'
+        '--quality', type=int_range(1, 100), default=95, help='JPEG quality; default: %(default)s'
     )
     parser.add_argument(
         '--workers',
@@ -72,7 +73,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def list_images(src: Path) -> list[str]:
     """Return the paths of all images below ``src``, relative to it, sorted."""
     if not src.is_dir():
-        raise UserError(f'there is no folder {src}')
+        raise UserError(f'the folder {src} does not exist')
     names = sorted(
         os.path.relpath(os.path.join(folder, name), src)
         for folder, _, names in os.walk(src, followlinks=True)
@@ -80,7 +81,7 @@ def list_images(src: Path) -> list[str]:
         if name.lower().endswith(IMAGE_SUFFIXES)
     )
     if not names:
-        raise UserError(f'{src} must contain images ({", ".join(IMAGE_SUFFIXES)}); there are none')
+        raise UserError(f'{src} must contain images ({", ".join(IMAGE_SUFFIXES)}); found none')
     return names
 
 
@@ -102,10 +103,10 @@ def convert(src: Path, dst: Path, short_side: int, quality: int, name: str) -> O
 
 
 def shrink(image: np.ndarray, short_side: int, quality: int) -> bytes:
-    """(h, w, 3) uint8, BGR -> JPEG whose shorter side is ``short_side``."""
+    """Resize (h, w, 3) uint8 BGR to a shorter side of ``short_side``; return a JPEG."""
     height, width = image.shape[:2]
     scale = short_side / min(height, width)
-    small = Image.fromarray(image).resize(  # filters each channel, so their order does not matter
+    small = Image.fromarray(image).resize(  # each channel separately: their order is irrelevant
         (round(width * scale), round(height * scale)), Image.Resampling.BICUBIC
     )
     _, data = cv2.imencode('.jpg', np.asarray(small), [cv2.IMWRITE_JPEG_QUALITY, quality])
@@ -132,8 +133,8 @@ def convert_all(args: argparse.Namespace, names: list[str]) -> str:
                 print(f'left out: {outcome.error}', file=sys.stderr)
     except BrokenProcessPool as error:
         raise UserError(
-            'a worker process was killed, perhaps for lack of memory. Repeat the command to '
-            f'resume, with fewer --workers than {args.workers}'
+            'a worker process was killed, possibly because it ran out of memory. To resume, '
+            f'repeat the command with fewer --workers than {args.workers}'
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)

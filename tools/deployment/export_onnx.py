@@ -1,20 +1,21 @@
-"""Export a trained encoder or detector to ONNX and compare it with PyTorch.
+"""Export a trained encoder or detector to ONNX and compare its outputs with PyTorch.
 
     python tools/deployment/export_onnx.py CONFIG CHECKPOINT OUT.onnx [--part encoder]
     python tools/deployment/export_onnx.py CONFIG CHECKPOINT OUT.onnx --size 800 1333 --batch 1
 
-Input `images`: float32 (N, 3, H, W), RGB from 0 to 255; the graph contains the normalization. All
-images of a batch have the same size: there is no padding.
+The input `images` is float32 (N, 3, H, W), RGB from 0 to 255; the graph includes the normalization.
+All images of a batch must have the same size: there is no padding.
 
-* Encoder, of any config, from the checkpoint of a whole model or of an encoder: its maps, named
-  stage1 to stage4 and out, and its tokens if the config enables them. Batch size and image size
-  stay dynamic (from 32 pixels).
-* Detector, of configs with MobileFormerDETR: `boxes` (N, Q, 4), x1, y1, x2, y2 in pixels of the
-  input, `scores` (N, Q) and `labels` (N, Q), one of each per query, unsorted. The metadata of the
-  file contain the class names. Dynamic sizes are multiples of 32; --size takes any size.
+* Encoder (any config; checkpoint of a whole model or of an encoder): the outputs are its maps,
+  named stage1 to stage4 and out, and its tokens if the config enables them. Batch size and image
+  size stay dynamic (from 32 pixels).
+* Detector (configs with MobileFormerDETR): the outputs are `boxes` (N, Q, 4) as x1, y1, x2, y2 in
+  pixels of the input, `scores` (N, Q) and `labels` (N, Q), one of each per query, unsorted. The
+  metadata of the file contains the class names. Dynamic sizes must be multiples of 32; --size
+  accepts any size.
 
 The file is written only if onnxruntime reproduces PyTorch's outputs on two batches of random
-images, of two sizes if the size is dynamic.
+images, which differ in size if the size is dynamic.
 """
 
 import argparse
@@ -43,12 +44,12 @@ from finola_mm.errors import UserError
 
 STRIDE = 32  # of the decoder's coarsest map
 SIZE = (192, 256)  # of the traced images if the size is dynamic
-TOLERANCE = 1e-3  # largest difference over the largest value of an output
+TOLERANCE = 1e-3  # maximum difference relative to the largest value of an output
 DETECTOR = 'finola_mm.MobileFormerDETR'
 
 
 class Encoder(nn.Module):
-    """Raw images -> the encoder's maps, and its tokens if enabled."""
+    """Compute the encoder's maps, and its tokens if enabled, from raw images."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -62,7 +63,7 @@ class Encoder(nn.Module):
 
 
 class Detector(nn.Module):
-    """Raw images -> boxes, scores and labels of all queries, unsorted."""
+    """Compute boxes, scores and labels of all queries, unsorted, from raw images."""
 
     names = ['boxes', 'scores', 'labels']
 
@@ -85,7 +86,7 @@ class Detector(nn.Module):
 
 
 class Normalize(nn.Module):
-    """Normalization by the config's mean and standard deviation of the RGB channels."""
+    """Normalize RGB channels with the mean and standard deviation of the config."""
 
     def __init__(self, preprocessor: nn.Module):
         super().__init__()
@@ -101,7 +102,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add_config_and_checkpoint(parser)
     parser.add_argument('out', help='file to create, .onnx')
     parser.add_argument(
-        '--part', choices=['encoder', 'detector'], help='default: the detector if there is one'
+        '--part',
+        choices=['encoder', 'detector'],
+        help='part to export; default: the detector if there is one',
     )
     parser.add_argument(
         '--size', type=int_range(32), nargs=2, metavar=('H', 'W'), help='fix the image size'
@@ -131,14 +134,14 @@ def build(cfg: Config, args: argparse.Namespace) -> nn.Module:
     model = MODELS.build(cfg.model)
     if not hasattr(model.data_preprocessor, 'mean'):
         raise UserError(
-            f'the data_preprocessor of {args.config} has no mean and std, which become part of the '
-            'graph; set them in the config'
+            f'the data_preprocessor of {args.config} has no mean and std, which the graph '
+            'requires; set them in the config'
         )
     file = find_checkpoint(args.checkpoint)
     if part == 'detector':
         load_weights(model, file, allow_unused=False)
         module = Detector(model)
-    else:  # the file of a whole model or of an encoder
+    else:  # a file with a whole model or an encoder
         load_weights(model.backbone, file)
         module = Encoder(model)
     return module.eval().requires_grad_(False)
@@ -160,7 +163,7 @@ def export(module: nn.Module, args: argparse.Namespace) -> torch.onnx.ONNXProgra
     """Export the graph.
 
     Raises:
-        UserError: torch cannot export it, or not with these dynamic axes.
+        UserError: torch cannot export the module, or not with these dynamic axes.
     """
     dims = dynamic_dims(module, args)
     images = 255 * torch.rand(args.batch or 2, 3, *(args.size or SIZE))
@@ -181,13 +184,13 @@ def export(module: nn.Module, args: argparse.Namespace) -> torch.onnx.ONNXProgra
     shape = program.model.graph.inputs[0].shape
     names = ('batch', 'channels', 'height', 'width')
     fixed = [names[axis] for axis in dims if isinstance(shape[axis], int)]
-    if fixed:  # the exporter fixes them without an error
+    if fixed:  # the exporter does this without an error
         raise UserError(f'{" and ".join(fixed)} cannot be dynamic in this model. {remedy}')
     return program
 
 
 def largest_difference(module: nn.Module, file: Path, images: Tensor) -> float:
-    """Compare onnxruntime with PyTorch, relative to the largest value of each output."""
+    """Return the maximum difference of onnxruntime relative to the largest value of an output."""
     session = onnxruntime.InferenceSession(str(file), providers=['CPUExecutionProvider'])
     outputs = session.run(None, {'images': images.numpy()})
     return max(
@@ -203,7 +206,7 @@ def check_parity(module: nn.Module, file: Path, args: argparse.Namespace) -> Non
         shape = (args.batch or batch, 3, *(args.size or size))
         images = 255 * torch.rand(shape, generator=generator)
         difference = largest_difference(module, file, images)
-        print(f'images {shape}: largest relative difference from PyTorch {difference:.1e}')
+        print(f'images {shape}: maximum relative difference from PyTorch {difference:.1e}')
         if not difference < TOLERANCE:
             raise UserError(
                 f'onnxruntime differs from PyTorch by {difference:.1e}, more than {TOLERANCE}; no '

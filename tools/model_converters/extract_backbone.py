@@ -1,5 +1,9 @@
-"""Write the encoder of a checkpoint to a file:
-tools/model_converters/extract_backbone.py CHECKPOINT OUT.
+"""Write the encoder of a checkpoint to a file.
+
+    python tools/model_converters/extract_backbone.py CHECKPOINT OUT
+
+CHECKPOINT is a checkpoint file or a work directory, of which the last checkpoint is used. OUT is a
+.pth or .safetensors file.
 """
 
 import argparse
@@ -10,9 +14,11 @@ from finola_mm.apis.encoder import format_weights
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Write the encoder of a checkpoint to a file')
-    parser.add_argument('checkpoint', help='checkpoint, or a work directory for its last one')
+    parser.add_argument(
+        'checkpoint', help='checkpoint file, or work directory (its last checkpoint)'
+    )
     parser.add_argument('out', help='file to write, .pth or .safetensors')
-    parser.add_argument('--force', action='store_true', help='overwrite OUT')
+    parser.add_argument('--force', action='store_true', help='overwrite OUT if it exists')
     return parser.parse_args()
 
 

@@ -1,5 +1,9 @@
-"""Write the weights of a checkpoint to a file with a hash in its name:
-tools/model_converters/publish_model.py CHECKPOINT OUT.
+"""Write the weights of a checkpoint to a file with a hash in its name.
+
+    python tools/model_converters/publish_model.py CHECKPOINT OUT
+
+CHECKPOINT is a checkpoint file or a work directory, of which the last checkpoint is used. OUT is a
+.pth or .safetensors file; a hash is added to its name.
 """
 
 import argparse
@@ -10,9 +14,15 @@ from finola_mm.apis.encoder import format_weights
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Write the weights of a checkpoint to a file')
-    parser.add_argument('checkpoint', help='checkpoint, or a work directory for its last one')
-    parser.add_argument('out', help='file to write, .pth or .safetensors, before its hash')
-    parser.add_argument('--force', action='store_true', help='overwrite a file of the same content')
+    parser.add_argument(
+        'checkpoint', help='checkpoint file, or work directory (its last checkpoint)'
+    )
+    parser.add_argument(
+        'out', help='file to write, .pth or .safetensors; a hash is added to its name'
+    )
+    parser.add_argument(
+        '--force', action='store_true', help='overwrite a file with the same content'
+    )
     return parser.parse_args()
 
 

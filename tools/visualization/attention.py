@@ -1,11 +1,11 @@
-"""Draw where the queries of a detector attend.
+"""Draw the attention maps of a detector's queries.
 
     python tools/visualization/attention.py CONFIG CHECKPOINT IMAGE --out attention.png
 
-For configs with MobileFormerDETR. The first cell shows the --queries best objects. Each further
-cell shows one query: its attention over the map, averaged over the heads, in the last block at
---stride 32, 16 or 8 of the decoder (Mobile->Former, in which queries read the map). Red marks the
-maximum of a cell. A cell is at least 320 pixels wide.
+The tool requires a config with MobileFormerDETR. The first cell shows the --queries objects with
+the highest scores. Each further cell shows the attention of one query over the map, averaged over
+the heads, in the last decoder block at --stride 32, 16 or 8 (Mobile->Former, where queries attend
+to the map). Red marks the maximum of a cell. A cell is at least 320 pixels wide.
 """
 
 import argparse
@@ -31,30 +31,34 @@ from finola_mm.apis import (
 from finola_mm.apis.inference import load_metainfo, load_model
 from finola_mm.errors import UserError
 
-STRIDES = (32, 16, 8)  # of the decoder's scales, in its order
+STRIDES = (32, 16, 8)  # of the decoder's scales, in order
 COLUMNS = 3
-MIN_WIDTH = 320  # pixels of a cell; names need this much
+MIN_WIDTH = 320  # pixels of a cell, so that class names fit
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Draw where the queries of a detector attend')
+    parser = argparse.ArgumentParser(description="Draw the attention maps of a detector's queries")
     add_config_and_checkpoint(parser)
     parser.add_argument('image', help='image file')
-    parser.add_argument('--out', required=True, help='the picture, .png or .jpg')
+    parser.add_argument('--out', required=True, help='picture to write, .png or .jpg')
     parser.add_argument(
         '--queries', type=int_range(1), default=5, help='number of queries; default: %(default)s'
     )
     parser.add_argument(
-        '--stride', type=int, choices=STRIDES, default=16, help='of the map; default: %(default)s'
+        '--stride',
+        type=int,
+        choices=STRIDES,
+        default=16,
+        help='stride of the map; default: %(default)s',
     )
     add_cfg_options(parser)
     return parser.parse_args(argv)
 
 
 def load_image(model: nn.Module, cfg: Config, file: str) -> dict:
-    """Load a file by the test pipeline, as a batch of one."""
+    """Load an image with the test pipeline, as a batch of one."""
     if not Path(file).is_file():
-        raise UserError(f'there is no image {file}')
+        raise UserError(f'the image {file} does not exist')
     steps = cfg.test_dataloader.dataset.pipeline
     pipeline = Compose([step for step in steps if 'LoadAnnotations' not in step['type']])
     try:
@@ -67,7 +71,7 @@ def load_image(model: nn.Module, cfg: Config, file: str) -> dict:
 def record_attention(block: nn.Module) -> list[Tensor]:
     """Return a list that receives the block's attention, (N, Q, H, W), whenever the block runs.
 
-    The layer runs torch's fused attention, which returns no weights, so they are computed again
+    The layer uses torch's fused attention, which returns no weights, so the weights are recomputed
     from the block's inputs.
     """
     maps = []
@@ -90,7 +94,7 @@ def record_attention(block: nn.Module) -> list[Tensor]:
 
 @torch.no_grad()
 def find_objects(model: nn.Module, batch: dict, stride: int, number: int) -> list[tuple]:
-    """Return (label, score, box, attention) of the best queries.
+    """Return (label, score, box, attention) of the queries with the highest scores.
 
     The box is x1, y1, x2, y2 in pixels; the attention (H, W) is scaled to a maximum of 1.
     """
@@ -100,7 +104,7 @@ def find_objects(model: nn.Module, batch: dict, stride: int, number: int) -> lis
     height, width = batch['inputs'].shape[2:]
     x, y, w, h = (boxes[-1, 0] * boxes.new_tensor([width, height, width, height])).unbind(1)
     corners = torch.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2], 1)
-    # Scaled by the stride, then cropped: the last positions of a map may exceed the image.
+    # Scale by the stride, then crop: the last positions of a map may exceed the image.
     best = scores.topk(min(number, len(scores))).indices
     maps = F.interpolate(recorded[0][:, best], scale_factor=stride, mode='bilinear')[0]
     maps = maps[:, :height, :width]

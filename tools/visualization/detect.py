@@ -2,10 +2,10 @@
 
     python tools/visualization/detect.py CONFIG CHECKPOINT IMAGES... --out DIR
 
-IMAGES are files and folders. DIR/vis receives a drawing of each image, DIR/preds a JSON file with
-its boxes (x1, y1, x2, y2 in pixels), scores, labels and class names. Objects below --score are not
-drawn; the JSON files contain all. An image that cannot be read is reported and skipped. The tool
-runs mmdet's DetInferencer, so any detector of mmdet works.
+IMAGES are files and folders. For each image, the tool writes a picture to DIR/vis and a JSON file
+with boxes (x1, y1, x2, y2 in pixels), scores, labels and class names to DIR/preds. Objects below
+--score are not drawn; the JSON files contain all objects. Unreadable images are reported and
+skipped. The tool uses mmdet's DetInferencer, so it works with any detector of mmdet.
 """
 
 import argparse
@@ -33,9 +33,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--score',
         type=float,
-        help="lowest score drawn; default: the config's visualization.score_thr, else 0.3",
+        help='minimum score of drawn objects; default: visualization.score_thr of the config, '
+        'or 0.3',
     )
-    parser.add_argument('--batch-size', type=int_range(1), default=1, help='default: %(default)s')
+    parser.add_argument(
+        '--batch-size', type=int_range(1), default=1, help='batch size; default: %(default)s'
+    )
     add_cfg_options(parser)
     args = parser.parse_args(argv)
     if args.score is not None and not 0 <= args.score <= 1:
@@ -44,16 +47,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def check_names(files: list[Path], out: str) -> None:
-    """Refuse to overwrite results: mmdet names them by the image's name alone."""
+    """Check that no results are overwritten: mmdet names them after the image name only."""
     folder = Path(out)
     if folder.is_file() or (folder.exists() and any(folder.iterdir())):
-        raise UserError(f'--out {out} must be a new or an empty folder; choose another one')
+        raise UserError(f'--out {out} must be a new or empty folder; choose another one')
     for names in ([f.name for f in files], [f.stem for f in files]):
         twice = [name for name, number in Counter(names).items() if number > 1]
         if twice:
             raise UserError(
-                f'image names must differ, since results are named by them; more than one image '
-                f'has the name {list_names(twice)}. Run the tool on one folder at a time'
+                f'image names must be unique, since results are named after them; duplicates: '
+                f'{list_names(twice)}. Run the tool on one folder at a time'
             )
 
 
@@ -90,7 +93,7 @@ def main(argv: list[str] | None = None) -> None:
         pred_score_thr=score,
         no_save_pred=False,
     )
-    print(f'{args.out}: vis and preds of {len(files)} images')
+    print(f'wrote vis and preds of {len(files)} images to {args.out}')
 
 
 if __name__ == '__main__':

@@ -3,9 +3,9 @@
     python tools/visualization/reconstruct.py CONFIG CHECKPOINT IMAGES... --out reconstruction.png
 
 IMAGES are files and folders. The picture has one column for each image, with the rows original,
-visible block, prediction and composed; for a whole-image model only original and prediction.
-Normalization, also per-patch normalization, is undone. The config's test pipeline resizes and crops
-the images.
+visible block, prediction and the two combined; for a whole-image model, only original and
+prediction. Normalization, including per-patch normalization, is undone. The config's test pipeline
+resizes and crops the images.
 """
 
 import argparse
@@ -32,16 +32,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add_config_and_checkpoint(parser)
     parser.add_argument('images', nargs='+', help='image files and folders of images')
     parser.add_argument(
-        '--out', default='reconstruction.png', help='.png or .jpg; default: %(default)s'
+        '--out',
+        default='reconstruction.png',
+        help='picture to write, .png or .jpg; default: %(default)s',
     )
     parser.add_argument(
         '--offset',
         nargs=2,
         type=int,
         metavar=('ROW', 'COL'),
-        help='position of the visible block, in patches from the top left; default: random',
+        help='position of the visible block in patches, from the top left; default: random',
     )
-    parser.add_argument('--seed', type=int, default=0, help='seed of the random blocks')
+    parser.add_argument('--seed', type=int, default=0, help='seed of the random block positions')
     parser.add_argument('--num', type=int_range(1), default=16, help='maximum number of images')
     add_cfg_options(parser)
     return parser.parse_args(argv)

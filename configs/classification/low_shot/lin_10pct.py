@@ -1,10 +1,10 @@
-# Linear probing with 10 % of ImageNet's labels (128 images of each class), Mobile-Former W2880;
+# Linear probing with 10 % of ImageNet's labels (128 images per class), Mobile-Former W2880;
 # batch size 1024 instead of 4096.
 # Train      python tools/dataset_converters/draw_low_shot.py data/imagenet/train 10
 #            tools/dist_train.sh configs/classification/low_shot/lin_10pct.py 8 \
 #                --pretrained CHECKPOINT --amp
 #            8 GPUs x 128 images = batch size 1024.
-# Expected   the paper has no such figure.
+# Expected   not given in the paper.
 # Measured   not yet run on ImageNet.
 _base_ = ['../lin.py']
 

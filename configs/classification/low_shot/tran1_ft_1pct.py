@@ -1,10 +1,11 @@
-# Fine-tuning with 1 % of ImageNet's labels (13 images of each class), Mobile-Former W2880 and
-# tran-1 decoder. The decoder starts at random, since the tran-1 probe has seen all labels.
+# Fine-tuning with 1 % of ImageNet's labels (13 images per class), Mobile-Former W2880 and
+# tran-1 decoder. The decoder is randomly initialized, since the tran-1 probe has seen all
+# labels.
 # Train      python tools/dataset_converters/draw_low_shot.py data/imagenet/train 1
 #            tools/dist_train.sh configs/classification/low_shot/tran1_ft_1pct.py 8 --amp
 #            8 GPUs x 32 images = batch size 256. The encoder is the last one in
 #            work_dirs/masked_finola_b, or that of --pretrained CHECKPOINT.
-# Expected   the paper has no such figure.
+# Expected   not given in the paper.
 # Measured   not yet run on ImageNet.
 _base_ = ['../tran1_ft.py']
 

@@ -2,7 +2,7 @@
 # Measured   not yet run on ImageNet.
 _base_ = ['tran1_ft_1pct.py']
 
-# No random erasing: Table 13.
+# No random erasing (Table 13).
 train_pipeline = [step for step in _base_.train_pipeline if step.type != 'RandomErasing']
 train_dataloader = dict(dataset=dict(dataset=dict(pipeline=train_pipeline)))
 

@@ -1,5 +1,5 @@
-# Baseline: q repeated after one norm+linear step by each of four matrices: FINOLA's parameters
-# without its map.
+# Baseline: q repeated after one norm+linear step with each of four matrices: as many parameters as
+# FINOLA, but no map.
 # Expected   unknown.
 # Measured   not yet run on ImageNet.
 _base_ = ['../finola.py']
