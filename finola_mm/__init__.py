@@ -1,7 +1,7 @@
 """FINOLA and masked FINOLA (arXiv 2305.16319) on MMEngine, mmpretrain and mmdet.
 
-Importing this costs no torch: the parts load where they are asked for, and
-``finola_mm.functional`` and ``finola_mm.layers`` need torch alone.
+Importing this package does not import torch: attributes are loaded on first access.
+``finola_mm.functional`` and ``finola_mm.layers`` depend only on torch.
 """
 
 from .environment import require_supported
@@ -12,8 +12,8 @@ __all__ = ['MobileFormer', '__version__', 'load_encoder']
 
 require_supported()
 
-# Lets `_base_ = 'finola_mm::…'` and `get_config('finola_mm::…')` find the folder .mim of this
-# package. The table has no other door; importing it takes 0.2 s and no torch.
+# Lets `_base_ = 'finola_mm::…'` and `get_config('finola_mm::…')` find the .mim folder of this
+# package. MMEngine has no public API for this table; importing it does not import torch.
 try:
     from mmengine.config.utils import MODULE2PACKAGE
 except ImportError:

@@ -1,7 +1,7 @@
 """Supported versions of torch and the OpenMMLab packages, and the commands that install them.
 
-Read by ``setup.py``, ``import finola_mm`` (its ImportError) and ``tools/check/env.py``. Only the
-standard library is imported and only metadata is read, so this works with broken packages, too.
+Used by ``setup.py``, ``import finola_mm`` (for its ImportError) and ``tools/check/env.py``. This
+module imports only the standard library and reads only metadata, so it works with broken packages.
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 
 class Dependency(NamedTuple):
-    """A distribution of which ``minimum <= version < below`` is supported."""
+    """A distribution, supported for ``minimum <= version < below``."""
 
     distribution: str
     minimum: str
@@ -46,7 +46,8 @@ DEPENDENCIES = (
 )
 
 # OpenMMLab's own distributions of the same modules. Their last releases do not build against
-# current PyTorch. Beside an onedl-* distribution, each overwrites files of the other.
+# current PyTorch. If one of them and its onedl-* successor are both installed, they overwrite each
+# other's files.
 RETIRED = {
     'mmengine': 'onedl-mmengine',
     'mmengine-lite': 'onedl-mmengine',
@@ -57,12 +58,12 @@ RETIRED = {
     'mmdet': 'onedl-mmdetection',
 }
 
-# A torchvision works with exactly one torch.
+# Each torchvision release works with exactly one torch release.
 TORCH_PAIR = 'python -m pip install torch==2.11.0 torchvision==0.26.0'
 
-# In an isolated build mmcv finds no torch and is built without its compiled ops, with no warning.
+# In an isolated build, mmcv does not find torch and is silently built without its compiled ops.
 # Without isolation it needs the packages of the first command. --no-cache-dir: pip's cache does not
-# distinguish builds by their torch.
+# distinguish builds by torch version.
 BUILD_MMCV = (
     "python -m pip install 'setuptools>=80,<82' wheel ninja packaging psutil",
     'python -m pip uninstall -y onedl-mmcv',
@@ -71,7 +72,7 @@ BUILD_MMCV = (
 
 
 def install_commands(distribution: str) -> tuple[str, ...]:
-    """Return the commands that install ``distribution``, in the tested version if there is one."""
+    """Return the commands that install ``distribution``, pinned to its tested version if any."""
     if distribution in ('torch', 'torchvision'):
         return (TORCH_PAIR,)
     if distribution == 'onedl-mmcv':
@@ -89,7 +90,7 @@ def installed_version(distribution: str) -> str | None:
 
 
 def release(text: str) -> tuple[int, ...]:
-    """Parse the release numbers of a version, without final zeros: '2.11.0+cu130' -> (2, 11)."""
+    """Parse the release numbers of a version, without trailing zeros: '2.11.0+cu130' -> (2, 11)."""
     found = re.match(r'\d+(\.\d+)*', text)
     if found is None:
         raise ValueError(f'expected a version that starts with a number, got {text!r}')
@@ -106,7 +107,7 @@ def require_supported() -> None:
     problems = find_problems()
     if problems:
         lines = ['finola_mm does not support this environment:', *map(str, problems)]
-        raise ImportError('\n'.join([*lines, 'More: python tools/check/env.py']))
+        raise ImportError('\n'.join([*lines, 'For details, run: python tools/check/env.py']))
 
 
 def _retired_names() -> Iterator[Problem]:
@@ -126,7 +127,7 @@ def _unsupported_versions() -> Iterator[Problem]:
         found = installed_version(name)
         if found and not release(minimum) <= release(found) < release(below):
             yield Problem(
-                f'{name} {found} is installed; supported is >={minimum},<{below} ({reason}).',
+                f'{name} {found} is installed; supported: >={minimum},<{below} ({reason}).',
                 install_commands(name),
             )
 

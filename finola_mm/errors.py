@@ -1,7 +1,7 @@
 """Errors that a user can fix.
 
 A ``UserError`` is one clear message: the value seen, what was expected, and the remedy. The tools
-print it as one line and exit with status 1; every other exception is a traceback.
+print it as one line and exit with status 1; any other exception produces a traceback.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ class UserError(ValueError):
 
 
 class CheckpointError(UserError):
-    """A file of weights is missing, unreadable, unsafe or does not fit the model."""
+    """A weights file is missing, unreadable, unsafe or does not match the model."""
 
 
 class NoLabelsError(UserError):
@@ -36,9 +36,9 @@ class BadDataError(UserError):
 
 @contextmanager
 def as_user_error() -> Iterator[None]:
-    """Re-raise a ValueError of our own layers as a UserError.
+    """Re-raise a ValueError from our own layers as a UserError.
 
-    For constructors of registered classes, whose arguments come from a config.
+    Used in constructors of registered classes, whose arguments come from a config.
     """
     try:
         yield

@@ -1,8 +1,8 @@
-"""The project's registries: children of mmengine's, all in the scope ``finola_mm``.
+"""The registries of this project: children of MMEngine's, all in the scope ``finola_mm``.
 
-``type='finola_mm.MobileFormer'`` builds from these and, through the common root, from mmpretrain's
-and mmdet's. A registry imports its locations at the first look-up. They are the parts of floor 2
-only: the algorithms need one of the two host packages, so a config that uses them names
+``type='finola_mm.MobileFormer'`` can be built from these registries and, through the common root,
+from those of mmpretrain and mmdet. A registry imports its locations at the first lookup. They do
+not include the algorithms, which require mmpretrain or mmdet: a config that uses them lists
 ``finola_mm.selfsup`` in its ``custom_imports``.
 """
 
@@ -11,7 +11,7 @@ from mmengine.registry import Registry
 
 
 def _child(name: str, *packages: str) -> Registry:
-    """A registry under mmengine's one of the same ``name``."""
+    """Create a child of MMEngine's registry ``name`` that imports ``packages`` when it is used."""
     parent = getattr(root, name)
     locations = [f'finola_mm.{package}' for package in packages]
     return Registry(parent.name, parent=parent, scope='finola_mm', locations=locations)

@@ -1,4 +1,4 @@
-"""Functions that users call, and the frame that the command-line tools share."""
+"""Public functions, and shared helpers for the command-line tools."""
 
 from .command_line import (
     add_cfg_options,

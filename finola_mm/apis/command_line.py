@@ -1,4 +1,4 @@
-"""The frame of every command-line tool: arguments, errors, output files and progress."""
+"""Shared helpers for command-line tools: arguments, errors, output files and progress."""
 
 import argparse
 import csv
@@ -23,9 +23,9 @@ LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 def command_line(main: Callable) -> Callable:
     """Decorate the ``main`` of a tool.
 
-    A ``UserError`` and a full disk are printed as one line, ``tool: message``, with exit status 1;
-    Ctrl-C gives status 130; every other exception is a traceback. Under torchrun, the first failing
-    rank's error is reported by torch (``record``).
+    On a ``UserError`` or a full disk, the tool prints one line, ``tool: message``, and exits with
+    status 1. Ctrl-C exits with status 130. Any other exception produces a traceback. Under
+    torchrun, torch reports the error of the first failing rank (``record``).
     """
     tool = Path(inspect.getfile(main)).stem
 
@@ -51,7 +51,7 @@ def command_line(main: Callable) -> Callable:
 
 def add_config_and_checkpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint file, or a work directory for its last one')
+    parser.add_argument('checkpoint', help='checkpoint file, or work directory (its last one)')
 
 
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
@@ -59,12 +59,12 @@ def add_cfg_options(parser: argparse.ArgumentParser) -> None:
         '--cfg-options',
         nargs='+',
         action=CfgOptions,
-        help='settings of the config to change, key=value; nested: a.b=1; lists: a="[1,2]"',
+        help='config settings to override, key=value; nested: a.b=1; lists: a="[1,2]"',
     )
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that training and test share."""
+    """Add the options shared by training and testing."""
     parser.add_argument('--work-dir', help='folder for logs and checkpoints')
     add_cfg_options(parser)
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='default: none')
@@ -89,7 +89,7 @@ def check_out(path: str | Path, suffixes: Sequence[str] = (), *, overwrite: bool
     """Check the path of an output file before the work starts, and create its folder."""
     path = Path(path)
     if suffixes and path.suffix.lower() not in suffixes:
-        raise UserError(f'the output file must end in {" or ".join(suffixes)}, got {path}')
+        raise UserError(f'the output file name must end in {" or ".join(suffixes)}, got {path}')
     if path.is_dir() or (path.exists() and not overwrite):
         raise UserError(f'the output file {path} already exists; delete it or choose another name')
     folder = make_folder(path.parent)
@@ -99,7 +99,7 @@ def check_out(path: str | Path, suffixes: Sequence[str] = (), *, overwrite: bool
 
 
 def make_folder(path: str | Path) -> Path:
-    """Create a folder, with its parents, unless it exists."""
+    """Create a folder and its parents if they do not exist."""
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -128,7 +128,7 @@ def claim_folder(
             return record.get('complete', False)
         if not extends(made, request):
             raise UserError(
-                f'{folder} holds results of other arguments: {stamp} has {made}, expected '
+                f'{folder} holds results for other arguments: {stamp} records {made}, expected '
                 f'{request}. Choose another output folder, or delete this one'
             )
     elif folder.is_dir() and any(not p.name.startswith(f'.{stamp}.') for p in folder.iterdir()):
@@ -147,7 +147,7 @@ def write_stamp(folder: Path, stamp: str, request: dict, *, complete: bool) -> N
 
 
 def write_csv(path: str | Path, rows: Sequence[dict], fields: Sequence[str] = ()) -> None:
-    """Write rows with six significant digits; ``fields``, their keys, if there may be no rows."""
+    """Write rows with six significant digits; pass ``fields`` (their keys) if there may be none."""
     with open(path, 'w', newline='') as file:
         writer = csv.DictWriter(file, fields or rows[0], lineterminator='\n')
         writer.writeheader()
@@ -156,5 +156,5 @@ def write_csv(path: str | Path, rows: Sequence[dict], fields: Sequence[str] = ()
 
 
 def progress(steps: Iterable, title: str, total: float | None = None) -> Iterable:
-    """Iterate with a progress bar on standard error; standard output holds the results alone."""
+    """Iterate with a progress bar on standard error; standard output holds only the results."""
     return track(steps, title, total, console=Console(stderr=True))

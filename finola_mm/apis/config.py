@@ -1,4 +1,4 @@
-"""Read a config for a tool, and refuse options of the command line that would have no effect."""
+"""Read a config for a tool, and reject command-line options that would have no effect."""
 
 import argparse
 import difflib
@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 
 from ..errors import UserError, list_names
 
-# Top-level entries of a config that are read after its file: the runner's arguments, others that
+# Top-level config entries that are used after the file is read: the runner's arguments, others that
 # MMEngine reads, and those of our tools. All others are variables of the config file itself.
 KNOWN_ENTRIES = {
     *inspect.signature(Runner).parameters,
@@ -43,7 +43,7 @@ def load_config(
 ) -> Config:
     """Read the config file at ``path``, merge ``options`` and set ``work_dir``.
 
-    ``work_dir``: the argument, else the config's own, else ``work_dirs/<name of the config>``.
+    ``work_dir`` defaults to the config's own, or else to ``work_dirs/<name of the config>``.
     """
     file = Path(path)
     if not file.is_file():
@@ -51,7 +51,7 @@ def load_config(
         hint = list_names(file.parent / name for name in near) or 'none'
         raise UserError(f'there is no config file {path}; similar names: {hint}')
     if file.suffix not in ('.py', '.json', '.yaml', '.yml'):
-        raise UserError(f'a config file must end in .py, .json, .yaml or .yml, got {path}')
+        raise UserError(f'a config file name must end in .py, .json, .yaml or .yml, got {path}')
     cfg = Config.fromfile(path)
     for option in options or {}:
         _check_effect(option, cfg)
@@ -61,25 +61,27 @@ def load_config(
 
 
 def _check_effect(option: str, cfg: Config) -> None:
-    """Refuse an option that nothing reads; MMEngine would merge it silently."""
+    """Reject an option that nothing reads; MMEngine would merge it silently."""
     name = option.partition('.')[0]
     copied = name == 'data_preprocessor' and 'data_preprocessor' in cfg.get('model', {})
     if name in KNOWN_ENTRIES and not copied:
         return
     if name not in cfg:
         near = list_names(difflib.get_close_matches(name, KNOWN_ENTRIES)) or 'none'
-        raise UserError(f'--cfg-options {option}: a config has no {name}; similar names: {near}')
+        raise UserError(
+            f'--cfg-options {option}: the config has no entry {name}; similar names: {near}'
+        )
     entries = [entry for entry in cfg if entry in KNOWN_ENTRIES]
     places = [use for entry in entries for use in _find_uses(name, cfg[name], cfg[entry], entry)]
     raise UserError(
-        f'--cfg-options {option}: {name} is a variable that the config file uses while it is read, '
-        'so changing it now has no effect. Set the entries filled from it instead: '
-        + (list_names(places) or 'none has its name or its value')
+        f'--cfg-options {option}: {name} is a variable that is used only while the config file is '
+        'read, so changing it here has no effect. Set the entries that depend on it instead: '
+        + (list_names(places) or 'no entry has its name or value')
     )
 
 
 def _find_uses(name: str, value: Any, part: Any, above: str) -> Iterator[str]:
-    """Yield the entries below ``part`` that have this name, or hold a list or dict like ``value``.
+    """Yield the entries below ``part`` with this name, or equal to ``value`` (a list or dict).
 
     ``above`` is the path of ``part`` in the config.
     """

@@ -1,8 +1,8 @@
 """Faster execution on a CPU, without branches in the layers.
 
-A map of a large image (100 MB in W2880) exceeds every cache of a CPU. Allocating memory of that
-size costs a page fault for every 4 KB, which takes longer than the arithmetic. In inference, layers
-may therefore overwrite such maps.
+The feature map of a large image (100 MB in W2880) does not fit into any CPU cache. Allocating
+memory of that size costs a page fault for every 4 KB, which takes longer than the arithmetic. In
+inference, layers may therefore overwrite such maps.
 """
 
 import torch
@@ -12,19 +12,19 @@ from ..backbones import MobileFormer
 from ..layers import DynamicReLU
 from ..layers.mobile import DepthwiseConv2d
 
-# Elements that each thread activates at a time: 1 MB in float32, with intermediate results. This
-# is about the cache of a core.
+# Number of elements that each thread activates at a time: 1 MB in float32, including intermediate
+# results. This is about the cache size of a core.
 SLICE = 2**17
 
 
 def optimize_for_cpu(model: nn.Module) -> nn.Module:
-    """Switch the layers of ``model`` to forms that are faster on a CPU; return ``model``.
+    """Switch layers of ``model`` to implementations that are faster on a CPU; return ``model``.
 
     A model on another device is left unchanged. Results are equal up to rounding; weights and
     state-dict keys are unchanged. Training still works. In inference, maps are overwritten and
-    ``MobileFormer`` runs channels last, which is faster for depthwise convolutions. In bfloat16,
-    strided depthwise convolutions run in float32, in which their gradient is faster. Do not export
-    an optimized model.
+    ``MobileFormer`` runs in channels-last format, which is faster for depthwise convolutions. In
+    bfloat16, strided depthwise convolutions run in float32, where their gradient is faster. Do not
+    export an optimized model.
     """
     if any(parameter.device.type != 'cpu' for parameter in model.parameters()):
         return model
@@ -64,7 +64,7 @@ class InPlaceDynamicReLU(DynamicReLU):
 
 
 class Float32DepthwiseConv2d(DepthwiseConv2d):
-    """Strided depthwise convolution that computes in float32 on a bfloat16 input."""
+    """Strided depthwise convolution that computes in float32 for bfloat16 inputs."""
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dtype != torch.bfloat16:

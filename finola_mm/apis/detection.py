@@ -1,4 +1,4 @@
-"""mmdet's inferencer with strict, safe loading of weights. Requires mmdet."""
+"""mmdet's inferencer with strict and safe weight loading. Requires mmdet."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ class StrictDetInferencer(DetInferencer):
 
     Args:
         cfg (Config): The config of a detector.
-        checkpoint (str): Checkpoint file, or a work directory for its last one.
+        checkpoint (str): A checkpoint file, or a work directory, whose last checkpoint is used.
     """
 
     def __init__(self, cfg: Config, checkpoint: str):

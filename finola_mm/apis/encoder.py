@@ -1,7 +1,7 @@
-"""Encoders in files: load, extract and publish them.
+"""Load, extract and publish encoders.
 
-A training checkpoint of ``AtomicCheckpointHook`` records the config of its encoder; extracted
-encoders and published models keep it.
+Training checkpoints of ``AtomicCheckpointHook`` record the encoder's config; extracted encoders and
+published models keep it.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ from ..engine import checkpoint_metadata, find_checkpoint, read_checkpoint, writ
 from ..engine.checkpoints.state_dict_match import compare, encoder_part, find_tensors, load_matched
 from ..errors import CheckpointError
 
-# The only classes that are built: MMEngine's registry would import and call any function.
+# Only these classes are built: MMEngine's registry would import and call any function.
 MOBILE_FORMER = ('finola_mm.MobileFormer', 'MobileFormer')
 
 
@@ -25,14 +25,14 @@ def load_encoder(path: str | Path) -> nn.Module:
 
     Args:
         path (str | Path): An extracted encoder, a published model, a training checkpoint, or a
-            work directory for its last checkpoint.
+            work directory, whose last checkpoint is used.
 
     Returns:
         nn.Module: The encoder on the CPU, in eval mode, with the arguments it was trained with.
 
     Raises:
-        CheckpointError: the file is unreadable or unsafe, records no MobileFormer, or has not
-            exactly the tensors of the recorded encoder.
+        CheckpointError: the file is unreadable or unsafe, does not record a MobileFormer, or its
+            tensors are not exactly those of the recorded encoder.
     """
     file, tensors, metadata = _read(path)
     return _build_encoder(file, metadata, encoder_part(tensors))
@@ -41,8 +41,8 @@ def load_encoder(path: str | Path) -> nn.Module:
 def extract_encoder(path: str | Path, out: str | Path, *, force: bool = False) -> Path:
     """Write the encoder of a checkpoint to a file, with its config, origin and normalization.
 
-    A run with averaged weights (MMEngine's ``EMAHook``) gives the averaged encoder. ``path`` is
-    that of ``load_encoder``, the other arguments and the result are those of ``write_weights``.
+    For a run with averaged weights (MMEngine's ``EMAHook``), the averaged encoder is written.
+    ``path`` is as in ``load_encoder``; other arguments and the result are as in ``write_weights``.
     """
     file, tensors, metadata = _read(path)
     tensors = encoder_part(tensors)
@@ -55,9 +55,9 @@ def extract_encoder(path: str | Path, out: str | Path, *, force: bool = False) -
 def publish_model(path: str | Path, out: str | Path, *, force: bool = False) -> Path:
     """Write the weights of a checkpoint to a file with a hash in its name.
 
-    Optimizer, schedules, logs and the config's text are left out. A recorded MobileFormer is
-    checked as in ``load_encoder``; models with other encoders are written as they are. Arguments
-    and result are those of ``extract_encoder``.
+    The optimizer, schedules, logs and config text are omitted. A recorded MobileFormer is checked
+    as in ``load_encoder``; models with other encoders are written without this check. Arguments and
+    the result are as in ``extract_encoder``.
     """
     file, tensors, metadata = _read(path)
     encoder = None
@@ -69,7 +69,7 @@ def publish_model(path: str | Path, out: str | Path, *, force: bool = False) -> 
 
 
 def format_weights(file: str | Path) -> str:
-    """Describe a file of weights in a few lines: its size and its metadata."""
+    """Describe a weights file in a few lines: its size and its metadata."""
     checkpoint = read_checkpoint(file)
     tensors = find_tensors(checkpoint, file)
     values, size = sum(map(Tensor.numel, tensors.values())), Path(file).stat().st_size

@@ -1,4 +1,4 @@
-"""Trained models and batches of images, from a config, a checkpoint and image files."""
+"""Load trained models and batches of images from a config, a checkpoint and image files."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ from .cpu import optimize_for_cpu
 
 
 def load_model(cfg: Config, checkpoint: str) -> BaseModel:
-    """Build the config's model in eval mode, with the weights of a file or a work directory."""
+    """Build the config's model in eval mode and load weights from a file or a work directory."""
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     model = MODELS.build(cfg.model)
     load_weights(model, find_checkpoint(checkpoint), allow_unused=False)
@@ -39,7 +39,7 @@ def load_batch(
     seed: int = 0,
     first: int = 0,
 ) -> dict:
-    """Load files by the config's test pipeline as one batch for ``model.val_step``.
+    """Load files with the config's test pipeline as one batch for ``model.val_step``.
 
     offset: (row, col) of the visible block. By default it is drawn from ``seed`` and the index of
         the file among all files.

@@ -1,4 +1,4 @@
-"""Train from a config: where a run starts, its options, and the run itself."""
+"""Train from a config: the starting point of a run, its options, and the run itself."""
 
 import signal
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def enable_compile(cfg: Config) -> None:
     """Compile the encoder and the upsampler of a pre-training model."""
     if 'upsampler' not in cfg.model:
         raise UserError(
-            f'{cfg.filename}: --compile needs a pre-training model with an upsampler; leave it out'
+            f'{cfg.filename}: --compile requires a pre-training model with an upsampler; omit it'
         )
     add_hook(cfg, type='finola_mm.CompileHook')
 
@@ -43,10 +43,10 @@ def enable_lr_scaling(cfg: Config) -> None:
     """Scale the learning rate by the total batch size over ``auto_scale_lr.base_batch_size``."""
     if 'auto_scale_lr' not in cfg:
         raise UserError(
-            f'{cfg.filename} has no auto_scale_lr.base_batch_size, which --auto-scale-lr needs; '
-            'set it or leave --auto-scale-lr out'
+            f'{cfg.filename} has no auto_scale_lr.base_batch_size, which --auto-scale-lr requires; '
+            'set it or omit --auto-scale-lr'
         )
-    if not cfg.auto_scale_lr.get('enable'):  # true in the config that such a run has written
+    if not cfg.auto_scale_lr.get('enable'):  # true in a config written by such a run
         # MMEngine's total batch size does not include gradient accumulation.
         cfg.auto_scale_lr.base_batch_size /= cfg.optim_wrapper.get('accumulative_counts', 1)
     cfg.auto_scale_lr.enable = True
@@ -59,26 +59,26 @@ def add_hook(cfg: Config, **hook: Any) -> None:
 def set_starting_point(
     cfg: Config, *, resume: str | None = None, pretrained: str | None = None
 ) -> None:
-    """Resume a checkpoint, or start a new run from the weights of ``pretrained`` or of ``cfg``.
+    """Resume from a checkpoint, or start a new run from the weights of ``pretrained`` or ``cfg``.
 
     Collective: rank 0 chooses the checkpoint for all ranks.
 
     resume: a checkpoint, a work directory, or 'auto' for ``cfg.work_dir``.
-    pretrained: the weights of the encoder, or 'none' for random weights.
+    pretrained: encoder weights, or 'none' for random weights.
     """
     request = resume or cfg.get('resume')
     point = on_rank_zero(partial(find_resume_point, request, cfg.get('load_from'), cfg.work_dir))
     cfg.resume = point is not None
     if point is None:
         if resume:
-            print_log(f'no checkpoint to resume in {cfg.work_dir}: a new run starts', 'current')
+            print_log(f'no checkpoint in {cfg.work_dir}: starting a new run', 'current')
         set_initial_weights(cfg, pretrained)
         return
     cfg.load_from = find_checkpoint(point.path)  # every machine must have access to it
     for module in (cfg.model, cfg.model.get('backbone') or ConfigDict()):
         readers, others = split_init_cfg(module)
         if readers:
-            module.init_cfg = others  # the files that the readers name need not exist any more
+            module.init_cfg = others  # the files that the readers name may no longer exist
     add_hook(cfg, type='finola_mm.StrictResumeHook', **point._asdict())
 
 
@@ -97,7 +97,7 @@ def on_rank_zero(compute: Callable[[], Any]) -> Any:
 
 
 def set_initial_weights(cfg: Config, pretrained: str | None) -> None:
-    """Start a new run from the encoder in ``pretrained``, or from the weights named by ``cfg``."""
+    """Start a new run from the encoder in ``pretrained``, or from the weights named in ``cfg``."""
     if pretrained:
         replace_encoder_weights(cfg, pretrained)
     elif cfg.get('load_from'):
@@ -106,7 +106,7 @@ def set_initial_weights(cfg: Config, pretrained: str | None) -> None:
         except CheckpointError as error:
             raise CheckpointError(
                 f'{error}. The run starts from load_from: create this checkpoint first, or set '
-                'another one by --cfg-options load_from=FILE'
+                'another one with --cfg-options load_from=FILE'
             ) from None
         add_hook(cfg, type='finola_mm.StrictLoadHook', path=cfg.load_from)
     encoder = cfg.model.get('backbone') or ConfigDict()
@@ -114,8 +114,8 @@ def set_initial_weights(cfg: Config, pretrained: str | None) -> None:
     frozen = encoder.get('frozen_stages', -1)
     if frozen > -1 and not (inits or pretrained or cfg.get('load_from')):
         raise UserError(
-            f'{cfg.filename} freezes the encoder (model.backbone.frozen_stages={frozen}) without '
-            'weights for it: add --pretrained FILE, or --pretrained none for random weights'
+            f'{cfg.filename} freezes the encoder (model.backbone.frozen_stages={frozen}) but has '
+            'no weights for it: add --pretrained FILE, or --pretrained none for random weights'
         )
     for init in inits:
         if init.type == 'finola_mm.Pretrained':
@@ -123,14 +123,14 @@ def set_initial_weights(cfg: Config, pretrained: str | None) -> None:
 
 
 def replace_encoder_weights(cfg: Config, pretrained: str) -> None:
-    """Let the encoder's initializer read ``pretrained`` instead of the file named by ``cfg``."""
+    """Make the encoder's initializer read ``pretrained`` instead of the file named in ``cfg``."""
     if 'backbone' not in cfg.model:
         raise UserError(f'{cfg.filename}: the model has no backbone for --pretrained')
     others = [('model.init_cfg', init.checkpoint) for init in split_init_cfg(cfg.model)[0]]
     others += [('load_from', cfg.load_from)] if cfg.get('load_from') else []
     for name, file in others:
         raise UserError(
-            f'--pretrained {pretrained} and {name}={file} both set the encoder; remove one '
+            f'--pretrained {pretrained} and {name}={file} both set the encoder weights; remove one '
             f'(--cfg-options {name}=None)'
         )
     replaced, kept = split_init_cfg(cfg.model.backbone)
@@ -149,7 +149,7 @@ def split_init_cfg(module: ConfigDict) -> tuple[list[ConfigDict], list[ConfigDic
 
 
 def train_from_cfg(cfg: Config) -> None:
-    """Build a runner and train; a signal ends the run by ``InterruptedRun``, with a checkpoint."""
+    """Build a runner and train; on a signal, save a checkpoint and raise ``InterruptedRun``."""
     try:
         runner = Runner.from_cfg(cfg)
         optimize_for_cpu(runner.model)

@@ -1,10 +1,10 @@
 """Mobile-Former, the encoder of FINOLA.
 
 Paper: "Image is First-order Norm+Linear Autoregressive", Appendix, Table 9; the architecture is
-that of Mobile-Former (arXiv 2108.05895), here ending at stride 16. Stage 4 of W1440 is printed
-with a first block 288 -> 96, a misprint for 576 -> 176. Details that the text leaves open follow
-from the published sizes (tools/analysis/get_flops.py prints them beside ours). No activation
-follows the last BatchNorm: Table 9 prints none, and FINOLA continues the map with values of either
+that of Mobile-Former (arXiv 2108.05895), here ending at stride 16. The table lists the first block
+of stage 4 of W1440 as 288 -> 96, a misprint for 576 -> 176. Details that the text leaves open are
+implied by the published sizes (tools/analysis/get_flops.py compares them with ours). No activation
+follows the last BatchNorm: Table 9 lists none, and FINOLA continues the map with values of either
 sign.
 
 Legend: N images of H x W, C channels, T tokens of width d; mask: True = padding.
@@ -59,7 +59,7 @@ ARCHS: dict[str, dict[str, Any]] = {
         ),
         out=720,
     ),
-    # Not the paper's: a tenth of W720 for demonstrations and tests on a CPU. Shallow and wide: in
+    # Not in the paper: a tenth of W720 for demonstrations and tests on a CPU. Shallow and wide: in
     # short runs of masked FINOLA on small images it learns more than 8 narrow blocks.
     'small': dict(
         tokens=(6, 64),
@@ -84,7 +84,7 @@ def scale_width(arch: dict[str, Any], factor: float) -> dict[str, Any]:
     return {**arch, 'stem': int(factor * arch['stem']), 'stages': stages}
 
 
-# The published 43.5 M and 67.6 M fit only with the output kept at 2880 channels.
+# The published 43.5 M and 67.6 M parameters match only if the output keeps 2880 channels.
 ARCHS['w4320'] = scale_width(ARCHS['w2880'], 1.5)
 ARCHS['w5760'] = scale_width(ARCHS['w2880'], 2)
 
@@ -93,7 +93,7 @@ def get_arch(arch: str | dict) -> dict[str, Any]:
     """Look up the table entry of a name; a dict of the same form is returned unchanged.
 
     Raises:
-        UserError: the name is unknown, or the dict has other entries or not four stages.
+        UserError: the name is unknown, or the dict has invalid entries or not four stages.
     """
     if isinstance(arch, str):
         if arch not in ARCHS:
@@ -122,7 +122,7 @@ class MobileFormer(BaseModule):
     Args:
         arch (str | dict): A name of ``ARCHS``, or a dict of the same form.
         out_indices (Sequence[int]): The maps to return, in this order: 0-3 are stages 1-4, 4 is
-            the final 1x1 convolution with BatchNorm. Stages behind the last of them are not built.
+            the final 1x1 convolution with BatchNorm. Stages after the last of them are not built.
             Defaults to (4,).
         with_tokens (bool): Return (maps, tokens) instead of maps. Defaults to False.
         frozen_stages (int): -1 freezes nothing, 0 the stem and the token embedding, 1-4 these and
@@ -135,11 +135,11 @@ class MobileFormer(BaseModule):
         dynamic_relu (str): 'plain' or 'spatial' (aware). The two forms share all weights; a state
             dict records its form, and loading it into a model of the other form raises
             CheckpointError. Defaults to 'plain'.
-        init_cfg (dict, optional): MMEngine's initialisation, such as
+        init_cfg (dict, optional): MMEngine initialization config, such as
             ``dict(type='finola_mm.Pretrained', checkpoint=...)``. Defaults to None.
 
     Raises:
-        UserError: an argument is out of range, or the widths of ``arch`` do not divide.
+        UserError: an argument is out of range, or a width of ``arch`` is not divisible as required.
     """
 
     def __init__(
@@ -179,7 +179,7 @@ class MobileFormer(BaseModule):
         )
         widths = [arch['stem'], *(stage[-1][1] for stage in arch['stages'])]
         with as_user_error():
-            self.stages: Any = nn.ModuleList(  # no annotation nests ModuleLists
+            self.stages: Any = nn.ModuleList(  # nested ModuleLists cannot be annotated
                 self._build_stage(index, channels, arch['stages'][index])
                 for index, channels in enumerate(widths[: min(max(out_indices), 3) + 1])
             )
@@ -213,9 +213,9 @@ class MobileFormer(BaseModule):
     ) -> tuple[Tensor, ...] | tuple[tuple[Tensor, ...], Tensor]:
         """Images (N, 3, H, W) -> the maps of ``out_indices``; with tokens, (maps, (N, T, d)).
 
-        padding_mask (N, H, W) marks pixels outside the images, which are not read. In eval mode,
-        and with ``norm_eval`` or frozen, the result for an image is the same in every batch. In
-        training BatchNorm's statistics include padded positions.
+        padding_mask (N, H, W) marks pixels outside the images, which are ignored. In eval mode,
+        with ``norm_eval``, or frozen, the result for an image is the same in every batch. In
+        training, BatchNorm's statistics include padded positions.
         """
         lite, *stages = self.stages
         tokens = self.tokens.expand(x.shape[0], -1, -1)  # (N, T, d)
@@ -238,7 +238,7 @@ class MobileFormer(BaseModule):
         return checkpoint_module(block, *args) if self.with_cp and self.training else block(*args)
 
     def reset_parameters(self) -> None:
-        """Initialise as Mobile-Former; BatchNorm and LayerNorm keep torch's 1 and 0."""
+        """Initialize as in Mobile-Former; BatchNorm and LayerNorm keep torch's 1 and 0."""
         nn.init.normal_(self.tokens)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -249,7 +249,7 @@ class MobileFormer(BaseModule):
                 nn.init.zeros_(module.bias)
 
     def _frozen(self) -> list[nn.Module]:
-        """The modules covered by ``frozen_stages``; the token embedding is a parameter."""
+        """Return the modules that ``frozen_stages`` covers; the token embedding is a parameter."""
         if self.frozen_stages == 5:
             return [self]
         return [self.stem, *self.stages[: self.frozen_stages]] if self.frozen_stages >= 0 else []
@@ -260,7 +260,7 @@ class MobileFormer(BaseModule):
         self.tokens.requires_grad_(self.frozen_stages < 0)
 
     def train(self, mode: bool = True) -> 'MobileFormer':
-        """Set training mode except for frozen parts; return self, as ``nn.Module.train``."""
+        """Set training mode except for frozen parts; return self, like ``nn.Module.train``."""
         super().train(mode)
         rest = [module for part in self._frozen() for module in part.modules()]
         if self.norm_eval:
@@ -273,8 +273,8 @@ class MobileFormer(BaseModule):
         """Return the depth of a parameter for layer-wise learning-rate decay, and the total depth.
 
         Called by mmpretrain's ``LearningRateDecayOptimWrapperConstructor``. Depth 0 is the stem
-        with the token embedding, then follow the blocks and the final 1x1 convolution. Parameters
-        that do not begin with ``prefix``, such as a head, are last.
+        with the token embedding; the blocks and the final 1x1 convolution follow. Parameters that
+        do not begin with ``prefix``, such as a head, are last.
         """
         parts = [
             f'{prefix}stages.{i}.{j}.'
@@ -288,12 +288,12 @@ class MobileFormer(BaseModule):
         return (places[0] if places else 0), len(parts) + 2
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
-        """Refuse weights of the other dynamic ReLU: they would fit and compute different values."""
+        """Reject weights of the other dynamic ReLU: they fit, but compute different values."""
         key = prefix + 'dynamic_relu_form'
         form = DYNAMIC_RELU[int(state_dict[key])] if key in state_dict else self.dynamic_relu
         if form != self.dynamic_relu:
             raise CheckpointError(
-                f'the weights were trained with dynamic_relu={form!r}, the model has '
+                f'the weights were trained with dynamic_relu={form!r}, but the model has '
                 f'dynamic_relu={self.dynamic_relu!r}. Build the model with dynamic_relu={form!r}; '
                 f'to use the other form on purpose, delete {key!r} from the state dict'
             )

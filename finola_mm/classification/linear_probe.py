@@ -2,7 +2,7 @@
 
 Paper: "Image is First-order Norm+Linear Autoregressive", Appendix C, linear probing with "an
 additional BatchNorm layer without affine transformation", as in MAE (arXiv 2111.06377), whose eps
-of 1e-6 and initialisation N(0, 0.01) are taken too.
+of 1e-6 and initialization N(0, 0.01) are also used.
 
 Legend: N images, the encoder's last map of C x h x w, tokens of width d, K classes.
 """
@@ -19,7 +19,7 @@ from .mobile_former_cls_head import MobileFormerClsHead
 
 @MODELS.register_module()
 class LinearProbeHead(MobileFormerClsHead):
-    """BatchNorm without affine, then a linear layer, on the map's average and the first token.
+    """BatchNorm without affine, then a linear layer on the map's average and the first token.
 
     Args:
         num_classes (int): K.

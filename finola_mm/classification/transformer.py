@@ -1,10 +1,10 @@
 """The tran-k decoder: k transformer blocks on the encoder's map, then a linear classifier.
 
 Paper: "Image is First-order Norm+Linear Autoregressive", Appendix B; widths 192, 384 and 768, and
-dropout, Table 13. Forced by the published sizes: the MLP ratio of 4, a projection of the final map
-rather than of an earlier one, the first token beside the average. Not printed and chosen: 64
-channels a head and a final norm, as in ViT (arXiv 2010.11929); no positional embedding, as in the
-paper's upsampler; dropout before the classifier, as in Mobile-Former.
+dropout, Table 13. Implied by the published sizes: the MLP ratio of 4, a projection of the final map
+instead of an earlier one, and the first token concatenated with the average. Not given in the paper
+and chosen here: 64 channels per head and a final norm, as in ViT (arXiv 2010.11929); no positional
+embedding, as in the paper's upsampler; dropout before the classifier, as in Mobile-Former.
 
 Legend: N images, the encoder's last map of C x h x w (L = h * w positions), tokens of width d,
 D the decoder's width, K classes.
@@ -61,7 +61,7 @@ class TransformerHead(MobileFormerClsHead):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Initialise Xavier-uniform as the upsampler's blocks; the classifier from N(0, 0.01)."""
+        """Initialize with Xavier-uniform, as in the upsampler; the classifier from N(0, 0.01)."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)

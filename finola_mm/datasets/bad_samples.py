@@ -1,4 +1,4 @@
-"""A count of the unreadable samples of a data set, shared by its processes, with a limit."""
+"""Count the unreadable samples of a data set across its processes, and enforce a limit."""
 
 import logging
 import traceback
@@ -10,11 +10,11 @@ from mmengine.logging import print_log
 
 from ..errors import BadDataError, UserError
 
-# One byte a sample, ordered so that the maximum over ranks is their union.
+# One byte per sample, ordered so that the maximum over ranks is their union.
 UNSEEN, GOOD, BAD = 0, 1, 2
 
-# The smallest denominator of the bad share, or the size of a smaller data set. Without it one bad
-# file among the first ten would already exceed 1 %.
+# The share of bad samples is computed over at least this many samples (or all samples of a smaller
+# data set). Otherwise one bad file among the first ten would already exceed 1 %.
 MIN_SEEN = 1000
 NAMED = 3  # bad samples that the error names, with their reasons
 
@@ -22,7 +22,7 @@ NAMED = 3  # bad samples that the error names, with their reasons
 class BadSampleTracker:
     """The state of each sample of a data set, shared by a rank and its data loader workers.
 
-    A sample that was bad once stays bad. Reasons are known only to the process that met them.
+    A sample that was bad once stays bad. Reasons are known only to the process that found them.
     ``max_share`` is the largest tolerated share of bad samples among those seen by this rank and
     its workers.
     """
@@ -49,17 +49,17 @@ class BadSampleTracker:
 
     @staticmethod
     def find_bad(states: torch.Tensor) -> list[int]:
-        """Indices of the bad samples in ``states`` (n,)."""
+        """Return the indices of the bad samples in ``states`` (n,)."""
         return torch.nonzero(states == BAD).flatten().tolist()
 
     def states_of_all_ranks(self) -> torch.Tensor:
-        """The union of ``states`` (n,) uint8 over all ranks, which must all call this."""
+        """Return the union of ``states`` (n,) uint8 over all ranks, which must all call this."""
         states = self.states.clone()  # workers keep writing to the shared memory
         all_reduce(states, 'max')
         return states
 
     def name(self, index: int) -> str:
-        """The file of a sample, or its index if the data set gives none."""
+        """Return the file of a sample, or its index if the data set does not provide a file."""
         try:
             return str(self.dataset.get_data_info(index)['img_path'])
         except Exception:  # an unreadable sample may have no description either
@@ -83,18 +83,19 @@ class BadSampleTracker:
             raise self.error(f'{bad} of the {seen} samples seen so far') from error
 
     def error(self, what: str) -> BadDataError:
-        """The error that ends a run because ``what`` cannot be read."""
+        """Return the error that stops a run because ``what`` cannot be read."""
         last = list(self.reasons.items())[-NAMED:]
         named = '; '.join(f'{self.name(index)}: {reason}' for index, reason in last)
         return BadDataError(
             f'{what} cannot be read (data set of {len(self.states)}, max_bad_share '
             f'{self.max_share:g}), including {named}. Repair or remove them, or set '
-            '--cfg-options train_dataloader.dataset.max_bad_share=0.05 (or val_, test_).'
+            '--cfg-options train_dataloader.dataset.max_bad_share=0.05 (or val_dataloader, '
+            'test_dataloader).'
         )
 
 
 def _reason(error: Exception) -> str:
-    """The error, its text and the line of code that raised it, on one line."""
+    """Format the error type, its text and the line of code that raised it, on one line."""
     text = ' '.join(str(error).split())[:200]
     frames = traceback.extract_tb(error.__traceback__)
     place = f' ({Path(frames[-1].filename).name}, line {frames[-1].lineno})' if frames else ''

@@ -1,4 +1,4 @@
-"""Image files among the paths of a command line, and evenly spaced subsets."""
+"""Find image files in command-line paths, and select evenly spaced subsets."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,10 +9,10 @@ IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif')  # mm
 
 
 def find_images(paths: Sequence[str]) -> list[Path]:
-    """List the given files, and all images below the given folders sorted by name.
+    """List the given files, and all images below the given folders, sorted by name.
 
     Raises:
-        UserError: a path does not exist, or there is no image.
+        UserError: a path does not exist, or no image is found.
     """
     files: list[Path] = []
     for path in map(Path, paths):
@@ -21,19 +21,19 @@ def find_images(paths: Sequence[str]) -> list[Path]:
         elif path.is_file():
             files.append(path)
         else:
-            raise UserError(f'{path} does not exist. Name an image or a folder of images.')
+            raise UserError(f'{path} does not exist. Pass an image or a folder of images.')
     if not files:
         raise UserError(
             f'{", ".join(paths)} contains no image ({", ".join(IMAGE_SUFFIXES)}). '
-            'Name a folder with images.'
+            'Pass a folder with images.'
         )
     return files
 
 
 def evenly_spaced(length: int, count: int | None) -> Sequence[int]:
-    """``count`` evenly spaced indices below ``length``; all of them if there are no more.
+    """Return ``count`` evenly spaced indices below ``length``, or all indices if there are no more.
 
-    Of data sorted by class, this selects about the same number of samples of each class.
+    From data sorted by class, this selects about the same number of samples of each class.
     """
     if count is None or count >= length:
         return range(length)

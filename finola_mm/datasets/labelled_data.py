@@ -14,7 +14,7 @@ from ..errors import NoLabelsError, list_names
 from ..registry import DATASETS
 
 REMEDY = (
-    'Each split must contain the same class folders (the layout of ImageNet), or name a list of '
+    'Each split must contain the same class folders (the layout of ImageNet), or specify a list of '
     'paths and class numbers (ann_file).'
 )
 
@@ -29,7 +29,7 @@ class LabelledData(NamedTuple):
 def labelled_data(
     cfg: Config, *, bank: dict | None = None, queries: dict | None = None
 ) -> LabelledData:
-    """Build the bank from a config's training images, the queries from its validation images.
+    """Build the bank from a config's training images and the queries from its validation images.
 
     bank, queries: configs of data sets to use instead, with labels and their own pipelines.
 
@@ -39,8 +39,8 @@ def labelled_data(
     if queries is None:
         if not cfg.get('val_dataloader'):
             raise NoLabelsError(
-                'there is no validation data (--no-validate, or a config without any). Run '
-                'tools/analysis/knn.py with a config of the same encoder that has validation data.'
+                'there is no validation data (--no-validate, or none in the config). Run '
+                'tools/analysis/knn.py with a config for the same encoder that has validation data.'
             )
         queries = _with_labels(cfg.val_dataloader.dataset)
     if bank is None:
@@ -58,14 +58,14 @@ def labelled_data(
 
 
 def _with_labels(dataset: ConfigDict) -> ConfigDict:
-    """Copy a data set's config; its innermost data set reads labels."""
+    """Copy a data set's config, and make its innermost data set read labels."""
     dataset = copy.deepcopy(dataset)
     _innermost(dataset).with_label = True
     return dataset
 
 
 def _innermost(dataset: ConfigDict) -> ConfigDict:
-    """The config of the data set inside wrappers such as ``SeededDataset``."""
+    """Return the config of the data set inside wrappers such as ``SeededDataset``."""
     while 'dataset' in dataset:
         dataset = dataset['dataset']
     return dataset
@@ -73,7 +73,7 @@ def _innermost(dataset: ConfigDict) -> ConfigDict:
 
 def _build(dataset: dict, name: str) -> BaseDataset:
     # mmpretrain's CustomDataset raises RuntimeError without class folders. In a list without
-    # labels it converts the last word to a number (ValueError).
+    # labels, it fails to convert the last word to a number (ValueError).
     try:
         return DATASETS.build(dataset)
     except (RuntimeError, ValueError) as error:

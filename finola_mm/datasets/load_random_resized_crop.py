@@ -1,10 +1,10 @@
 """Load a random crop: mmcv's loading and mmpretrain's ``RandomResizedCrop`` in one step.
 
-The crops equal mmpretrain's, the pixels too up to rounding, in about half the time
-(``benchmarks/loader.py``). Most of mmpretrain's time after decoding is spent on handing Pillow a
-slice of the image, which NumPy copies byte by byte, and on Pillow's resizing. torch reads the
+The crops are identical to mmpretrain's and the pixels equal up to rounding, in about half the time
+(``benchmarks/loader.py``). After decoding, mmpretrain spends most of its time on passing a slice of
+the image to Pillow, which NumPy copies byte by byte, and on Pillow's resizing. torch reads the
 slice in place and applies the same antialiased filter with vector instructions. A large JPEG is
-decoded at a half, a quarter or an eighth of its size, without the upper frequencies of each 8 x 8
+decoded at a half, a quarter or an eighth of its size, without the high frequencies of each 8 x 8
 block.
 """
 
@@ -25,7 +25,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from ..errors import UserError
 from ..registry import TRANSFORMS
 
-# Reduction of each side -> flag of OpenCV's JPEG decoder. All give BGR and apply EXIF.
+# Reduction of each side -> flag of OpenCV's JPEG decoder. All return BGR and apply EXIF rotation.
 DECODE_FLAGS = {
     8: cv2.IMREAD_REDUCED_COLOR_8,
     4: cv2.IMREAD_REDUCED_COLOR_4,
@@ -38,14 +38,14 @@ DECODE_FLAGS = {
 class LoadRandomResizedCrop(BaseTransform):
     """Replace ``LoadImageFromFile`` and ``RandomResizedCrop(backend='pillow')``.
 
-    The crop is drawn from the size in a JPEG's header, with the same draws from ``numpy.random`` as
-    mmpretrain's. The image is then decoded at the smallest scale at which the crop has at least
+    The crop is drawn for the size in the JPEG header, with the same draws from ``numpy.random`` as
+    in mmpretrain. The image is then decoded at the smallest scale at which the crop has at least
     the resolution of the output. At full scale the pixels differ from mmpretrain's by at most
     2 grey levels. At a reduced scale the decoder's low-pass filter replaces part of the resizing,
     and the crop moves by up to half a pixel of the decoded image.
 
-    **Required keys:** img_path. **Added keys:** img, (h, w, 3) uint8 in the order BGR, as OpenCV
-    loads it; img_shape (h, w) of the output; ori_shape (h, w) of the whole image, upright.
+    **Required keys:** img_path. **Added keys:** img, (h, w, 3) uint8 in BGR order, as OpenCV loads
+    it; img_shape (h, w) of the output; ori_shape (h, w) of the whole image after EXIF rotation.
 
     Args:
         scale (int | Sequence[int]): Size of the output in pixels: a side, or (h, w).
@@ -53,8 +53,8 @@ class LoadRandomResizedCrop(BaseTransform):
             Defaults to (0.08, 1.0).
         aspect_ratio_range (tuple[float, float]): Smallest and largest width / height. Defaults to
             (3 / 4, 4 / 3).
-        max_attempts (int): Draws until a crop fits into the image; after that, the largest centred
-            crop. Defaults to 10.
+        max_attempts (int): Number of draws until a crop fits into the image; if none fits, the
+            largest centred crop is used. Defaults to 10.
         interpolation (str): 'bilinear' or 'bicubic', both antialiased. Defaults to 'bilinear'.
         backend_args (dict, optional): Storage back end, for ``mmengine.fileio.get``.
 
@@ -78,11 +78,11 @@ class LoadRandomResizedCrop(BaseTransform):
         ranges = dict(crop_ratio_range=crop_ratio_range, aspect_ratio_range=aspect_ratio_range)
         for name, (low, high) in ranges.items():
             if not 0 < low <= high:
-                raise UserError(f'{name} is {(low, high)}; it must be 0 < smallest <= largest')
+                raise UserError(f'{name} is {(low, high)}; it must satisfy 0 < smallest <= largest')
         if interpolation not in ('bilinear', 'bicubic'):
             raise UserError(
                 f"interpolation is {interpolation!r}; it must be 'bilinear' or 'bicubic'. For "
-                'others use LoadImageFromFile and RandomResizedCrop.'
+                'other modes, use LoadImageFromFile and RandomResizedCrop.'
             )
         self.crop_ratio_range = crop_ratio_range
         self.aspect_ratio_range = aspect_ratio_range
@@ -98,7 +98,7 @@ class LoadRandomResizedCrop(BaseTransform):
             box = self.draw_box(*size)
             reduction = self.choose_reduction(box)
             image = decode(data, path, reduction=reduction)
-        else:  # another format, or an unreadable header: decoding gives the size
+        else:  # another format or an unreadable header: the size is known after decoding
             image, reduction = decode(data, path), 1
             size = image.shape[:2]
             box = self.draw_box(*size)
@@ -122,7 +122,7 @@ class LoadRandomResizedCrop(BaseTransform):
         return (height - h) // 2, (width - w) // 2, h, w
 
     def choose_reduction(self, box: tuple[int, int, int, int]) -> int:
-        """The largest reduction at which the crop is not smaller than the output."""
+        """Return the largest reduction at which the crop is not smaller than the output."""
         spare = min(box[2] / self.scale[0], box[3] / self.scale[1])
         return next((reduction for reduction in DECODE_FLAGS if reduction <= spare), 1)
 
@@ -135,13 +135,13 @@ class LoadRandomResizedCrop(BaseTransform):
 
 
 def read_jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """(height, width) of the upright image in a JPEG's header; None if Pillow cannot read it."""
+    """Read (height, width) after EXIF rotation from a JPEG header; None if Pillow cannot do so."""
     try:
         header = JpegImageFile(BytesIO(data))
         exif = Image.Exif()  # header.getexif() also reads XMP, which OpenCV ignores
         exif.load(header.info.get('exif', b''))
         sideways = exif.get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-    # Pillow's errors; struct.error stands for invalid EXIF data, which OpenCV ignores.
+    # Pillow's errors; struct.error means invalid EXIF data, which OpenCV ignores.
     except (OSError, SyntaxError, ValueError, struct.error):
         return None
     width, height = header.size
@@ -149,7 +149,7 @@ def read_jpeg_size(data: bytes) -> tuple[int, int] | None:
 
 
 def decode(data: bytes, path: str, *, reduction: int = 1) -> np.ndarray:
-    """Decode an image to (h, w, 3) uint8, BGR, upright; ``path`` is for the message.
+    """Decode an image to (h, w, 3) uint8, BGR, after EXIF rotation; ``path`` is for the message.
 
     Raises:
         UserError: the data is empty, truncated or not an image. Damage within a file is not
@@ -168,5 +168,5 @@ def decode(data: bytes, path: str, *, reduction: int = 1) -> np.ndarray:
 def crop(image: np.ndarray, box: tuple[int, int, int, int], reduction: int) -> np.ndarray:
     """Cut ``box`` (top, left, height, width in the whole image) out of the reduced ``image``."""
     top, left, height, width = (round(edge / reduction) for edge in box)
-    # Rounding may exceed the image by a pixel; slicing ignores it.
+    # After rounding, the box may exceed the image by a pixel; slicing ignores this.
     return image[top : top + height, left : left + width]

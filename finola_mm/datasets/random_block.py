@@ -1,4 +1,4 @@
-"""The position of the visible block, which "floats around the image randomly" (Section 3)."""
+"""Draw the position of the visible block, which "floats around the image randomly" (Section 3)."""
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -17,8 +17,8 @@ class RandomBlock(BaseTransform):
 
     Args:
         patch_size (int): Side of a patch in pixels. Defaults to 16.
-        block_size (tuple[int, int], optional): (h, w) of the block in patches, equal to the
-            model's. By default half the image's height and width.
+        block_size (tuple[int, int], optional): (h, w) of the block in patches, as in the model.
+            Defaults to half the image's height and width.
     """
 
     def __init__(self, patch_size: int = 16, *, block_size: tuple[int, int] | None = None):

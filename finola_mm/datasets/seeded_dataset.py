@@ -2,7 +2,7 @@
 
 In MMEngine the augmentation of a sample depends on the worker that loads it and on that worker's
 earlier draws, hence on the number of workers and on where a run was resumed. Here the sampler
-yields a key instead of a bare index, and the data set seeds every sample by its key.
+yields a key instead of a bare index, and the data set seeds the augmentation with the sample's key.
 """
 
 import errno
@@ -25,12 +25,12 @@ from ..errors import BadDataError
 from ..registry import DATA_SAMPLERS, DATASETS
 from .bad_samples import BadSampleTracker
 
-# Attempts for one sample. With a share of 1 % bad samples all ten fail once in 10^20 samples, with
-# 10 % once in 10^10. A mistake in the pipeline, which fails every time, ends the run at once.
+# Attempts per sample. With 1 % bad samples, all ten fail once in 10^20 samples; with 10 %, once in
+# 10^10. An error in the pipeline, which fails every time, stops the run immediately.
 ATTEMPTS = 10
 
-# Errors of a storage outage, after which the same file is read again, and the seconds to wait
-# before each retry. Ten attempts wait 6 minutes, less than NCCL's time limit of 10.
+# Errors that indicate a storage outage, after which the same file is read again, and the seconds to
+# wait before each retry. Ten attempts wait 6 minutes, less than NCCL's timeout of 10 minutes.
 OUTAGES = {
     errno.EIO, errno.ESTALE, errno.EAGAIN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH,
     errno.ENETDOWN, errno.ENETUNREACH, errno.ENETRESET, errno.ECONNREFUSED, errno.ECONNRESET,
@@ -40,7 +40,7 @@ PAUSES = (1, 5, 30)
 
 
 class SampleKey(NamedTuple):
-    """All that the augmentation of a sample depends on."""
+    """The values that determine the augmentation of a sample."""
 
     seed: int
     epoch: int
@@ -51,7 +51,7 @@ class SampleKey(NamedTuple):
 class SeededSampler(DefaultSampler):
     """MMEngine's ``DefaultSampler``, yielding a :class:`SampleKey` instead of an index."""
 
-    skipped = 0  # samples that the next iteration omits
+    skipped = 0  # number of samples to skip in the next iteration
 
     def __iter__(self) -> Iterator[SampleKey]:
         indices = islice(super().__iter__(), self.skipped, None)
@@ -61,11 +61,12 @@ class SeededSampler(DefaultSampler):
     def start_epoch_at(self, num_samples: int) -> None:
         """Skip the first ``num_samples`` samples of this rank in the next iteration only.
 
-        Not named ``skip``: MMEngine's loop over iterations calls that with a count over all epochs.
+        The method is not named ``skip`` because MMEngine's iteration-based loop calls a method of
+        that name with a count over all epochs.
         """
         if not 0 <= num_samples <= len(self):
             raise ValueError(
-                f'cannot start at sample {num_samples}: an epoch has {len(self)} on each rank'
+                f'cannot start at sample {num_samples}: an epoch has {len(self)} samples per rank'
             )
         self.skipped = num_samples
 
@@ -75,8 +76,8 @@ class SeededInfiniteSampler(InfiniteSampler):
     """MMEngine's ``InfiniteSampler``, yielding a :class:`SampleKey`.
 
     All ranks together visit the data set once per epoch, in the order of ``SeededSampler`` on one
-    rank. If the number of ranks does not divide the epoch, a rank may start the next epoch while
-    another finishes this one.
+    rank. If the epoch is not divisible by the number of ranks, a rank may start the next epoch
+    while another finishes this one.
     """
 
     def skip(self, num_samples: int) -> None:
@@ -86,7 +87,7 @@ class SeededInfiniteSampler(InfiniteSampler):
         self.indices = self._indices_of_rank(num_samples)
 
     def _indices_of_rank(self, skipped: int = 0) -> Iterator[SampleKey]:
-        # Positions run through all epochs and ranks; this rank takes every world_size-th one.
+        # Positions count over all epochs and ranks; this rank takes every world_size-th one.
         position = self.rank + skipped * self.world_size
         while True:
             epoch, first = divmod(position, self.size)
@@ -107,7 +108,7 @@ class SeededDataset:
     """Give every sample of a data set its own random stream, and replace unreadable samples.
 
     A bare index means seed 0 and epoch 0: with MMEngine's samplers (validation, data browsing) a
-    sample looks the same every time.
+    sample is augmented the same way every time.
 
     If the data set raises, or its pipeline returns None, another sample replaces it, drawn as a
     function of (seed, epoch, index, attempt). Each bad file is logged once and counted in
@@ -116,12 +117,12 @@ class SeededDataset:
     Args:
         dataset (dict | BaseDataset): Any MMEngine data set. Its transforms may draw from
             ``random``, ``numpy.random`` and ``torch``.
-        max_bad_share (float): The run stops above this share of bad samples among those seen by
-            this rank and its workers. At least 1000 samples (or all) count as seen. Defaults to
+        max_bad_share (float): Share of bad samples, among those seen by this rank and its workers,
+            above which the run stops. At least 1000 samples (or all) count as seen. Defaults to
             0.01.
 
     Raises:
-        BadDataError: on fetching a sample, if too many are bad, or ten in a row.
+        BadDataError: when a sample is fetched, if too many samples are bad, or ten in a row.
     """
 
     def __init__(self, dataset: dict | BaseDataset, *, max_bad_share: float = 0.01):
@@ -137,7 +138,7 @@ class SeededDataset:
         raise self.bad_samples.error(f'{ATTEMPTS} samples in a row')
 
     def _try(self, key: SampleKey, attempt: int):
-        """Load the sample of ``key``, at later attempts a replacement; None if it is bad."""
+        """Load the sample of ``key``, or a replacement on later attempts; None if it is bad."""
         for pause in (*PAUSES, None):
             with seeded((*key, attempt) if attempt else key):
                 index = random.randrange(len(self)) if attempt else key.sample_idx
@@ -145,7 +146,7 @@ class SeededDataset:
                     sample = self._fetch(index)
                     self.bad_samples.add_good(index)
                     return sample
-                except (BadDataError, MemoryError):  # an inner data set gave up; no bad file
+                except (BadDataError, MemoryError):  # an inner data set failed; not a bad file
                     raise
                 except Exception as error:  # decoders raise different types
                     if pause is None or getattr(error, 'errno', None) not in OUTAGES:
@@ -153,13 +154,13 @@ class SeededDataset:
                         return None
                     message = (
                         f'Cannot read {self.bad_samples.name(index)}: {type(error).__name__}: '
-                        f'{error}. The next attempt is in {pause} s.'
+                        f'{error}. Retrying in {pause} s.'
                     )
                     print_log(message, logger='current', level=logging.WARNING)
                     time.sleep(pause)
 
     def _fetch(self, index: int):
-        # MMEngine's __getitem__ silently replaces a None by another sample.
+        # MMEngine's __getitem__ silently replaces None with another sample.
         hides = type(self.dataset).__getitem__ is BaseDataset.__getitem__
         sample = self.dataset.prepare_data(index) if hides else self.dataset[index]
         if sample is None:
@@ -186,16 +187,17 @@ class SeededDataset:
         self.dataset.full_init()
 
     def get_data_info(self, key: SampleKey | int) -> dict:
-        """Accept a key as well, which mmdet's ``AspectRatioBatchSampler`` passes."""
+        """Also accept a key, as passed by mmdet's ``AspectRatioBatchSampler``."""
         return self.dataset.get_data_info(key.sample_idx if isinstance(key, SampleKey) else key)
 
 
 @contextmanager
 def seeded(key: Sequence[int]) -> Iterator[None]:
-    """Seed Python's, NumPy's and torch's CPU generators by ``key``; restore them afterwards.
+    """Seed Python's, NumPy's and torch's CPU generators with ``key``; restore them afterwards.
 
-    Without workers the data set runs in the training process, whose own streams (as of dropout)
-    must not depend on the data. A worker has no other use for them: nothing is restored there.
+    Without workers, the data set runs in the training process, whose own random numbers (such as
+    dropout's) must not depend on the data. In a worker nothing else uses the generators, so they
+    are not restored.
     """
     words = np.random.SeedSequence(key).generate_state(3)
     with preserve_rng_state() if get_worker_info() is None else nullcontext():
@@ -207,7 +209,7 @@ def seeded(key: Sequence[int]) -> Iterator[None]:
 
 @contextmanager
 def preserve_rng_state() -> Iterator[None]:
-    """Restore the state of Python's, NumPy's and torch's CPU generators on leaving."""
+    """Restore the state of Python's, NumPy's and torch's CPU generators on exit."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
         yield

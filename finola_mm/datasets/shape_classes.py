@@ -1,9 +1,9 @@
-"""The twelve classes of the small scenes: an outline and a surface each.
+"""The twelve classes of the small scenes, each with an outline and a surface.
 
-The drawings are this project's own. A third of the surfaces are crops of photographs in the
-scikit-image wheel, the others are computed. An object lives in a unit frame, u to the right and v
-down, both in [-1, 1]. A surface is a grey image in [0, 1] that mixes the object's two colours, so
-a class has a pattern but no colour.
+The drawings were made for this project. A third of the surfaces are crops of photographs in the
+scikit-image wheel; the others are computed. Object coordinates (the unit frame) are u (right) and
+v (down), both in [-1, 1]. A surface is a grey image in [0, 1] that mixes the object's two colours,
+so a class has a pattern but no colour.
 """
 
 from collections.abc import Callable
@@ -34,14 +34,14 @@ def load_photographs(split: str) -> dict[str, ndarray]:
     The grey levels are stretched from the 2nd to the 98th percentile.
 
     Raises:
-        UserError: scikit-image is not installed, or lacks its photographs.
+        UserError: scikit-image or its photographs are not installed.
     """
     if split not in ('train', 'val'):
         raise ValueError(f"split must be 'train' or 'val', got {split!r}")
     regions = {}
     for name, (file, turns, *boxes, _) in PHOTOGRAPHS.items():
         try:
-            # The file itself: skimage.data.*() would download a missing one.
+            # Read the file directly: skimage.data.*() would download a missing one.
             encoded = np.frombuffer((files('skimage') / 'data' / file).read_bytes(), np.uint8)
         except (ModuleNotFoundError, FileNotFoundError) as error:
             raise UserError(
@@ -57,10 +57,10 @@ def load_photographs(split: str) -> dict[str, ndarray]:
 
 
 def _outlines() -> dict[str, list[ndarray]]:
-    """Closed rings (n, 2) of each class, filled by the even-odd rule."""
+    """Return the closed rings (n, 2) of each class, filled with the even-odd rule."""
     points = partial(np.stack, axis=1)
     join = np.concatenate
-    flip = [-1, 1]  # completes a right half, given from top to bottom, by its mirror image
+    flip = [-1, 1]  # completes a right half, given from top to bottom, with its mirror image
     rings = {}
 
     t = np.linspace(0, 2 * np.pi, 96, endpoint=False)
@@ -117,7 +117,7 @@ def _outlines() -> dict[str, list[ndarray]]:
 
 
 def _soft(x, width=0.12):
-    """A ramp of ``width`` from 0 to 1 around x = 0, which avoids aliasing."""
+    """Return a ramp of ``width`` from 0 to 1 around x = 0, which avoids aliasing."""
     return np.clip(x / width + 0.5, 0, 1)
 
 

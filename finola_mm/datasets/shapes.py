@@ -1,14 +1,14 @@
-"""Small scenes that need no download: a few objects on a smooth, lit background.
+"""Small scenes that require no download: a few objects on a smooth, lit background.
 
-The scenes meet two requirements, which ``benchmarks/shapes_contrast.py`` measures:
+The scenes meet two requirements, as measured by ``benchmarks/shapes_contrast.py``:
 
 * The classes can be learned in minutes on a CPU, but not from colours, thumbnails or random
-  features: colours, position, size, rotation and light are independent of the class.
+  features: colour, position, size, rotation and light are independent of the class.
 * An image can be completed from one quadrant: colours continue smoothly to the border, one light
   covers the whole scene, and objects are large, few and easily completed.
 
 :func:`single_object_scene` and :func:`multi_object_scene` sample a :class:`Scene`, which is plain
-data; :func:`draw` renders pixels, masks and boxes as a function of the scene alone.
+data; :func:`draw` renders pixels, masks and boxes from the scene only.
 The image frame is in pixels, x right, y down; colours are RGB in [0, 1].
 """
 
@@ -96,7 +96,7 @@ def _background(rng):
 
 
 def single_object_scene(rng: np.random.Generator, size: int, label: int) -> Scene:
-    """Sample a scene with one large object, as in ImageNet, of 40 to 75 % of the side ``size``."""
+    """Sample a scene with one large object (40 to 75 % of the side ``size``), as in ImageNet."""
     radius = size * rng.uniform(0.2, 0.375)
     slack = size / 2 - radius  # without rotation the unit frame stays in the image
     centre = tuple(size / 2 + slack * rng.uniform(-0.9, 0.9, 2))
@@ -121,14 +121,14 @@ def multi_object_scene(rng: np.random.Generator, size: tuple[int, int]) -> Scene
 
 
 def _frame(obj):
-    """Affine map (2, 3) of an object's unit frame to the image."""
+    """Return the affine map (2, 3) from an object's unit frame to the image."""
     cos, sin = np.cos(obj.angle) * obj.radius, np.sin(obj.angle) * obj.radius
     x, y = obj.centre
     return np.array([[cos * obj.stretch, -sin, x], [sin * obj.stretch, cos, y]])
 
 
 def _coverage(obj, size):
-    """Share (H, W) float32 in [0, 1] of every pixel that lies inside an object's outline."""
+    """Return the share of every pixel inside an object's outline, (H, W) float32 in [0, 1]."""
     height, width = size
     canvas = np.zeros((height * SUPERSAMPLE, width * SUPERSAMPLE), np.uint8)
     frame = _frame(obj)
@@ -140,7 +140,7 @@ def _coverage(obj, size):
 
 
 def _visible(scene):
-    """The visible objects from back to front: (object, coverage, mask) each."""
+    """Return (object, coverage, mask) for each visible object, from back to front."""
     seen, taken = [], np.zeros(scene.size, bool)
     for obj in reversed(scene.objects):
         coverage = _coverage(obj, scene.size)
@@ -153,7 +153,7 @@ def _visible(scene):
 
 
 def _paint_background(background, x, y):
-    """The colours (H, W, 3) of the background."""
+    """Return the colours (H, W, 3) of the background."""
     dx, dy = x - background.centre[0], y - background.centre[1]
     cos, sin = np.cos(background.angle), np.sin(background.angle)
     t = {
@@ -167,7 +167,7 @@ def _paint_background(background, x, y):
 def draw(scene: Scene, photographs: dict[str, np.ndarray]) -> Drawing:
     """Render a scene with the photographs of ``load_photographs``.
 
-    Equal arguments give an equal drawing.
+    Equal arguments give equal drawings.
     """
     height, width = scene.size
     y, x = (np.mgrid[:height, :width] + 0.5) / np.array(scene.size)[:, None, None]  # (H, W) each

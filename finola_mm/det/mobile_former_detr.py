@@ -1,6 +1,6 @@
-"""Mobile-Former in DETR: an encoder, and a decoder of the same kind.
+"""Mobile-Former in DETR: an encoder and a decoder of Mobile-Former blocks.
 
-Paper: arXiv 2305.16319, Section 5 and Appendix; the framework is DETR's
+Paper: arXiv 2305.16319, Section 5 and Appendix; the framework is DETR
 (arXiv 2005.12872) without its transformer encoder.
 
 Legend: N images of H x W pixels, B blocks of the decoder, Q queries of width D; mask: True =
@@ -19,17 +19,17 @@ from ..registry import MODELS
 
 @MODELS.register_module()
 class MobileFormerDETR(BaseDetector):
-    """Detect objects by queries that a Mobile-Former decoder refines from coarse to fine.
+    """Detect objects with queries that a Mobile-Former decoder refines from coarse to fine.
 
     Args:
-        backbone (dict): ``MobileFormer`` with ``out_indices=(2, 4)``, its maps at stride 8 and 16.
+        backbone (dict): ``MobileFormer`` with ``out_indices=(2, 4)``, its maps at strides 8 and 16.
         decoder (dict): Arguments of :class:`~finola_mm.layers.MobileFormerDecoder`: arch,
             in_channels, num_queries, dropout.
         bbox_head (dict): ``MobileFormerDETRHead``.
-        train_cfg (dict, optional): The head's, with the ``assigner``; by default DETR's matcher.
-        test_cfg (dict, optional): The head's; by default ``max_per_img`` is the number of queries.
+        train_cfg (dict, optional): For the head, with the ``assigner``; by default DETR's matcher.
+        test_cfg (dict, optional): For the head; ``max_per_img`` defaults to the number of queries.
         data_preprocessor (dict, optional): mmdet's ``DetDataPreprocessor``.
-        init_cfg (dict, optional): MMEngine's initialisation.
+        init_cfg (dict, optional): MMEngine initialization config.
 
     Raises:
         UserError: ``test_cfg.max_per_img`` exceeds the number of queries.
@@ -95,7 +95,7 @@ class MobileFormerDETR(BaseDetector):
 
     @staticmethod
     def padding_mask(batch_inputs: Tensor, batch_data_samples: OptSampleList) -> Tensor | None:
-        """Mark the padding of the batch, (N, H, W) with True = padding; None without any."""
+        """Mark the padding of the batch, (N, H, W) with True = padding; None if there is none."""
         if not batch_data_samples:
             return None
         sizes = [sample.img_shape[:2] for sample in batch_data_samples]

@@ -1,14 +1,14 @@
 """The detection head: mmdet's DETR head with checks for long runs.
 
-Paper: arXiv 2305.16319, Section 5: losses, matching and post-processing are DETR's, and so is the
-code of mmdet. Its layers are a linear classifier and a box MLP 256-256-256-4, shared by all blocks.
-Three things differ:
+Paper: arXiv 2305.16319, Section 5. Losses, matching and post-processing are DETR's, in mmdet's
+implementation. The head consists of a linear classifier and a box MLP 256-256-256-4, shared by all
+blocks. Three details differ from mmdet:
 
-* NaN in a prediction makes scipy's matcher raise without naming the cause. Here the matcher gets a
-  finite number instead; the loss is then NaN, and ``FiniteLossHook`` ends the run and reports the
-  iteration, the learning rates and the images.
+* For a NaN prediction, scipy's matcher raises an error without naming the cause. Here the matcher
+  receives a finite number instead; the loss is then NaN, and ``FiniteLossHook`` stops the run and
+  reports the iteration, the learning rates and the images.
 * NaN in an annotated box, or a label beyond the classes, is reported with its image.
-* Under autocast the head stays in float32: a box coordinate of 8 bits is off by 5 pixels in 1333.
+* Under autocast the head stays in float32: an 8-bit box coordinate is off by 5 pixels in 1333.
 """
 
 import torch
@@ -22,15 +22,15 @@ from ..registry import MODELS
 
 @MODELS.register_module()
 class MobileFormerDETRHead(DETRHead):
-    """mmdet's ``DETRHead``, whose other arguments (width, ``train_cfg``, losses) are passed on.
+    """mmdet's ``DETRHead``; its other arguments (width, ``train_cfg``, losses) are passed on.
 
     Args:
         num_classes (int): Classes of objects.
-        bg_cls_weight (float): Weight of "no object" in the classification loss, beside 1 for a
-            class. Defaults to 0.1, DETR's.
-        loss_cls (dict, optional): Another loss, with its own weights of the classes; by default
-            mmdet's ``CrossEntropyLoss``.
-        **kwargs: Those of ``DETRHead``.
+        bg_cls_weight (float): Weight of "no object" in the classification loss, relative to 1 for
+            each class. Defaults to 0.1, as in DETR.
+        loss_cls (dict, optional): Another loss, with its own class weights; by default mmdet's
+            ``CrossEntropyLoss``.
+        **kwargs: Arguments of ``DETRHead``.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class MobileFormerDETRHead(DETRHead):
         loss_cls: dict | None = None,
         **kwargs,
     ):
-        if loss_cls is None:  # the parent reads bg_cls_weight for itself alone, not for a subclass
+        if loss_cls is None:  # the parent ignores bg_cls_weight in subclasses
             weights = [1.0] * num_classes + [bg_cls_weight]
             loss_cls = dict(type='CrossEntropyLoss', class_weight=weights, loss_weight=1.0)
         super().__init__(num_classes, loss_cls=loss_cls, **kwargs)
@@ -52,13 +52,13 @@ class MobileFormerDETRHead(DETRHead):
 
         Boxes are centre x, centre y, width, height, relative to the image. Always float32.
         """
-        if hidden_states.device.type == 'meta':  # no autocast there; used to count sizes
+        if hidden_states.device.type == 'meta':  # used to count sizes; does not support autocast
             return super().forward(hidden_states)
         with torch.autocast(hidden_states.device.type, enabled=False):
             return super().forward(hidden_states.float())
 
     def loss(self, hidden_states: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
-        """Queries (B, N, Q, D) -> three losses per block; all but the last have a prefix ``d{i}.``.
+        """Queries (B, N, Q, D) -> three losses per block, with prefix ``d{i}.`` except the last.
 
         Raises:
             UserError: an annotated box is not finite, or a label exceeds the head's classes.
@@ -81,7 +81,7 @@ class MobileFormerDETRHead(DETRHead):
             )
 
     def _get_targets_single(self, cls_score: Tensor, bbox_pred: Tensor, *args) -> tuple:
-        """Match one image by finite costs; the loss still sees the prediction itself."""
+        """Match one image with finite costs; the loss still uses the original prediction."""
         return super()._get_targets_single(cls_score.nan_to_num(), bbox_pred.nan_to_num(), *args)
 
 

@@ -17,8 +17,8 @@ from ..registry import OPTIM_WRAPPERS
 def computes_bfloat16(device: str) -> bool:
     """Return whether ``device`` ('cpu' or 'cuda') multiplies bfloat16 in hardware.
 
-    On an x86 CPU this takes the avx512_bf16 instructions. Without them oneDNN or torch emulates
-    bfloat16, slower than float32.
+    On an x86 CPU this requires the avx512_bf16 instructions. Without them, oneDNN or torch emulates
+    bfloat16, which is slower than float32.
     """
     if device == 'cpu':
         x86 = platform.machine() in ('x86_64', 'AMD64')
@@ -36,7 +36,7 @@ class BFloat16OptimWrapper(OptimWrapper):
 
     Unlike ``AmpOptimWrapper`` it also works on a CPU, and does not scale the loss: bfloat16 has
     the range of float32. On a device without bfloat16 arithmetic it trains in float32 and logs
-    that once. Arguments are those of ``OptimWrapper``.
+    this once. The arguments are those of ``OptimWrapper``.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

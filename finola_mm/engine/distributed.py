@@ -1,7 +1,7 @@
-"""Create the process group of a run that torchrun, srun or mpirun started.
+"""Create the process group of a run started by torchrun, srun or mpirun.
 
-MMEngine's ``init_dist`` fails without a GPU, gives all SLURM jobs of a machine the same port, and
-requires node names that resolve. Its ``Runner`` uses a process group that exists already.
+MMEngine's ``init_dist`` fails without a GPU, assigns the same port to all SLURM jobs on a machine,
+and requires node names that resolve. Its ``Runner`` uses a process group that already exists.
 """
 
 import os
@@ -16,7 +16,7 @@ from torch import distributed
 
 from ..errors import UserError
 
-# Rank, number of ranks and local rank: as torch reads them, and as each launcher sets them.
+# Variables for rank, number of ranks and local rank: those of torch and those of each launcher.
 TORCH = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK')
 SLURM = ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID')
 OPEN_MPI = tuple(f'OMPI_COMM_WORLD_{name}' for name in ('RANK', 'SIZE', 'LOCAL_RANK'))
@@ -24,7 +24,7 @@ VARIABLES = {'pytorch': TORCH, 'slurm': SLURM, 'mpi': OPEN_MPI}
 
 
 def init_dist(launcher: str, cfg: Config) -> None:
-    """Create the group of ``env_cfg.dist_cfg``; without a GPU, change ``cfg`` for the CPU."""
+    """Create the process group of ``env_cfg.dist_cfg``; without a GPU, adapt ``cfg`` to the CPU."""
     if launcher == 'none':
         return
     os.environ.update(rendezvous_env(launcher, os.environ, gpus=torch.cuda.device_count()))
@@ -38,15 +38,15 @@ def init_dist(launcher: str, cfg: Config) -> None:
         default = dict(
             broadcast_buffers=False, find_unused_parameters=cfg.get('find_unused_parameters', False)
         )
-        # MMEngine passes device_ids=[LOCAL_RANK] to DDP, which refuses them on a CPU.
+        # MMEngine passes device_ids=[LOCAL_RANK] to DDP, which rejects them on a CPU.
         cfg.model_wrapper_cfg = {**(cfg.get('model_wrapper_cfg') or default), 'device_ids': None}
         if (sync_bn := cfg.pop('sync_bn', None)) and os.environ['RANK'] == '0':
-            print(f'sync_bn={sync_bn!r} is ignored: it needs GPUs')
+            print(f'sync_bn={sync_bn!r} is ignored: it requires GPUs')
     try:
         distributed.init_process_group(**options)
     except (distributed.DistNetworkError, distributed.DistStoreError) as error:
         where = 'MASTER_ADDR {MASTER_ADDR}, MASTER_PORT {MASTER_PORT}'.format(**os.environ)
-        raise UserError(f'not all ranks met at {where}: {error}'.partition('\n')[0]) from None
+        raise UserError(f'not all ranks connected to {where}: {error}'.partition('\n')[0]) from None
 
 
 def rendezvous_env(launcher: str, env: Mapping[str, str], *, gpus: int) -> dict[str, str]:
@@ -56,7 +56,7 @@ def rendezvous_env(launcher: str, env: Mapping[str, str], *, gpus: int) -> dict[
         raise UserError(f'--launcher {launcher}: {missing[0]} is not set; see docs/cluster.md')
     found = {ours: env[theirs] for ours, theirs in zip(TORCH, VARIABLES[launcher], strict=True)}
     if gpus == 1 and env.keys() & {'SLURM_GPUS_PER_TASK', 'SLURM_GPU_BIND'}:
-        found['LOCAL_RANK'] = '0'  # SLURM shows each task its own GPU only
+        found['LOCAL_RANK'] = '0'  # SLURM makes only its own GPU visible to each task
     if int(found['LOCAL_RANK']) >= gpus > 0:
         raise UserError(f'no GPU for local rank {found["LOCAL_RANK"]}: start at most {gpus} ranks')
     # Two SLURM jobs, or two steps of one job, must not share a port.
@@ -75,6 +75,6 @@ def _first_machine(launcher: str, env: Mapping[str, str]) -> str:
         if first == nodes:
             return '127.0.0.1'
         said = subprocess.getoutput(f'scontrol show node {first} --oneliner')
-        if address := re.search(r'\bNodeAddr=(\S+)', said):  # the name need not resolve
+        if address := re.search(r'\bNodeAddr=(\S+)', said):  # the name may not resolve
             return address[1]
     raise UserError(f'--launcher {launcher}: set MASTER_ADDR to the name of the first machine')

@@ -1,8 +1,9 @@
 """Make a resumed run bit-identical to an uninterrupted one.
 
 MMEngine saves weights, optimizer, schedules, averages and logs. ``SeededSampler`` makes each sample
-a function of (seed, epoch, index). Two parts are added here: an interrupted epoch is resumed at its
-next batch, and random numbers of a step, such as dropout, depend on (seed, iteration, rank) only.
+a function of (seed, epoch, index). This module adds two parts: an interrupted epoch resumes at its
+next batch, and the random numbers of a step, such as dropout's, depend only on (seed, iteration,
+rank).
 """
 
 import random
@@ -22,11 +23,11 @@ class ExactEpochLoop(EpochBasedTrainLoop):
     """MMEngine's epoch-based loop, resumable within an epoch.
 
     MMEngine restarts an interrupted epoch, so that its first samples are used twice and the
-    schedule ends early. A resume within an epoch needs ``SeededSampler``, or another sampler with
-    a method ``start_epoch_at(num_samples)``, and a fixed batch size.
+    schedule ends early. Resuming within an epoch requires ``SeededSampler``, or another sampler
+    with a method ``start_epoch_at(num_samples)``, and a fixed batch size.
     """
 
-    _epoch: int  # epochs and iterations that are complete
+    _epoch: int  # completed epochs and iterations
     _iter: int
 
     def run(self):
@@ -34,7 +35,7 @@ class ExactEpochLoop(EpochBasedTrainLoop):
         return super().run()
 
     def _check_epoch_length(self, length: int) -> None:
-        """Refuse a resume with another epoch length, unless the checkpoint ends an epoch.
+        """Reject a resume with a different epoch length, unless the checkpoint ends an epoch.
 
         Checkpoints store the length in MMEngine's message hub.
         """
@@ -43,13 +44,13 @@ class ExactEpochLoop(EpochBasedTrainLoop):
         if before == length or not self._iter:
             return
         change = (
-            f'this run has {length} iterations an epoch, the run of the checkpoint had {before} '
-            '(another batch size, number of ranks or data set)'
+            f'this run has {length} iterations per epoch, but the run of the checkpoint had '
+            f'{before} (different batch size, number of ranks or data set)'
         )
         if self._iter != self._epoch * before:
             raise CheckpointError(
-                f'{change}. The checkpoint was written within an epoch: resume one from the end of '
-                'an epoch, or restore the settings'
+                f'{change}. The checkpoint was written within an epoch: resume from one at the end '
+                'of an epoch, or restore the settings'
             )
         self._iter = self._epoch * length
         self.runner.logger.warning(
@@ -60,7 +61,7 @@ class ExactEpochLoop(EpochBasedTrainLoop):
     def run_epoch(self) -> None:
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
-        done = self._iter - self._epoch * len(self.dataloader)  # iterations of this epoch
+        done = self._iter - self._epoch * len(self.dataloader)  # completed iterations of this epoch
         if done:
             self._start_at(done)
         for idx, data_batch in enumerate(self.dataloader, done):
@@ -72,9 +73,9 @@ class ExactEpochLoop(EpochBasedTrainLoop):
         sampler, batch_size = self.dataloader.sampler, self.dataloader.batch_size
         if batch_size is None or not hasattr(sampler, 'start_epoch_at'):
             raise CheckpointError(
-                f'the checkpoint was written within an epoch, and {type(sampler).__name__} cannot '
-                'start there. Use finola_mm.SeededSampler and a fixed batch size, or resume a '
-                'checkpoint from the end of an epoch'
+                f'the checkpoint was written within an epoch, but {type(sampler).__name__} cannot '
+                'start there. Use finola_mm.SeededSampler and a fixed batch size, or resume from a '
+                'checkpoint at the end of an epoch'
             )
         # The last batch of an epoch may be smaller.
         sampler.start_epoch_at(min(done * batch_size, len(sampler)))

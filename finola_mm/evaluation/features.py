@@ -1,7 +1,7 @@
 """Feature vectors of labelled images, for evaluating an encoder without training.
 
-The feature of an image is the global average of the encoder's last map; the image is whole, as at
-test time.
+The feature vector of an image is the global average of the encoder's last map, computed from the
+whole image, as at test time.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,11 +16,11 @@ from ..errors import UserError
 
 
 def image_loader(dataset: Dataset, indices: Sequence[int], **options: Any) -> DataLoader:
-    """Load these images in this order, without drawing from a global random stream.
+    """Load these images in this order, without drawing from a global random generator.
 
-    options: of ``DataLoader``, such as ``batch_size`` and ``num_workers``.
+    options: arguments of ``DataLoader``, such as ``batch_size`` and ``num_workers``.
     """
-    # By default the workers' seeds come from the global stream.
+    # By default the workers' seeds come from the global generator.
     options |= dict(generator=torch.Generator(), collate_fn=default_collate)
     return DataLoader(Subset(dataset, indices), **options)
 
@@ -30,7 +30,7 @@ def encode_batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the features (n, C) in float32 and the labels (n,) of each batch, on the CPU.
 
-    The encoder is in eval mode until the last batch; then the mode of each module is restored.
+    The encoder is in eval mode until the last batch; the mode of each module is then restored.
     """
     modes = {module: module.training for module in encoder.modules()}
     encoder.eval()
@@ -60,7 +60,7 @@ def gather_features(encoded: Iterable[tuple[Tensor, Tensor]], count: int) -> tup
 
 
 def global_pool(encoder: nn.Module, images: Tensor) -> Tensor:
-    """Images (N, 3, H, W) -> (N, C), the average of the last map, or the encoder's vector.
+    """Pool images (N, 3, H, W) -> (N, C), the average of the last map or the encoder's vector.
 
     Raises:
         UserError: the encoder returns neither a map nor a vector.
@@ -96,6 +96,6 @@ def check_features(features: Tensor, labels: Tensor) -> None:
     invalid = ~torch.linalg.vector_norm(features, dim=1).isfinite()  # (n,)
     if invalid.any():
         raise UserError(
-            f'{int(invalid.sum())} of {len(features)} feature vectors are not finite; look for NaN '
-            "in the encoder's weights and in the images"
+            f'{int(invalid.sum())} of {len(features)} feature vectors are not finite; check for '
+            "NaN in the encoder's weights and in the images"
         )

@@ -1,12 +1,12 @@
-"""PSNR, SSIM and LPIPS of one image, and metrics of reconstructed images.
+"""PSNR, SSIM and LPIPS of one image, and metrics for reconstructed images.
 
 SSIM: Wang et al., "Image quality assessment: from error visibility to structural similarity"
-(2004), by scikit-image: Gaussian window of sigma 1.5, 11 x 11 pixels, population variances,
-K1 = 0.01, K2 = 0.03. The paper compares grey images; here it is the mean over the colours.
+(2004), computed with scikit-image: Gaussian window with sigma 1.5, 11 x 11 pixels, population
+variances, K1 = 0.01, K2 = 0.03. The paper compares grey images; here SSIM is averaged over colours.
 
 LPIPS: Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric"
-(2018), by the authors' package ``lpips``, version 0.1 on AlexNet. The package contains the weights
-of the distance, torchvision downloads those of AlexNet. Nothing is downloaded here.
+(2018), computed with the authors' package ``lpips``, version 0.1 with AlexNet. The package contains
+the weights of the distance; torchvision downloads those of AlexNet. This module downloads nothing.
 """
 
 import importlib
@@ -32,10 +32,10 @@ DOWNLOAD = 'python -c "import lpips; lpips.LPIPS(net=\'alex\')"'
 
 
 def psnr(pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-    """10 log10(1 / MSE) in dB, a float64 scalar, over all pixels or those of ``mask``.
+    """Return 10 log10(1 / MSE) in dB, a float64 scalar, over all pixels or those of ``mask``.
 
-    At most 100 dB, so that a perfect guess of one plain image leaves the mean finite. The papers'
-    tables give the mean over images of de-normalised pixels.
+    It is at most 100 dB, so that a perfect prediction of one uniform image keeps the mean finite.
+    The papers' tables report the mean over images, computed on denormalized pixels.
 
     pred, target (3, H, W), clamped to [0, 1]; mask (1, H, W) bool, True = counts.
     """
@@ -46,7 +46,7 @@ def psnr(pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
 
 
 def ssim(pred: Tensor, target: Tensor) -> float:
-    """SSIM, at most 1; pred, target (3, H, W), clamped to [0, 1], H and W >= 11.
+    """Return the SSIM, at most 1; pred, target (3, H, W), clamped to [0, 1], H and W >= 11.
 
     Raises:
         UserError: the images are smaller than the window.
@@ -55,7 +55,7 @@ def ssim(pred: Tensor, target: Tensor) -> float:
 
     if min(target.shape[1:]) < WINDOW:
         raise UserError(
-            f'SSIM cannot be computed of images of {target.shape[1]} x {target.shape[2]}, smaller '
+            f'SSIM cannot be computed for images of {target.shape[1]} x {target.shape[2]}, smaller '
             f'than its window of {WINDOW} x {WINDOW} pixels. Use larger images.'
         )
     images = (image.detach().double().clamp(0, 1).cpu().numpy() for image in (pred, target))
@@ -64,7 +64,7 @@ def ssim(pred: Tensor, target: Tensor) -> float:
 
 
 def load_lpips() -> nn.Module | None:
-    """LPIPS on the CPU, for ``lpips_distance``; None if it is not on disk, which is logged."""
+    """Load LPIPS on the CPU for ``lpips_distance``; log and return None if it is not on disk."""
     weights = Path(torch.hub.get_dir(), 'checkpoints', ALEXNET)
     if importlib.util.find_spec('lpips') is None:
         missing = f'the package lpips is not installed. Run {INSTALL}, then {DOWNLOAD}'
@@ -78,14 +78,14 @@ def load_lpips() -> nn.Module | None:
 
 @torch.no_grad()
 def lpips_distance(model: nn.Module, pred: Tensor, target: Tensor) -> float:
-    """LPIPS, 0 for equal images; pred, target (3, H, W), clamped to [0, 1]."""
+    """Return the LPIPS, 0 for equal images; pred, target (3, H, W), clamped to [0, 1]."""
     images = (2 * image[None].float().clamp(0, 1) - 1 for image in (pred, target))  # in [-1, 1]
     return model(*images).item()
 
 
 @METRICS.register_module()
 class ImageQuality(BaseMetric):
-    """PSNR, SSIM and, where installed, LPIPS of whole images, averaged over images.
+    """PSNR, SSIM and, if installed, LPIPS of whole images, averaged over images.
 
     Reports ``psnr`` in dB, ``ssim`` and ``lpips`` (lower is better). Reads ``original`` and
     ``reconstruction`` (3, H, W), RGB in [0, 1], as set by ``FINOLA.predict``. Use ``MaskedPSNR``
@@ -93,8 +93,8 @@ class ImageQuality(BaseMetric):
 
     Args:
         lpips (bool): Whether to compute LPIPS. Defaults to True.
-        per_folder (bool): Whether to report the PSNR of each folder of images as well, as
-            ``psnr/<folder>``: of a class, or of one photograph's crops. Defaults to False.
+        per_folder (bool): Whether to also report the PSNR of each image folder as
+            ``psnr/<folder>``, such as a class or one photograph's crops. Defaults to False.
         kwargs: ``collect_device`` and ``prefix`` of MMEngine's ``BaseMetric``.
     """
 

@@ -1,10 +1,10 @@
 """Exact nearest neighbours of feature vectors, and the accuracy of their vote.
 
 The protocol of DINO (arXiv 2104.14294): cosine similarity s; each of the k nearest vectors votes
-for its class with weight exp(s / T), T = 0.07. One difference: a class without a vote is never
-among the top five, so fewer than five classes among the k neighbours give no lucky hits.
+for its class with weight exp(s / T), T = 0.07. One detail differs: a class without a vote is never
+among the top five, so there are no chance hits if the k neighbours have fewer than five classes.
 
-Legend: N query vectors and M bank vectors of D numbers, k neighbours, K classes.
+Legend: N query vectors and M bank vectors of dimension D, k neighbours, K classes.
 """
 
 from collections.abc import Sequence
@@ -28,8 +28,9 @@ def knn_accuracy(
     ks: Sequence[int] = (10, 20, 100, 200),
     temperature: float = 0.07,
 ) -> dict[int, tuple[float, float]]:
-    """k -> (top-1, top-5) in percent; bank (M, D), labels (M,), queries (N, D), labels (N,).
+    """Return a dict of k -> (top-1, top-5) accuracy in percent.
 
+    bank (M, D), bank_labels (M,), queries (N, D), labels (N,).
     Computed on the device of ``queries``; the bank is moved there in parts.
 
     Raises:
@@ -48,15 +49,15 @@ def knn_accuracy(
 def topk_neighbors(
     queries: Tensor, bank: Tensor, k: int, *, chunks: tuple[int, int] = (QUERIES, BANK)
 ) -> tuple[Tensor, Tensor]:
-    """Cosine similarities and indices (N, k) of the nearest bank vectors, in descending order.
+    """Return the cosine similarities and indices (N, k) of the nearest bank vectors, nearest first.
 
-    chunks: how many queries and bank vectors are compared at a time, which bounds the memory.
+    chunks: numbers of queries and bank vectors compared at a time, which bound the memory.
 
     Raises:
         UserError: k is not from 1 to M, or the vectors differ in length.
     """
     if not 1 <= k <= len(bank):
-        raise UserError(f'k is {k}, and the bank has {len(bank)} images; use 1 to {len(bank)}')
+        raise UserError(f'k is {k}, but the bank has {len(bank)} images; use 1 to {len(bank)}')
     if queries.shape[1:] != bank.shape[1:]:
         raise UserError(
             f'queries have shape {tuple(queries.shape[1:])} and the bank {tuple(bank.shape[1:])}; '
@@ -82,7 +83,7 @@ def topk_neighbors(
 def knn_vote_accuracy(
     similarity: Tensor, classes: Tensor, labels: Tensor, *, temperature: float = 0.07
 ) -> tuple[float, float]:
-    """(top-1, top-5) in percent of the vote of neighbours; similarity, classes (N, k), labels (N,).
+    """Return (top-1, top-5) in percent for neighbours' similarity, classes (N, k) and labels (N,).
 
     Raises:
         UserError: temperature is not positive.
@@ -93,7 +94,7 @@ def knn_vote_accuracy(
     num_classes = int(max(classes.max(), labels.max())) + 1
     hits = torch.zeros(2, dtype=torch.float64)
     for s, c, y in zip(*(t.split(QUERIES) for t in (similarity, classes, labels)), strict=True):
-        # Minus the largest s, which keeps the order: exp(1 / T) is infinite at T = 0.01.
+        # Subtracting the largest s keeps the order; exp(1 / T) is infinite at T = 0.01.
         weights = ((s - s.amax(1, keepdim=True)) / temperature).exp()  # (n, k)
         votes = weights.new_zeros(len(s), num_classes).scatter_add_(1, c, weights)  # (n, K)
         votes[votes == 0] = -torch.inf
@@ -103,9 +104,9 @@ def knn_vote_accuracy(
 
 
 def top_accuracy(scores: Tensor, labels: Tensor) -> tuple[float, float]:
-    """(top-1, top-5) in percent of scores (N, K), -inf for an excluded class; labels (N,).
+    """Return (top-1, top-5) in percent; scores (N, K), -inf for excluded classes; labels (N,).
 
-    Of equal scores the lower class comes first, as in scikit-learn; the order of ``topk`` depends
+    For equal scores, the lower class comes first, as in scikit-learn; the order of ``topk`` depends
     on the device.
     """
     own = scores.gather(1, labels[:, None])  # (N, 1)

@@ -24,10 +24,10 @@ class KNNHook(Hook):
 
     Evaluates every ``interval`` epochs or iterations and at the end. Logs ``knn/top1`` and
     ``knn/top5`` in percent, also to the visualizer's back ends. The features are those of
-    ``model.backbone`` (features.py), or of its average by MMEngine's ``EMAHook``. kNN follows DINO
+    ``model.backbone`` (features.py), or of its average in MMEngine's ``EMAHook``. kNN follows DINO
     (knn.py).
 
-    Training is unaffected: module modes, statistics and random streams are restored. Every rank
+    Training is unaffected: module modes, statistics and random states are restored. Every rank
     encodes its share of the images and keeps its share of the bank in main memory, 4 bytes x
     channels per image. Without labels, or with fewer images than neighbours, the hook does nothing
     and logs the reason.
@@ -42,7 +42,7 @@ class KNNHook(Hook):
         bank_images (int, optional): Number of evenly spaced images of the bank to use. By default
             all.
         k (int): Number of neighbours. Defaults to 20.
-        temperature (float): Of their votes. Defaults to 0.07.
+        temperature (float): Temperature of their votes. Defaults to 0.07.
     """
 
     # Before IterTimerHook, which would count the evaluation as data time.
@@ -76,7 +76,7 @@ class KNNHook(Hook):
             data = labelled_data(runner.cfg, **self.datasets)
             self.known = evenly_spaced(len(data.bank), self.bank_images)
             if self.k > len(self.known):
-                raise NoLabelsError(f'k is {self.k}, and the bank has {len(self.known)} images')
+                raise NoLabelsError(f'k is {self.k}, but the bank has {len(self.known)} images')
             self.data = data
         except NoLabelsError as error:
             runner.logger.info(f'No kNN accuracy in this run: {error}')
@@ -113,7 +113,7 @@ class KNNHook(Hook):
         runner.visualizer.add_scalars({'knn/top1': top1, 'knn/top5': top5}, step=step)
 
     def _encode(self, runner, dataset: Dataset, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Features (n, C) and labels (n,) of this rank's share of the images."""
+        """Return features (n, C) and labels (n,) of this rank's share of the images."""
         train = runner.train_dataloader
         share = indices[get_rank() :: get_world_size()]
         loader = image_loader(
@@ -121,9 +121,9 @@ class KNNHook(Hook):
             share,
             batch_size=train.batch_size,
             num_workers=train.num_workers,
-            worker_init_fn=train.worker_init_fn,  # of InterruptionHook: workers ignore signals
+            worker_init_fn=train.worker_init_fn,  # InterruptionHook's: workers ignore signals
         )
-        # The average of the model by EMAHook if there is one, else the model.
+        # EMAHook's averaged model if there is one, else the model.
         model: Any = (*averaged_models(runner), unwrap_model(runner.model))[0]
         encoded = encode_batches(model.backbone, model.data_preprocessor, loader)
         features, labels = gather_features(encoded, len(share))

@@ -1,10 +1,10 @@
 """Accuracy of the optimal linear classifier of feature vectors.
 
-Multinomial logistic regression on standardised features. Unlike a trained probe it sees every
-image once, without augmentation, and needs no schedule. It is a check of minutes, no substitute
-for the paper's linear probing (configs/classification/lin.py).
+Multinomial logistic regression on standardized features. Unlike a trained probe, it encodes every
+image once, without augmentation, and requires no schedule. It is a check that takes minutes, not a
+substitute for the paper's linear probing (configs/classification/lin.py).
 
-Legend: M training and N test vectors of D numbers, K classes.
+Legend: M training and N test vectors of dimension D, K classes.
 """
 
 import torch
@@ -24,8 +24,9 @@ def linear_accuracy(
     penalty: float = 1e-3,
     max_iter: int = 500,
 ) -> tuple[float, float]:
-    """(top-1, top-5) in percent on queries (N, D), labels (N,); fitted to bank (M, D), labels (M,).
+    """Fit a classifier to the bank; return its (top-1, top-5) in percent on the queries.
 
+    bank (M, D), bank_labels (M,), queries (N, D), labels (N,).
     The loss is the mean cross-entropy + penalty / 2 * squared weights, without the biases.
 
     Raises:
@@ -44,7 +45,7 @@ def linear_accuracy(
 def fit(
     x: Tensor, y: Tensor, num_classes: int, penalty: float, max_iter: int
 ) -> tuple[Tensor, Tensor]:
-    """The optimal weight (K, D) and bias (K,) for x (M, D), y (M,), by L-BFGS from zero."""
+    """Find the optimal weight (K, D) and bias (K,) for x (M, D), y (M,) with L-BFGS from zero."""
     weight = x.new_zeros(num_classes, x.shape[1], requires_grad=True)
     bias = x.new_zeros(num_classes, requires_grad=True)
     optimizer = torch.optim.LBFGS(

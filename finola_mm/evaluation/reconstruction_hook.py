@@ -1,4 +1,4 @@
-"""Pictures of reconstructed images beside the originals."""
+"""Draw reconstructed images next to the originals."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,12 +18,12 @@ GAP = 2  # pixels between images
 
 
 def draw_reconstructions(samples: Sequence[BaseDataElement]) -> np.ndarray:
-    """Draw a column per sample, with rows original / visible block / prediction / composed.
+    """Draw one column per sample, with rows original / visible block / prediction / composed.
 
-    "Composed" shows the visible block inside the prediction. If every pixel is masked, as by
-    ``FINOLA.predict``, the rows are original and prediction only.
+    "Composed" shows the visible block inside the prediction. If every pixel is masked, as in
+    ``FINOLA.predict``, the rows are only original and prediction.
 
-    The samples have ``original`` and ``reconstruction`` (3, H, W), RGB in [0, 1], and ``mask``
+    Each sample has ``original`` and ``reconstruction`` (3, H, W), RGB in [0, 1], and ``mask``
     (1, H, W), True = masked. The picture is (rows, columns, 3) uint8, RGB.
     """
     columns = [_column(sample) for sample in samples]
@@ -57,13 +57,13 @@ def _column(sample: BaseDataElement) -> dict[str, np.ndarray]:
 
 @HOOKS.register_module()
 class ReconstructionHook(Hook):
-    """Draw evenly spaced images of every validation and test.
+    """Draw evenly spaced images during validation and testing.
 
-    Validation pictures go to the visualizer's back ends (files, TensorBoard), a test's picture to
-    ``out_dir``.
+    Validation pictures go to the visualizer's back ends (files, TensorBoard); the picture of a test
+    goes to ``out_dir``.
 
     Args:
-        enable (bool): Whether to draw at all. Defaults to True.
+        enable (bool): Whether to draw pictures. Defaults to True.
         num_images (int): Number of images. Defaults to 8.
         out_dir (str, optional): Folder for the test's ``reconstruction.png``. Defaults to None.
     """
@@ -94,7 +94,7 @@ class ReconstructionHook(Hook):
 
     @master_only
     def _keep(self, samples: Sequence[BaseDataElement], num_batches: int) -> None:
-        """Keep the same number of every batch, at least ``num_images`` in the end."""
+        """Keep the same number of samples from every batch, at least ``num_images`` in total."""
         if self.enable:
             count = -(-self.num_images // num_batches)
             self.kept += [samples[i] for i in evenly_spaced(len(samples), count)]

@@ -1,4 +1,4 @@
-"""Pure functions of tensors: no state, no dependency but torch."""
+"""Pure, stateless functions of tensors that depend only on torch."""
 
 from .curvature import gaussian_curvature
 from .fused import finola

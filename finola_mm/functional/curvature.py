@@ -1,8 +1,9 @@
 """Gaussian curvature of feature maps.
 
 Paper: "Image is First-order Norm+Linear Autoregressive", Appendix A, Eq. 9 (arXiv 2305.16319). The
-paper does not say how it takes derivatives. Here they are central differences inside; at the border
-first derivatives are one-sided of second order, second derivatives those of the neighbour.
+paper does not specify how derivatives are computed. Here they are central differences inside. At
+the border, first derivatives are one-sided differences of second order, and second derivatives are
+those of the neighbour.
 """
 
 import torch
@@ -14,7 +15,7 @@ from .recurrence import at_least_float32
 def gaussian_curvature(z: Tensor) -> Tensor:
     """Compute the curvature of the surface (x, y, z_k(x, y)) of every channel k.
 
-    Exact for quadratic surfaces, at the border too.
+    The result is exact for quadratic surfaces, including the border.
 
     Args:
         z: (N, C, H, W), H and W at least 3.
@@ -38,7 +39,7 @@ def gaussian_curvature(z: Tensor) -> Tensor:
 
 
 def _second_derivative(z, dim):
-    """Return z(x+1) - 2 z(x) + z(x-1); at the border the neighbour's value."""
+    """Return z(x+1) - 2 z(x) + z(x-1); at the border, the neighbour's value."""
     inside = torch.diff(z, n=2, dim=dim)
     length = inside.shape[dim]
     first, last = inside.narrow(dim, 0, 1), inside.narrow(dim, length - 1, 1)

@@ -3,16 +3,16 @@
 Paper: "Image is First-order Norm+Linear Autoregressive", Section 2, Eq. 1 and 3, Fig. 3.
 
 From q at its origin, a line of vectors extends along one axis. Every vector of the line then starts
-a chain along the other axis, all chains in parallel. Both orders are computed and averaged. Up and
-down, left and right, and on a square map the two orders as well, are independent and share each
-step. An L x L map around its centre therefore takes L steps, the line included, instead of L*L.
+a chain along the other axis, all chains in parallel. Both orders are computed and averaged. Both
+directions of an axis, and on a square map also both orders, are independent and share each step. An
+L x L map around its centre therefore takes L steps, including the line, instead of L*L.
 
 The backward pass is explicit:
 
     z' = z + M n(z):    dz = dz' + (dn/dz)^T M^T dz',    dM = dz' n(z)^T
 
-It needs only n(z) and 1/sigma, since z is added directly to the mean of the two orders. Two maps of
-n(z) are saved per path, in the dtype of the products, and none without gradients.
+It uses only n(z) and 1/sigma, since z is added directly to the mean of the two orders. Two maps of
+n(z) are saved per path, in the dtype of the products, and none if gradients are disabled.
 
 Legend: N images, M paths, C channels, H x W positions. A bundle is S parallel chains of L
 positions: the columns of a map have L = H, S = W. A slab (N, M, S, C) is the result of one step on
@@ -42,7 +42,7 @@ def finola(
     """Unroll a latent vector, or several paths, over a map.
 
     Args:
-        q: (N, C), or (N, M, C) for M paths. Each path is normalised and unrolled separately; the
+        q: (N, C), or (N, M, C) for M paths. Each path is normalized and unrolled separately; the
             maps are then summed.
         A, A_neg, B, B_neg: (C, C), the steps right, left, down and up: z + A @ n(z).
         size: (H, W) of the map.
@@ -106,7 +106,7 @@ def _chains(starts, matrices, size, origin, eps, tape):
     """Step one bundle along y from starts[0] and one along x from starts[1], (N, M, S, C) each.
 
     Yields (axis, slabs, z): the finished slabs of a bundle and their values, (1 or 2, N, M, S, C).
-    The caller must use them at once: the next step overwrites them. Appends n(z) and 1/sigma of
+    The caller must use them immediately: the next step overwrites them. Appends n(z) and 1/sigma of
     each step to the tape, unless it is None.
     """
     for axes, length, place in _together(size, origin):
@@ -128,8 +128,8 @@ def _chains(starts, matrices, size, origin, eps, tape):
 def _chains_backward(grads, weight, matrices, size, origin, tape, dm):
     """Return the gradients of both starts, (N, M, S, C); add those of the matrices to ``dm``.
 
-    grads: those of the two bundles, (L, N, M, S, C), scaled by ``weight``. Consumes the tape from
-    its end.
+    grads: the gradients of the two bundles, (L, N, M, S, C), scaled by ``weight``. Consumes the
+    tape from its end.
     """
     starts: list[Tensor] = []
     for axes, length, place in reversed(_together(size, origin)):
@@ -146,7 +146,7 @@ def _chains_backward(grads, weight, matrices, size, origin, tape, dm):
             if dm is not None:
                 _add_product(_rows(dm[axes, sides]), product.mT, n)
             dn = torch.bmm(product, matrix).to(d.dtype)
-            k = len(n)  # n is its own normalised form: mean 0, deviation 1
+            k = len(n)  # n is already normalized: mean 0, deviation 1
             dn = torch.ops.aten.native_layer_norm_backward(
                 dn, n.to(d.dtype), n.shape[-1:], zero[:k], one[:k], None, None, (True, False, False)
             )[0]
@@ -159,13 +159,13 @@ def _chains_backward(grads, weight, matrices, size, origin, tape, dm):
 
 
 def _bundles(x, paths):
-    """View (N, H, W, C) as bundles of columns and rows, (L, N, M, S, C), equal for all paths."""
+    """View (N, H, W, C) as bundles of columns and rows, (L, N, M, S, C), shared by all paths."""
     columns, rows = x.permute(1, 0, 2, 3), x.permute(2, 0, 1, 3)
     return [bundle.unsqueeze(2).expand(-1, -1, paths, -1, -1) for bundle in (columns, rows)]
 
 
 def _together(size, origin):
-    """Group the axes that share their steps, with length and origin: both on a square map."""
+    """Group the axes that share steps, with length and origin: both axes on a square map."""
     if size[0] == size[1] and origin[0] == origin[1]:
         return [(slice(0, 2), size[0], origin[0])]
     return [(slice(k, k + 1), size[k], origin[k]) for k in (0, 1)]
@@ -195,7 +195,7 @@ def _normalise(z, eps):
     if z.device.type != 'cpu':
         n, _, scale = torch.native_layer_norm(z, z.shape[-1:], None, None, eps)
         return n, scale
-    # The same in two passes: 2.6 times as fast as layer_norm on a CPU.
+    # The same result in two passes, 2.6 times as fast as layer_norm on a CPU.
     n = z - z.mean(-1, keepdim=True)
     power = torch.linalg.vector_norm(n, dim=-1, keepdim=True).square_()
     scale = power.div_(z.shape[-1]).add_(eps).rsqrt_()
@@ -205,13 +205,13 @@ def _normalise(z, eps):
 def _add_product(into, a, b):
     """into += a @ b, multiplied in the dtype of b."""
     if into.dtype == b.dtype:
-        torch.baddbmm(into, a, b, out=into)  # torch's FLOP counter does not know baddbmm_
+        torch.baddbmm(into, a, b, out=into)  # torch's FLOP counter lacks baddbmm_
     else:
         into += torch.bmm(a.to(b.dtype), b)
 
 
 def _product_type(device, dtype):
-    """The dtype in which autocast multiplies; float64 stays float64."""
+    """Return the dtype in which autocast multiplies; float64 stays float64."""
     autocast = torch.is_autocast_enabled(device) and dtype != torch.float64
     return torch.get_autocast_dtype(device) if autocast else dtype
 

@@ -1,8 +1,8 @@
 """Padding of batches whose images differ in size, at every stride.
 
-Images are padded at the right and at the bottom. A position of a map at stride s counts as padding
-where its first pixel, (s*row, s*column), does. An image of h rows then has ceil(h / s) valid rows,
-the same as on its own.
+Images are padded on the right and at the bottom. A position of a map at stride s counts as padding
+if its first pixel, (s*row, s*column), is padding. An image of h rows then has ceil(h / s) valid
+rows, as it has without padding.
 
 Legend: N images, H x W pixels or positions of the batch, C channels; mask: True = padding.
 """
@@ -18,7 +18,7 @@ def make_padding_mask(sizes: Sequence[Sequence[int]], shape: Sequence[int]) -> T
     """Mark the padding of images of ``sizes``, N x (h, w), in a batch of ``shape`` (H, W).
 
     Returns:
-        (N, H, W) on the CPU, or None where every image fills the batch.
+        (N, H, W) on the CPU, or None if no image is padded.
 
     Raises:
         ValueError: an image is empty or larger than the batch.
@@ -45,7 +45,7 @@ def downsample_mask(padding_mask: Tensor | None, stride: int = 2) -> Tensor | No
 
 
 def zero_padding(x: Tensor, padding_mask: Tensor | None) -> Tensor:
-    """Set padded positions of x (N, C, H, W) to 0, as a convolution sees beyond a border."""
+    """Set padded positions of x (N, C, H, W) to 0, as in a convolution's zero padding."""
     # Unlike masked_fill, torch.where keeps the memory format.
     return x if padding_mask is None else torch.where(padding_mask[:, None], 0, x)
 
@@ -54,7 +54,7 @@ def masked_avg_pool(x: Tensor, stride: int, padding_mask: Tensor | None = None) 
     """Average x (N, C, H, W) over blocks of ``stride`` x ``stride``, ignoring padded positions.
 
     Returns:
-        (N, C, ceil(H/stride), ceil(W/stride)), 0 where a whole block is padding.
+        (N, C, ceil(H/stride), ceil(W/stride)), 0 if a whole block is padding.
     """
     x = F.avg_pool2d(zero_padding(x, padding_mask), stride, ceil_mode=True)
     if padding_mask is None:
@@ -66,14 +66,14 @@ def masked_avg_pool(x: Tensor, stride: int, padding_mask: Tensor | None = None) 
 def upsample_2x(x: Tensor, size: Sequence[int], padding_mask: Tensor | None = None) -> Tensor:
     """Upsample bilinearly by 2 and crop: (N, C, h, w) -> (N, C, *size).
 
-    A fixed factor, not a stretch to ``size``, keeps positions independent of the batch's padding.
-    With ``padding_mask`` (N, h, w), the weights of padded neighbours go to the other neighbours.
+    A fixed factor, without stretching to ``size``, keeps positions independent of the padding. With
+    ``padding_mask`` (N, h, w), the weights of padded neighbours go to the other neighbours.
     """
     x = _interpolate_2x(zero_padding(x, padding_mask), size)
     if padding_mask is None:
         return x
     share = _interpolate_2x((~padding_mask)[:, None].to(x.dtype), size)  # 0 far inside the padding
-    return x / share.clamp(min=1 / 16)  # at a position of the image at least 9/16
+    return x / share.clamp(min=1 / 16)  # at least 9/16 inside the image
 
 
 def _interpolate_2x(x: Tensor, size: Sequence[int]) -> Tensor:

@@ -11,12 +11,12 @@ from torch import Tensor
 
 
 def image_to_patches(images: Tensor, patch_size: int) -> Tensor:
-    """(N, 3, H, W) -> (N, L, 3*p*p), the pixels of a patch in (channel, row, column) order."""
+    """Split images (N, 3, H, W) -> (N, L, 3*p*p), pixels in (channel, row, column) order."""
     return F.pixel_unshuffle(images, patch_size).flatten(2).transpose(1, 2)
 
 
 def patches_to_image(patches: Tensor, patch_size: int, grid: Sequence[int]) -> Tensor:
-    """(N, L, 3*p*p) on a grid (H/p, W/p) -> (N, 3, H, W), the inverse of ``image_to_patches``."""
+    """Invert ``image_to_patches``: (N, L, 3*p*p) on a grid (H/p, W/p) -> (N, 3, H, W)."""
     return F.pixel_shuffle(patches.transpose(1, 2).unflatten(2, grid), patch_size)
 
 

@@ -1,16 +1,16 @@
-"""The FINOLA recurrence, as the paper's equations state it.
+"""The FINOLA recurrence, written as in the paper's equations.
 
 Paper: "Image is First-order Norm+Linear Autoregressive", Eq. 1 and 3, Fig. 4 (arXiv 2305.16319).
 
     z(x+1, y) = z(x, y) + A n(z(x, y))        z(x-1, y) = z(x, y) + A_neg n(z(x, y))
     z(x, y+1) = z(x, y) + B n(z(x, y))        z(x, y-1) = z(x, y) + B_neg n(z(x, y))
 
-n(z) normalises the C channels of one position. A position off both axes is reached by two orders,
-x first or y first; its value is their mean. We differ in one detail: sigma is
+n(z) normalizes the C channels of one position. A position off both axes is reached in two orders,
+x first or y first; its value is their mean. One detail differs from the paper: sigma is
 sqrt(variance + eps), so that a constant vector stays finite.
 
 ``unroll`` and ``unroll_block`` are the readable form. ``fused.py`` and ``fused_blockwise.py``
-compute the same for training, and the tests compare the two.
+compute the same result for training; the tests compare the two.
 
 Legend: N images, M paths, C channels, H x W positions, h x w the visible block.
 """
@@ -25,7 +25,7 @@ Step = Callable[[Tensor, str], Tensor]  # (z, name of a matrix) -> the neighbour
 
 
 def channel_norm(z: Tensor, eps: float = 1e-6) -> Tensor:
-    """Normalise each vector to n(z) = (z - mean) / sqrt(variance + eps), without an affine map.
+    """Normalize each vector to n(z) = (z - mean) / sqrt(variance + eps), without an affine map.
 
     z (..., C) -> (..., C), at least float32. The variance is the population variance.
     """
@@ -45,7 +45,7 @@ def norm_linear_step(z: Tensor, matrix: Tensor, eps: float = 1e-6) -> Tensor:
 def unroll(
     step: Step, q: Tensor, size: tuple[int, int], origin: tuple[int, int] | None = None
 ) -> Tensor:
-    """Unroll q over a map by any step, in both orders, and average them (Eq. 3).
+    """Unroll q over a map with any step, in both orders, and average the two (Eq. 3).
 
     Args:
         step: Takes vectors (..., C) and the name of a direction, 'A' (right), 'A_neg' (left),
@@ -102,9 +102,9 @@ def unroll_block(step: Step, feat: Tensor, offset: tuple[int, int], steps: str =
 
     def source(place: int, start: int, length: int) -> tuple[int, int, int]:
         """Return (position inside the block, direction, distance) for a map position."""
-        if place < start:  # masked before the block: the partition ends at 2 * start
+        if place < start:  # masked, before the block: the partition ends at 2 * start
             return place, -1, start
-        if place >= start + length:  # masked behind the block
+        if place >= start + length:  # masked, after the block
             return place - length, +1, length - start
         return place - start, 0, 0  # visible
 
@@ -127,5 +127,5 @@ def unroll_block(step: Step, feat: Tensor, offset: tuple[int, int], steps: str =
 
 
 def at_least_float32(z: Tensor) -> Tensor:
-    """Convert float16 and bfloat16 to float32; wider dtypes stay as they are."""
+    """Convert float16 and bfloat16 to float32; wider dtypes are unchanged."""
     return z.to(torch.promote_types(z.dtype, torch.float32))

@@ -1,7 +1,7 @@
-"""Sine positional embedding, counted within each image's own extent.
+"""Sine positional embedding, computed within each image's own extent.
 
-Source: DETR (arXiv 2005.12872), Appendix A.4, normalised as in its code: rows and columns run from
-1/h and 1/w of the image to 1, times 2 pi. A padded image has the same positions as on its own.
+Source: DETR (arXiv 2005.12872), Appendix A.4, normalized as in its code: rows and columns run from
+1/h and 1/w of the image to 1, times 2 pi. Padding does not change the positions of an image.
 
 Legend: N images, H x W positions, D channels; mask: True = padding.
 """
@@ -29,7 +29,7 @@ def sine_positions(padding_mask: Tensor, channels: int, *, temperature: float = 
     waves = []
     for axis in (1, 2):
         count = valid.cumsum(axis)  # (N, H, W), 1 at the first position
-        total = count.amax(axis, keepdim=True).clamp(min=1)  # a row may be padding throughout
+        total = count.amax(axis, keepdim=True).clamp(min=1)  # a row may be all padding
         angle = (count / total)[..., None] * frequency  # (N, H, W, D/4)
         waves.append(torch.stack((angle.sin(), angle.cos()), dim=4).flatten(3))
     return torch.cat(waves, dim=3)

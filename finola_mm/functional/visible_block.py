@@ -25,7 +25,7 @@ def as_offsets(
         grid: (H, W) of the map, by default (2h, 2w).
 
     Raises:
-        ValueError: another shape or dtype, or a block that reaches beyond its grid.
+        ValueError: the shape or dtype is invalid, or a block exceeds its grid.
     """
     offsets = torch.as_tensor(offset)
     one_pair = offsets.shape == (2,)
@@ -72,7 +72,7 @@ def masked_positions(mask: Tensor) -> Tensor:
     """Convert a mask to the indices of its masked positions, in row-major order.
 
     mask (N, H, W), True = masked, with K masked positions in every map -> (N, K) in 0..H*W-1.
-    Keep the mask on the CPU: on a GPU, K would force a synchronisation.
+    Keep the mask on the CPU: on a GPU, computing K would force a synchronization.
 
     Raises:
         ValueError: the maps have different numbers of masked positions.
@@ -87,7 +87,7 @@ def masked_positions(mask: Tensor) -> Tensor:
 
 
 def crop_block(images: Tensor, offset, block: Sequence[int], patch_size: int) -> Tensor:
-    """Crop the visible block, the encoder's input, out of every image.
+    """Crop the visible block, the encoder's input, from every image.
 
     images (N, C, H*p, W*p), offset and block (h, w) in grid positions -> (N, C, h*p, w*p), channels
     last in memory.

@@ -5,9 +5,10 @@ z_x = A n(z) and z_y = B n(z), Q = A B^-1 = V L V^-1 and zeta = V^-1 z,
 
     d zeta_k / dx = speed_k * d zeta_k / dy    for each channel k of zeta
 
-We differ in the inverse: n(z) has mean zero, so A and B never act on the vector of ones, and weight
-decay makes B singular there. Let P be a basis of the vectors of mean zero. Q (BP) = AP holds
-exactly for Q = (AP) (BP)^+ on the C-1 dimensions reached by BP, which leaves C-1 equations.
+One detail differs from the paper, the inverse: n(z) has mean zero, so A and B never act on the
+vector of ones, and weight decay makes B singular there. Let P be a basis of the vectors of mean
+zero. Q (BP) = AP holds exactly for Q = (AP) (BP)^+ on the C-1 dimensions reached by BP, which
+leaves C-1 equations.
 """
 
 import torch
@@ -31,7 +32,7 @@ def wave_speeds(A: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:
 
     Raises:
         ValueError: the shapes differ, or B has rank below C-1 on the vectors of mean zero.
-            :func:`mean_free_condition` measures how close B is to that.
+            :func:`mean_free_condition` measures how close B is to this case.
     """
     if A.shape != B.shape:
         raise ValueError(
@@ -64,7 +65,7 @@ def mean_free_condition(B: Tensor) -> float:
 
 
 def _on_mean_free(matrix):
-    """Remove the part on the vector of ones: the singular values are those of BP, and a 0."""
+    """Remove the part along the vector of ones; the singular values are those of BP, and a 0."""
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or len(matrix) < 2:
         raise ValueError(f'a matrix must be (C, C) with C at least 2, got {tuple(matrix.shape)}')
     matrix = matrix.double()
@@ -72,5 +73,5 @@ def _on_mean_free(matrix):
 
 
 def _resolution(matrix):
-    """The machine epsilon of the dtype in which the matrix was learned."""
+    """Return the machine epsilon of the dtype in which the matrix was learned."""
     return torch.finfo(at_least_float32(matrix).dtype).eps

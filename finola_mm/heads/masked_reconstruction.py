@@ -2,7 +2,7 @@
 
 Paper: "Image is First-order Norm+Linear Autoregressive", Section 3, "the reconstruction loss is
 computed only from the masked region"; Section 2, mean square error over image pixels.
-The per-patch normalised target is MAE's option (arXiv 2111.06377, Section 3), off as in FINOLA.
+The per-patch normalized target is MAE's option (arXiv 2111.06377, Section 3), off as in FINOLA.
 
 Legend: N images of H x W pixels in L patches of p x p, K of them masked.
 """
@@ -21,10 +21,10 @@ class MaskedReconstructionHead(BaseModule):
     """Compare predicted patches with the original in the masked region.
 
     Args:
-        patch_size (int): Side in pixels of the patch that one mask position stands for.
+        patch_size (int): Side in pixels of the patch that one mask position covers.
             Defaults to 16.
-        norm_pix (bool): Whether the target is normalised per patch. Defaults to False.
-        init_cfg (dict, optional): MMEngine's initialisation. Defaults to None.
+        norm_pix (bool): Whether the target is normalized per patch. Defaults to False.
+        init_cfg (dict, optional): MMEngine initialization config. Defaults to None.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class MaskedReconstructionHead(BaseModule):
         """Convert a prediction in the target's units to an image, both (N, 3, H, W).
 
         With ``norm_pix`` each patch gets the mean and deviation of the *original* patch. The model
-        does not predict them, so such a picture and its PSNR flatter the model.
+        does not predict them, so such an image and its PSNR overstate the model's quality.
         """
         if not self.norm_pix:
             return pred.float()
@@ -67,9 +67,9 @@ class MaskedReconstructionHead(BaseModule):
 
 
 def mean_std(patches: Tensor, eps: float = 1e-6) -> tuple[Tensor, Tensor]:
-    """Compute mean and standard deviation of each patch, (N, L, 3*p*p) -> two of (N, L, 1).
+    """Compute mean and standard deviation of each patch, (N, L, 3*p*p) -> (N, L, 1) each.
 
-    The variance is the unbiased one, as in MAE's code.
+    The variance is unbiased, as in MAE's code.
     """
     var, mean = torch.var_mean(patches, dim=-1, keepdim=True)
     return mean, (var + eps).sqrt()

@@ -14,13 +14,13 @@ from ..registry import MODELS
 
 @MODELS.register_module()
 class ReconstructionHead(BaseModule):
-    """Compare predicted images with the originals, both normalised by the data preprocessor."""
+    """Compare predicted images with the originals, both normalized by the data preprocessor."""
 
     def loss(self, pred: Tensor, images: Tensor) -> Tensor:
         """Compute the mean squared error, a scalar in float32; pred and images (N, 3, H, W).
 
         Raises:
-            UserError: the prediction has another size.
+            UserError: the prediction has a different size.
         """
         if pred.shape != images.shape:
             raise UserError(

@@ -1,4 +1,4 @@
-"""Layers: plain ``nn.Module`` classes on torch alone, one file per box of the paper's figures."""
+"""Layers that depend only on torch: ``nn.Module`` classes, one file per box of the figures."""
 
 from .attentional_pooling import AttentionalPooling
 from .checkpointing import checkpoint_module

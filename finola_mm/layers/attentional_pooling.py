@@ -2,9 +2,9 @@
 
 Paper: "Image is First-order Norm+Linear Autoregressive", Appendix B: "a single multi-head attention
 layer with learnable queries, where the encoder output serves as both the keys and values". The
-paper leaves projections, normalisation and positions open. Here keys, values and the output are
+paper does not specify projections, normalization or positions. Here keys, values and the output are
 projected without a norm, as in the layer's usual form (arXiv 1706.03762), and there are no
-positions. Parameters without effect are left out: a projection of the learned queries, a bias on
+positions. Parameters without effect are omitted: a projection of the learned queries, a bias on
 the keys (cancelled by the softmax) and one on the values (absorbed by the output's bias).
 
 Legend: N images, C channels, h x w positions (L of them), M queries, D output channels, k heads.
@@ -21,7 +21,7 @@ class AttentionalPooling(nn.Module):
         in_channels (int): Channels C of the map, a multiple of ``num_heads``.
         channels (int): Channels D of the output projection.
         num_queries (int): M. Defaults to 1.
-        num_heads (int): Defaults to 8 (not printed in the paper).
+        num_heads (int): Defaults to 8 (not given in the paper).
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class AttentionalPooling(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self):
-        """Draw queries from N(0, 1): smaller ones would all read the mean of the map."""
+        """Draw queries from N(0, 1): smaller ones would all return the mean of the map."""
         nn.init.normal_(self.queries)
         for weight in (self.key, self.value, self.out.weight):
             nn.init.xavier_uniform_(weight)
@@ -50,7 +50,7 @@ class AttentionalPooling(nn.Module):
         """(N, C, h, w) -> (N, M, D).
 
         Projects the few queries and the pooled values, not the many positions:
-        q (K x) = (q K) x and (V x) a = V (x a). This costs L*C multiply-adds a head, not L*C^2.
+        q (K x) = (q K) x and (V x) a = V (x a). This costs L*C multiply-adds per head, not L*C^2.
         """
         x = x.flatten(2)  # (N, C, L)
         queries, key, value = (

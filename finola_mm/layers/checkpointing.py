@@ -1,8 +1,8 @@
 """Activation checkpointing that updates BatchNorm statistics once per batch.
 
 The backward pass recomputes a module's forward pass, which would update the running statistics a
-second time. They are frozen during the recomputation. In training BatchNorm normalises with the
-statistics of the batch alone, so the result is bit-identical.
+second time. They are frozen during the recomputation. In training, BatchNorm normalizes with only
+the statistics of the batch, so the result is bit-identical.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ def frozen_bn_stats(module: nn.Module) -> Iterator[None]:
 
     Momentum 0 writes the old statistics back. Setting ``track_running_stats=False`` would be
     simpler, but the two forward passes would then save different tensors for the backward pass,
-    which torch refuses.
+    which torch rejects.
     """
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training]
     kept = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]

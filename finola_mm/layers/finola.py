@@ -2,7 +2,7 @@
 
 Paper: "Image is First-order Norm+Linear Autoregressive", Section 2, Eq. 1 and 3; the ablations of
 its step are in Section 4, and the repeated vector in "Exploring Invariance in Images through
-One-way Wave Equations" (arXiv 2310.12976). The ablations run by the readable loop of
+One-way Wave Equations" (arXiv 2310.12976). The ablations use the readable loop of
 ``functional.recurrence``; only the paper's own step has a fused form.
 
 Legend: N images, M paths, C channels, H x W positions, h x w the visible block.
@@ -28,24 +28,25 @@ class FINOLALayer(nn.Module):
     """First-order norm+linear autoregression with learned steps in four directions.
 
     ``A`` steps to x+1 (right), ``A_neg`` to x-1, ``B`` to y+1 (down), ``B_neg`` to y-1; each is
-    (C, C), shared by all positions and images. Initialised from N(0, 1/C), on which the paper is
-    silent: one step is then as large as the normalised vector it starts from, at any width.
+    (C, C), shared by all positions and images. The paper does not specify the initialization. It is
+    N(0, 1/C): one step is then as large as the normalized vector it starts from, at any width.
 
     Ablations, selected by ``step``:
 
     * ``'norm_moving'``: BatchNorm without affine replaces the norm over the channels. In training
-      each step is normalised over its batch and positions; in eval mode by moving averages, one set
-      per matrix, so that the step is linear. The paper: 25.1 dB in training, 16.3 dB in eval mode.
-    * ``'linear'``: no normalisation, z + A z.
+      each step is normalized over its batch and positions; in eval mode with moving averages, one
+      set per matrix, so that the step is linear. The paper reports 25.1 dB in training and 16.3 dB
+      in eval mode.
+    * ``'linear'``: no normalization, z + A z.
     * ``'nonlinear'``: z + V gelu(U n(z)). U and V, (2, C/2, C) per direction, are stored under the
       matrices' names and have as many parameters.
     * ``'repeat'``: q at every position, no parameters.
-    * ``'repeat_matched'``: q takes one norm+linear step by each of the four matrices and is then
+    * ``'repeat_matched'``: q takes one norm+linear step with each of the four matrices and is then
       repeated, which matches FINOLA's parameters without its map.
 
     Args:
         channels (int): C; even for ``'nonlinear'``.
-        step (str): One of ``STEPS``. Defaults to ``'norm_linear'``, the paper's.
+        step (str): One of ``STEPS``. Defaults to ``'norm_linear'``, as in the paper.
         eps (float): Added to the variance in the norm. Defaults to 1e-6.
     """
 
@@ -54,7 +55,9 @@ class FINOLALayer(nn.Module):
         if step not in STEPS:
             raise ValueError(f'step must be one of {", ".join(STEPS)}, got {step!r}')
         if step == 'nonlinear' and channels % 2:
-            raise ValueError(f"step='nonlinear' needs an even number of channels, got {channels}")
+            raise ValueError(
+                f"step='nonlinear' requires an even number of channels, got {channels}"
+            )
         self.channels, self.step, self.eps = channels, step, eps
         if step != 'repeat':
             shape = (2, channels // 2, channels) if step == 'nonlinear' else (channels, channels)
@@ -86,13 +89,13 @@ class FINOLALayer(nn.Module):
     def blockwise(self, feat: Tensor, offset, steps: str = 'block') -> Tensor:
         """(N, C, h, w) at its offset in the map -> (N, C, 2h, 2w); see ``finola_blockwise``."""
         if self.step != 'norm_linear':
-            raise ValueError(f"block-wise FINOLA needs step='norm_linear', got {self.step!r}")
+            raise ValueError(f"block-wise FINOLA requires step='norm_linear', got {self.step!r}")
         return finola_blockwise(
             feat, offset, self.A, self.A_neg, self.B, self.B_neg, steps, self.eps
         )
 
     def ablated_step(self, z: Tensor, name: str) -> Tensor:
-        """Step z (..., C) by the matrix ``name``: 'norm_moving', 'linear' or 'nonlinear'."""
+        """Step z (..., C) with the matrix ``name``: 'norm_moving', 'linear' or 'nonlinear'."""
         matrix = self.get_parameter(name)
         if self.step == 'linear':
             return z + F.linear(z, matrix)

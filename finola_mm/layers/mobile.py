@@ -1,17 +1,18 @@
 """Mobile: the convolutional half of a Mobile-Former block, and its parts.
 
-Source: Mobile-Former (arXiv 2108.05895), Sec. 3.2 and Fig. 3; "bneck-lite" is MicroNet's
-(arXiv 2108.05894), dynamic ReLU that of arXiv 2003.10027 with the average pooling replaced by a
-token. The strided form expands twice: once with the stride, by the table's factor, and once behind
-it, by 4. The second expansion is not in the paper's table; the published sizes force it.
+Source: Mobile-Former (arXiv 2108.05895), Sec. 3.2 and Fig. 3; "bneck-lite" is from MicroNet
+(arXiv 2108.05894), dynamic ReLU from arXiv 2003.10027 with the average pooling replaced by a
+token. The strided form expands twice: in the strided filter, by the table's factor, and after it,
+by 4. The second expansion is not in the paper's table; it is implied by the published sizes.
 
 Dynamic ReLU has two forms that share every weight:
 
 * plain (default): one pair of slopes per image and channel, computed from the first token;
-* spatial-aware: every token proposes a pair, every position mixes the six proposals.
+* spatial-aware: each token yields a pair of slopes, and each position uses a weighted average of
+  the six pairs.
 
 Legend: N images, C channels, H x W positions, T tokens of width d; mask: True = padding, which is
-set to 0 before each filter, as a convolution sees beyond the border of an image.
+set to 0 before each filter, as in a convolution's zero padding.
 """
 
 import torch
@@ -28,7 +29,7 @@ def pointwise(in_channels: int, out_channels: int) -> nn.Sequential:
 
 
 def depthwise(in_channels: int, out_channels: int, *, stride: int = 1) -> nn.Sequential:
-    """3x3 depthwise convolution and BatchNorm, expanding where out_channels > in_channels."""
+    """3x3 depthwise convolution and BatchNorm, expanding if out_channels > in_channels."""
     conv = DepthwiseConv2d(in_channels, out_channels, stride=stride)
     return nn.Sequential(conv, nn.BatchNorm2d(out_channels))
 
@@ -70,7 +71,7 @@ class DynamicReLU(nn.Module):
     Args:
         channels (int): Channels C of the map.
         token_dim (int): Width d of a token.
-        reduction (int): Factor by which d is squeezed on the way to the coefficients.
+        reduction (int): Factor by which d is reduced in the hidden layer.
     """
 
     def __init__(self, channels: int, token_dim: int, *, reduction: int = 4) -> None:
@@ -79,7 +80,7 @@ class DynamicReLU(nn.Module):
         self.expand = nn.Linear(token_dim // reduction, 2 * channels)
 
     def forward(self, x: Tensor, tokens: Tensor, mix: Tensor | None = None) -> Tensor:
-        """Activate x (N, C, H, W) under tokens (N, T, d).
+        """Activate x (N, C, H, W), controlled by tokens (N, T, d).
 
         ``mix`` (N, T, H, W) holds each position's weights over the tokens and selects the
         spatial-aware form; None selects the plain form.
@@ -88,7 +89,7 @@ class DynamicReLU(nn.Module):
         return self.activate(x, a1 - a2, a2)
 
     def slopes(self, x: Tensor, tokens: Tensor, mix: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The slopes a1 and a2, (N, C, 1, 1) each, or (N, C, H, W) in the spatial-aware form."""
+        """Return a1 and a2, (N, C, 1, 1) each, or (N, C, H, W) in the spatial-aware form."""
         if mix is None:
             scores = self.scores(tokens[:, 0])[:, :, None, None]  # (N, 2C, 1, 1)
         else:
@@ -99,7 +100,7 @@ class DynamicReLU(nn.Module):
         return 2 * s1, 2 * s2 - 1  # 2 (s - 1/2) + 1 and 2 (s - 1/2)
 
     def activate(self, x: Tensor, rise: Tensor, slope: Tensor) -> Tensor:
-        """max(u, v) = v + relu(u - v), with rise = a1 - a2 and slope = a2.
+        """Compute max(u, v) as v + relu(u - v), with rise = a1 - a2 and slope = a2.
 
         The backward pass of torch.maximum masks its elements one by one; this form takes a seventh
         of the time, forward and backward, in bfloat16 on a CPU.
@@ -114,7 +115,7 @@ class DynamicReLU(nn.Module):
 class BneckLite(nn.Module):
     """Lite bottleneck: expanding depthwise convolution, ReLU6, 1x1 projection; no tokens.
 
-    A residual is added where the channels match.
+    A residual is added if the channels match.
 
     Args:
         in_channels (int): Channels of the map, a divisor of ``hidden_channels``.
@@ -130,14 +131,14 @@ class BneckLite(nn.Module):
         self.residual = in_channels == out_channels
 
     def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
-        """(N, in_channels, H, W) -> (N, out_channels, H, W); padded positions are not read."""
+        """(N, in_channels, H, W) -> (N, out_channels, H, W); padded positions are ignored."""
         y = self.filter(zero_padding(x, padding_mask))  # (N, hidden, H, W)
         y = self.project(self.act(y))  # (N, out_channels, H, W)
         return x + y if self.residual else y
 
 
 class Mobile(nn.Module):
-    """Stride 1: expand, filter, project, with dynamic ReLU; residual where the channels match.
+    """Stride 1: expand, filter, project, with dynamic ReLU; residual if the channels match.
 
     Args:
         in_channels (int): Channels of the map.

@@ -1,11 +1,11 @@
-"""Mobile-Former block: Mobile and Former in parallel, a bridge each way.
+"""Mobile-Former block: Mobile and Former in parallel, with a bridge in each direction.
 
 Source: Mobile-Former (arXiv 2108.05895), Sec. 3.1, Eq. 1-2, and Fig. 3. The gate of Mobile->Former
-is not in that paper's text; the published parameter counts force its width and bias.
+is not in that paper's text; its width and bias are implied by the published parameter counts.
 
-The heads of the bridges are a loop: each takes its slice of the channels as it lies in memory,
-whatever the memory format, and the positions stay the long side of every product. With six tokens
-that is faster than torch's fused attention on a CPU, as is the written-out attention of Former.
+The heads of the bridges are computed in a loop: each uses its slice of the channels as stored, in
+any memory format, and the positions remain the long side of every product. With six tokens this is
+faster than torch's fused attention on a CPU, as is the explicit attention of Former.
 
 Legend: N images, C channels, H x W positions, T tokens of width d, h heads; mask: True = padding.
 """
@@ -19,7 +19,9 @@ from .mobile import Mobile, MobileDown
 
 
 class MobileFormerBlock(nn.Module):
-    """Tokens read the map, attend to each other, steer the convolutions, and are read back.
+    """Mobile-Former block with Mobile, Former and both bridges.
+
+    Tokens attend to the map and to each other, control the dynamic ReLUs, and update the map.
 
     Args:
         in_channels (int): Channels of the map.
@@ -57,7 +59,7 @@ class MobileFormerBlock(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """(N, in_channels, H, W), (N, T, d) -> (N, out_channels, H/stride, W/stride), (N, T, d).
 
-        Sizes are rounded up. Padded positions, by ``padding_mask`` (N, H, W), are not read.
+        Sizes are rounded up. Positions marked in ``padding_mask`` (N, H, W) are ignored.
         """
         mix = self.mixture(x, tokens, padding_mask)
         tokens = self.to_former(x, tokens, padding_mask)
@@ -67,7 +69,7 @@ class MobileFormerBlock(nn.Module):
         return x, tokens
 
     def mixture(self, x: Tensor, tokens: Tensor, padding_mask: Tensor | None) -> Tensor | None:
-        """Weights over the tokens for the spatial-aware dynamic ReLU; None in the plain form."""
+        """Return token weights for the spatial-aware dynamic ReLU; None in the plain form."""
         if not self.spatial:
             return None
         return self.to_former.mixture(x, tokens, padding_mask, stride=self.mobile.stride)
@@ -81,7 +83,7 @@ class MobileToFormer(nn.Module):
     Args:
         channels (int): Channels C of the map, a multiple of ``heads``.
         token_dim (int): Width d of a token.
-        heads (int): Attention heads; each reads C / heads channels of the map.
+        heads (int): Attention heads; each uses C / heads channels of the map.
     """
 
     def __init__(self, channels: int, token_dim: int, *, heads: int = 2) -> None:
@@ -102,7 +104,7 @@ class MobileToFormer(nn.Module):
         return self.norm(tokens + self.out(read))  # (N, T, d)
 
     def attend(self, x: Tensor, tokens: Tensor, padding_mask: Tensor | None = None) -> Tensor:
-        """Attention of the tokens over the map, (N, T, C)."""
+        """Compute the attention of the tokens over the map, (N, T, C)."""
         query = self.query(tokens) * self.scale  # (N, T, C)
         reads = []
         for q, kv in zip(query.chunk(self.heads, 2), x.chunk(self.heads, 1), strict=True):
@@ -122,11 +124,11 @@ class MobileToFormer(nn.Module):
         *,
         stride: int = 1,
     ) -> Tensor:
-        """Each position's weights over the tokens, (N, T, ceil(H/stride), ceil(W/stride)).
+        """Return each position's weights over the tokens, (N, T, ceil(H/stride), ceil(W/stride)).
 
-        The softmax over the tokens of the logits, averaged over the heads and over the positions
-        that a stride merges. The average over the heads of q_h k_h is the product over all channels
-        divided by h.
+        They are the softmax, over the tokens, of the logits averaged over the heads and over the
+        positions that a stride merges. The average of q_h k_h over the heads is the product over
+        all channels divided by h.
         """
         query = self.query(tokens) * (self.scale / self.heads)
         logits = torch.bmm(query, x.flatten(2).to(query.dtype))  # (N, T, HW)
@@ -144,7 +146,7 @@ class Former(nn.Module):
     Args:
         token_dim (int): Width d of a token, a multiple of ``heads``.
         heads (int): Attention heads.
-        expansion (int): Hidden width of the feed-forward network over d.
+        expansion (int): Ratio of the feed-forward network's hidden width to d.
     """
 
     def __init__(self, token_dim: int, *, heads: int = 4, expansion: int = 2) -> None:
@@ -169,7 +171,7 @@ class Former(nn.Module):
         return self.norm2(tokens + self.ffn(tokens))
 
     def attend(self, tokens: Tensor) -> Tensor:
-        """Multi-head attention with raw keys and values, (N, T, d) -> (N, T, d)."""
+        """Apply multi-head attention with raw keys and values, (N, T, d) -> (N, T, d)."""
         query = self.query(tokens) * self.scale
         q = query.unflatten(2, (self.heads, -1)).transpose(1, 2)  # (N, h, T, d/h)
         kv = tokens.to(q.dtype).unflatten(2, (self.heads, -1)).transpose(1, 2)
@@ -181,7 +183,7 @@ class Former(nn.Module):
 class FormerToMobile(nn.Module):
     """Cross-attention from the map to the tokens (Eq. 2); the caller adds the result to the map.
 
-    The query is the map itself, without a projection, and so is the output.
+    The query is the map itself; neither the query nor the output is projected.
 
     Args:
         channels (int): Channels C of the map, a multiple of ``heads``.

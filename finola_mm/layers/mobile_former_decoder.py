@@ -1,20 +1,20 @@
 """Mobile-Former decoders for detection, MF-Dec-522 and MF-Dec-211.
 
-Paper: arXiv 2305.16319, Section 5 and Appendix: 100 queries of width 256 pass three scales, from
-stride 32 to 8, in nine blocks or four. The table of the structure is lost. The structure here
-follows the text and meets all 12 published sizes (tools/analysis/get_flops.py), which force full
-projections of queries, keys and values. A block has the encoder's order: Mobile->Former, Former,
-Mobile, Former->Mobile. Two things are new: a position for every query, updated by each block, and
-M-F+, whose Mobile is self-attention (at stride 32 the map is small enough for it). Positions are
-added to queries and keys and not to values; dropout and ReLU are placed as in DETR
-(arXiv 2005.12872). Positions of the map are DETR's sines and have no parameters.
+Paper: arXiv 2305.16319, Section 5 and Appendix: 100 queries of width 256 pass through three scales,
+from stride 32 to 8, in nine or four blocks. The table of the structure is not available. The
+structure here follows the text and matches all 12 published sizes (tools/analysis/get_flops.py),
+which imply full projections of queries, keys and values. A block has the encoder's order:
+Mobile->Former, Former, Mobile, Former->Mobile. Two parts are new: a position for every query,
+updated by each block, and M-F+, whose Mobile is self-attention (at stride 32 the map is small
+enough for it). Positions are added to queries and keys but not to values; dropout and ReLU are
+placed as in DETR (arXiv 2005.12872). Map positions are DETR's sines, without parameters.
 
 Padded positions are masked throughout: excluded from attention keys, zeroed before each
-convolution, and left out of BatchNorm's training statistics. The result for an image is therefore
+convolution, and excluded from BatchNorm's training statistics. The result for an image is therefore
 the same in every batch, up to rounding and those statistics.
 
-Legend: N images, C channels, D width, H x W positions, L positions or queries on one side, K on the
-other, Q queries, B blocks; strides 8, 16 and 32 of the image; mask: True = padding.
+Legend: N images, C channels, D width, H x W positions, L attending positions or queries, K attended
+ones, Q queries, B blocks; strides 8, 16 and 32 of the image; mask: True = padding.
 """
 
 from collections.abc import Sequence
@@ -68,18 +68,18 @@ class MobileFormerDecoder(nn.Module):
         self.positions = nn.Parameter(torch.empty(num_queries, dim))
         self.down = Downsample(coarse, dim)
         self.ups = nn.ModuleList([UpsampleLateral(coarse, dim), UpsampleLateral(fine, dim)])
-        self.scales: Any = nn.ModuleList()  # no annotation nests ModuleLists
+        self.scales: Any = nn.ModuleList()  # nested ModuleLists cannot be annotated
         for scale, depth in enumerate(get_arch(arch)):
             blocks = nn.ModuleList()
             for block in range(depth):
-                last = scale == 2 and block == depth - 1  # nothing reads its map
+                last = scale == 2 and block == depth - 1  # its map is not used
                 options = dict(map_attention=scale == 0, skip_map_update=last)
                 blocks.append(DecoderBlock(dim, heads, hidden, dropout, **options))
             self.scales.append(blocks)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Initialise as DETR: positions N(0, 1), linear layers Xavier, convolutions torch's own."""
+        """Initialize as in DETR: positions N(0, 1), linear layers Xavier, convolutions as torch."""
         nn.init.normal_(self.positions)
         for module in self.modules():
             if isinstance(module, nn.MultiheadAttention):
@@ -91,18 +91,19 @@ class MobileFormerDecoder(nn.Module):
     def forward(self, feats: Sequence[Tensor], padding_mask: Tensor | None = None) -> Tensor:
         """Maps (N, C8, H, W) and (N, C16, ceil(H/2), ceil(W/2)) -> queries (B, N, Q, D).
 
-        padding_mask (N, H, W) is that of the first map. The queries after every block are
-        returned, those of the last block at index -1.
+        padding_mask (N, H, W) belongs to the first map. The queries after every block are
+        returned; index -1 is the last block.
 
         Raises:
-            ValueError: the maps are not a stride apart, or differ from ``in_channels``.
+            ValueError: the second map is not at twice the stride, or the channels differ from
+                ``in_channels``.
         """
         return torch.stack([state.queries for state in self.refine(feats, padding_mask)])
 
     def refine(
         self, feats: Sequence[Tensor], padding_mask: Tensor | None = None
     ) -> list[DecoderState]:
-        """Return the whole state after every block; arguments as in ``forward``."""
+        """Return the complete state after every block; arguments as in ``forward``."""
         masks = [downsample_mask(padding_mask, s) for s in (4, 2, 1)]  # strides 32, 16, 8
         f8, f16 = check_maps(feats, self.in_channels)
         f8, f16 = zero_padding(f8, masks[2]), zero_padding(f16, masks[1])
@@ -136,9 +137,9 @@ class DecoderBlock(nn.Module):
         dim (int): Width D of queries and map.
         heads (int): Heads of every attention.
         hidden (int): Width inside the feed-forward networks and the bottleneck.
-        dropout (float): On attention weights, on their outputs, and in the feed-forward networks.
+        dropout (float): For attention weights, attention outputs and feed-forward networks.
         map_attention (bool): M-F+, with self-attention on the map; else M-F-, with a bottleneck.
-        skip_map_update (bool): Update the queries alone, in the decoder's last block.
+        skip_map_update (bool): Update only the queries, for the decoder's last block.
     """
 
     def __init__(
@@ -189,7 +190,7 @@ class DecoderBlock(nn.Module):
 
 
 class CrossAttentionLayer(nn.Module):
-    """One side attends to the other, post-norm: queries to the map, or the map to the queries."""
+    """Cross-attention, post-norm: from the queries to the map, or from the map to the queries."""
 
     def __init__(self, dim: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -235,7 +236,7 @@ class EncoderLayer(nn.Module):
 
 
 class MaskedBottleneck(BneckLite):
-    """The convolutional half of M-F-: the encoder's bneck-lite with its residual, under a mask."""
+    """The convolutional half of M-F-: the encoder's bneck-lite with residual, and a mask."""
 
     def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
         """(N, D, H, W), 0 at padding -> (N, D, H, W)."""
@@ -244,7 +245,7 @@ class MaskedBottleneck(BneckLite):
 
 
 class Downsample(nn.Module):
-    """The step to stride 32: a strided depthwise filter of the encoder's last map, projected."""
+    """Downsample the encoder's last map to stride 32: strided depthwise filter and projection."""
 
     def __init__(self, channels: int, dim: int) -> None:
         super().__init__()
@@ -252,13 +253,13 @@ class Downsample(nn.Module):
         self.project = pointwise(channels, dim)
 
     def forward(self, feat: Tensor, padding_mask: Tensor | None) -> Tensor:
-        """(N, C, H, W), 0 at padding -> (N, D, ceil(H/2), ceil(W/2)), whose mask is given."""
+        """(N, C, H, W), 0 at padding -> (N, D, ceil(H/2), ceil(W/2)) with ``padding_mask``."""
         filtered = masked_conv_bn(self.filter, feat, padding_mask)
         return masked_conv_bn(self.project, filtered, padding_mask)
 
 
 class UpsampleLateral(nn.Module):
-    """The step to a finer map: upsampled and filtered, plus the encoder's map of that stride."""
+    """Upsample and filter a map, and add the encoder's map at the finer stride."""
 
     def __init__(self, channels: int, dim: int) -> None:
         super().__init__()
@@ -268,13 +269,13 @@ class UpsampleLateral(nn.Module):
     def forward(
         self, x: Tensor, feat: Tensor, padding_mask: Tensor | None, finer_mask: Tensor | None
     ) -> Tensor:
-        """x (N, D, h, w) and feat (N, C, H, W) -> (N, D, H, W); the masks of x and of feat."""
+        """x (N, D, h, w) and feat (N, C, H, W) -> (N, D, H, W); masks are those of x and feat."""
         x = zero_padding(upsample_2x(x, feat.shape[2:], padding_mask), finer_mask)
         return self.up(x) + self.lateral(feat)
 
 
 def masked_conv_bn(layer: nn.Sequential, x: Tensor, padding_mask: Tensor | None) -> Tensor:
-    """Apply a convolution and BatchNorm, whose training statistics leave out padded positions.
+    """Apply a convolution and BatchNorm, whose training statistics exclude padded positions.
 
     x is 0 at padding; padding_mask (N, H, W) is that of the result.
     """
@@ -284,7 +285,7 @@ def masked_conv_bn(layer: nn.Sequential, x: Tensor, padding_mask: Tensor | None)
         return norm(x)
     valid = ~padding_mask
     rows = x.permute(0, 2, 3, 1)[valid]  # (positions, C)
-    rows = norm(rows[:, :, None, None]).flatten(1)  # any BatchNorm, SyncBatchNorm too
+    rows = norm(rows[:, :, None, None]).flatten(1)  # any BatchNorm, also SyncBatchNorm
     y = torch.zeros_like(x, dtype=rows.dtype).permute(0, 2, 3, 1)
     y[valid] = rows
     return y.permute(0, 3, 1, 2)
@@ -293,8 +294,8 @@ def masked_conv_bn(layer: nn.Sequential, x: Tensor, padding_mask: Tensor | None)
 def flatten_hw(x: Tensor) -> Tensor:
     """Flatten a map (N, D, H, W) to contiguous positions (N, HW, D).
 
-    torch multiplies strided rows one by one where the weights require no gradient, as in a model
-    that only predicts: twice the time of a whole prediction with W720 + 211.
+    If the weights require no gradient, as in inference, torch multiplies strided rows one by one.
+    This would double the time of a whole prediction with W720 + 211.
     """
     return x.flatten(2).transpose(1, 2).contiguous()
 
@@ -303,7 +304,7 @@ def get_arch(arch: str | Sequence[int]) -> tuple[int, ...]:
     """Return the numbers of blocks at strides 32, 16 and 8.
 
     Raises:
-        ValueError: the name is unknown, or the numbers are not three positive ones.
+        ValueError: the name is unknown, or the value is not three positive numbers.
     """
     if isinstance(arch, str) and arch in ARCHS:
         return ARCHS[arch]
@@ -320,13 +321,13 @@ def check_maps(feats: Sequence[Tensor], channels: tuple[int, ...]) -> Sequence[T
     shapes = [tuple(feat.shape[2:]) for feat in feats]
     if len(feats) != 2 or shapes[1] != tuple(-(-side // 2) for side in shapes[0]):
         raise ValueError(
-            f'the decoder needs two maps, of strides 8 and 16, got maps of {shapes}. Set '
+            f'the decoder requires two maps, at strides 8 and 16, got maps of {shapes}. Set '
             "the encoder's out_indices=(2, 4)"
         )
     found = tuple(feat.shape[1] for feat in feats)
     if found != channels:
         raise ValueError(
-            f"the encoder's maps must have {channels} channels, as the decoder's in_channels, got "
-            f'{found}. Set decoder.in_channels={found}, or another arch of the encoder'
+            f"the encoder's maps must have the decoder's in_channels, {channels}, got {found}. Set "
+            f'decoder.in_channels={found}, or another arch of the encoder'
         )
     return feats

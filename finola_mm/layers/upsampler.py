@@ -3,7 +3,7 @@
 Paper: "Image is First-order Norm+Linear Autoregressive", Table 10: "we follow the approach of
 VQGAN to stack upsampling and convolution blocks". Norm, activation, nearest-neighbour upsampling
 and the 1x1 convolution on the shortcut are therefore those of VQGAN's decoder (arXiv 2012.09841).
-VQGAN's attention and dropout are not in the table and are left out.
+VQGAN's attention and dropout are not in the table and are omitted.
 
 Legend: N images, C channels, H x W positions.
 """

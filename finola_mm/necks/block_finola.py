@@ -1,7 +1,7 @@
 """The FINOLA box of Masked-FINOLA-B: unroll the visible block's features over the whole map.
 
 Paper: "Image is First-order Norm+Linear Autoregressive", Section 3, Fig. 4 right.
-Between encoder and FINOLA there is no projection: C is the encoder's width (720, 1440, 2880).
+There is no projection between encoder and FINOLA: C is the encoder's width (720, 1440, 2880).
 """
 
 from collections.abc import Sequence
@@ -16,17 +16,17 @@ from ..registry import MODELS
 
 @MODELS.register_module()
 class BlockFINOLANeck(BaseModule):
-    """Unroll the features of the visible block over the map by block-wise FINOLA.
+    """Unroll the features of the visible block over the map with block-wise FINOLA.
 
     Args:
         channels (int): C, the width of the encoder's last map.
         steps (str): ``'block'``, one norm+linear step per block offset, or ``'element'``, one
             per feature position in between. Defaults to ``'block'``.
         eps (float): Added to the variance in the norm. Defaults to 1e-6.
-        init_cfg (dict, optional): MMEngine's initialisation. Defaults to None.
+        init_cfg (dict, optional): MMEngine initialization config. Defaults to None.
 
     Raises:
-        UserError: ``steps`` is neither.
+        UserError: ``steps`` is invalid.
     """
 
     def __init__(
@@ -44,5 +44,5 @@ class BlockFINOLANeck(BaseModule):
         self.finola = FINOLALayer(channels, eps=eps)
 
     def forward(self, feats: Sequence[Tensor], offset) -> Tensor:
-        """The last of ``feats`` (N, C, h, w), at ``offset`` (N, 2) -> map (N, C, 2h, 2w)."""
+        """Unroll the last of ``feats`` (N, C, h, w) at ``offset`` (N, 2) -> (N, C, 2h, 2w)."""
         return self.finola.blockwise(feats[-1], offset, self.steps)

@@ -1,9 +1,9 @@
 """The upsampler of vanilla FINOLA: a stack of convolutions from the map to the pixels.
 
 Paper: "Image is First-order Norm+Linear Autoregressive", Table 10, left column. A finer map enters
-the same stack at its own row, without that row's up-conv. For a map of the image's own size one
+the same stack at its own row, without that row's up-conv. For a map of the image's own size, one
 res-conv and one conv3x3 remain: the "three 3x3 convolution layers" in the abstract of the second
-version. Norm and activation are not printed; they are VQGAN's (``layers/upsampler.py``).
+version. Norm and activation are not given in the paper; VQGAN's are used (``layers/upsampler.py``).
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from ..errors import UserError, as_user_error
 from ..layers import ResConv, UpConv, checkpoint_module, norm_silu_conv
 from ..registry import MODELS
 
-# Table 10: the width of the res-conv at 16, 32, 64, 128 and 256 positions a side for an image of
+# Table 10: the width of the res-conv at 16, 32, 64, 128 and 256 positions per side for an image of
 # 256 x 256. An up-conv keeps the width of the row above it.
 WIDTHS = (512, 256, 256, 128, 128)
 
@@ -26,13 +26,13 @@ class ConvUpsampler(BaseModule):
 
     Args:
         in_channels (int): C, the width of the feature map.
-        scale (int): Image over map: 16, 8, 4, 2 or 1, the last ``log2(scale) + 1`` rows of the
-            table. Defaults to 16.
+        scale (int): Ratio of image size to map size: 16, 8, 4, 2 or 1. Selects the last
+            ``log2(scale) + 1`` rows of the table. Defaults to 16.
         widths (Sequence[int]): Width of every row. Defaults to Table 10.
         num_groups (int): Groups of GroupNorm, a divisor of all widths. Defaults to 32.
         with_cp (bool): Recompute the activations of the blocks in the backward pass (activation
             checkpointing): less memory, more time, the same result. Defaults to False.
-        init_cfg (dict, optional): MMEngine's initialisation. Defaults to None.
+        init_cfg (dict, optional): MMEngine initialization config. Defaults to None.
 
     Raises:
         UserError: ``scale`` is not in the table, or a width is not a multiple of ``num_groups``.

@@ -2,8 +2,8 @@
 
 Paper: "Image is First-order Norm+Linear Autoregressive", Section 2, Appendix B; several paths and
 finer maps as in arXiv 2310.12976 and the second version. Masked-FINOLA-E has the same box (Fig. 4
-left). The paper does not say where q lies when the block floats; here it lies at the block's
-centre. The encoder sees only the block, so q at the map's centre would not tell where the block is.
+left). The paper does not specify where q lies when the block floats; here it lies at the block's
+centre. The encoder sees only the block, so q at the map's centre would not encode its position.
 
 Legend: N images, the encoder's map of h x w positions, M paths, C channels, z of H x W positions.
 """
@@ -24,8 +24,8 @@ from ..registry import MODELS
 class FINOLANeck(BaseModule):
     """Attentional pooling to M latent vectors (one by default), then FINOLA over the map.
 
-    The latent has M*C numbers. Its M vectors, one for each query of the pooling, are unrolled by
-    the same matrices, and their maps are summed.
+    The latent has M*C numbers. Its M vectors, one per query of the pooling, are unrolled with the
+    same matrices, and their maps are summed.
 
     Args:
         in_channels (int): Width of the encoder's last map.
@@ -33,15 +33,15 @@ class FINOLANeck(BaseModule):
         size (int | tuple[int, int]): (H, W) of the map, or the side of a square one. Defaults
             to 16.
         num_paths (int): M. Defaults to 1.
-        num_heads (int): Heads of the pooling. Defaults to 8 (not printed).
+        num_heads (int): Heads of the pooling. Defaults to 8 (not given in the paper).
         origin (tuple[int, int], optional): (row, col) of q, for all images. By default the centre
             of the encoder's view: that of the map, (H//2, W//2), or that of the visible block.
         step (str): ``'norm_linear'``, or an ablation of ``layers.FINOLALayer``.
         eps (float): Added to the variance in the norm. Defaults to 1e-6.
-        init_cfg (dict, optional): MMEngine's initialisation. Defaults to None.
+        init_cfg (dict, optional): MMEngine initialization config. Defaults to None.
 
     Raises:
-        UserError: a width does not divide, or ``step`` is unknown.
+        UserError: a width is not divisible as required, or ``step`` is unknown.
     """
 
     def __init__(
@@ -67,9 +67,9 @@ class FINOLANeck(BaseModule):
             self.finola = FINOLALayer(channels, step=step, eps=eps)
 
     def forward(self, feats: Sequence[Tensor], offset: Tensor | None = None) -> Tensor:
-        """The last of ``feats`` (N, C', h, w) -> z (N, C, H, W).
+        """Pool the last of ``feats`` (N, C', h, w) and unroll it -> z (N, C, H, W).
 
-        offset (N, 2): the place of the h x w positions in z; None: they cover the whole image.
+        offset (N, 2) of the h x w positions in z; if None, they cover the whole image.
         """
         q = self.pool(feats)  # (N, M, C)
         if offset is None or self.origin is not None:
@@ -77,17 +77,17 @@ class FINOLANeck(BaseModule):
         return self.latent_to_map_at(q, offset, feats[-1].shape[2:])
 
     def pool(self, feats: Sequence[Tensor]) -> Tensor:
-        """The last of ``feats`` (N, C', h, w) -> q (N, M, C)."""
+        """Pool the last of ``feats`` (N, C', h, w) -> q (N, M, C)."""
         return self.pooling(feats[-1])
 
     def latent_to_map(self, q: Tensor) -> Tensor:
-        """q (N, M, C), or (N, C) for one path -> z (N, C, H, W)."""
+        """Unroll q (N, M, C), or (N, C) for one path -> z (N, C, H, W)."""
         return self.finola(q, self.size, self.origin)
 
     def latent_to_map_at(self, q: Tensor, offset: Tensor, block: Sequence[int]) -> Tensor:
-        """q (N, M, C) at the centre of a visible block h x w at ``offset`` -> z (N, C, H, W).
+        """Unroll q (N, M, C) from the centre of a block h x w at ``offset`` -> z (N, C, H, W).
 
-        All images are unrolled over one map that covers every offset, and each crops its part:
+        All images are unrolled over a map that covers every offset, and each map is then cropped:
         24 x 24 positions for 16 x 16 around a block of 8 x 8.
         """
         (height, width), (h, w) = self.size, block

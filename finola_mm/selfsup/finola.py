@@ -27,17 +27,17 @@ class FINOLA(Reconstructor):
     """
 
     def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
-        """Images (N, 3, H, W) -> ``{'loss': scalar}``; the data samples are not read."""
+        """Images (N, 3, H, W) -> ``{'loss': scalar}``; the data samples are not used."""
         return {'loss': self.head.loss(self.reconstruct(inputs), inputs)}
 
     def reconstruct(self, images: Tensor) -> Tensor:
-        """Run the network of Fig. 1: normalised images -> prediction, both (N, 3, H, W)."""
+        """Run the network of Fig. 1: normalized images -> prediction, both (N, 3, H, W)."""
         feats = self.backbone(images)
         z = self.neck(feats)  # (N, C, H', W')
         return self.upsampler(z)
 
     def encode(self, images: Tensor) -> Tensor:
-        """Run the first half: normalised images (N, 3, H, W) -> q (N, M, C)."""
+        """Run the first half: normalized images (N, 3, H, W) -> q (N, M, C)."""
         return self.neck.pool(self.backbone(images))
 
     def decode(self, q: Tensor) -> Tensor:
@@ -46,6 +46,6 @@ class FINOLA(Reconstructor):
 
     @torch.no_grad()
     def predict(self, inputs: Tensor, data_samples: list[DataSample]) -> list[DataSample]:
-        """Reconstruct every image, see ``add_reconstructions``; the whole image is predicted."""
+        """Reconstruct whole images; see ``add_reconstructions``."""
         masks = inputs.new_ones(len(inputs), 1, *inputs.shape[2:], dtype=torch.bool)
         return self.add_reconstructions(data_samples, inputs, self.reconstruct(inputs), masks)

@@ -1,4 +1,4 @@
-"""Base class of the two algorithms: an upsampler, and pictures for validation and test.
+"""Base class of the two algorithms: an upsampler, and images for validation and testing.
 
 Legend: N images of 3 x H x W.
 """
@@ -37,7 +37,7 @@ class Reconstructor(BaseSelfSupervisor):
         """Add ``original``, ``reconstruction`` and ``mask`` to every data sample.
 
         The first two are (3, H, W), RGB in [0, 1]; the mask is (1, H, W), True = predicted.
-        Arguments: normalised images and pred (N, 3, H, W), masks (N, 1, H, W).
+        Arguments: normalized images and pred (N, 3, H, W), masks (N, 1, H, W).
         """
         originals = self.to_pixels(images)
         preds = self.to_pixels(self.head.denormalize(pred, images))
@@ -47,6 +47,6 @@ class Reconstructor(BaseSelfSupervisor):
         return data_samples
 
     def to_pixels(self, images: Tensor) -> Tensor:
-        """Invert the data preprocessor: normalised (N, 3, H, W) -> RGB in [0, 1], not clamped."""
+        """Invert the data preprocessor: normalized (N, 3, H, W) -> RGB in [0, 1], not clamped."""
         preprocessor = self.data_preprocessor
         return (images * preprocessor.std + preprocessor.mean) / 255

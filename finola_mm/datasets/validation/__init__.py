@@ -1,4 +1,4 @@
-"""Checks of a run's folders, COCO files and batch size before it starts."""
+"""Check a run's folders, COCO files and batch size before it starts."""
 
 from .annotations import find_problems, read_annotations
 from .batch_check import check_batch

@@ -1,9 +1,9 @@
-"""Read a COCO annotation file, and find mistakes that would end in wrong labels or an AP of 0.
+"""Read a COCO annotation file, and find mistakes that would cause wrong labels or an AP of 0.
 
-COCO loaders silently skip what they cannot use: objects of unknown categories or images, and boxes
+COCO loaders silently skip unusable annotations: objects of unknown categories or images, and boxes
 without area. mmdet's CocoDataset takes the order of the classes from the file, not from the config,
-and a class missing in the file shifts the labels of those after it. Every problem shows the value
-seen and the remedy.
+and a class missing from the file shifts the labels of the classes after it. Every problem states
+the value seen and the remedy.
 """
 
 import json
@@ -22,15 +22,15 @@ FIELDS = {
     'annotations': ('id', 'image_id', 'category_id', 'bbox', 'area', 'iscrowd'),
     'categories': ('id', 'name'),
 }
-# Required types of some fields; ids may be text.
+# Required types of some fields; ids may be strings.
 TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     **dict.fromkeys(('id', 'image_id', 'category_id'), ((int, float, str), 'a number')),
     **dict.fromkeys(('height', 'width', 'area', 'iscrowd'), ((int, float), 'a number')),
-    **dict.fromkeys(('file_name', 'name'), ((str,), 'text')),
+    **dict.fromkeys(('file_name', 'name'), ((str,), 'a string')),
 }
 # Fields that other tools often omit, and the value to write.
 REMEDIES = {
-    'area': "where there are no masks, area is the box's width times its height",
+    'area': "without masks, area is the box's width times its height",
     'iscrowd': 'iscrowd is 0 for a single object',
 }
 # Tolerated share of wrong boxes or images, equal to max_bad_share of SeededDataset. COCO's own
@@ -42,7 +42,7 @@ SLACK = 1.0  # pixels by which a box may exceed the image: coordinates are round
 
 
 class Problem(NamedTuple):
-    """A mistake in a data set; with a fatal one the run must not start."""
+    """A mistake in a data set; if it is fatal, the run must not start."""
 
     fatal: bool
     text: str
@@ -52,7 +52,7 @@ def read_annotations(file: str | Path) -> dict[str, list[dict]]:
     """Read a COCO file as lists of records that have all required fields.
 
     Raises:
-        UserError: the file is missing, is not JSON, or has another structure.
+        UserError: the file is missing, is not JSON, or has a different structure.
     """
     file = Path(file)
     if not file.is_file():
@@ -70,7 +70,7 @@ def read_annotations(file: str | Path) -> dict[str, list[dict]]:
     if not isinstance(content, dict) or not FIELDS.keys() <= content.keys():
         held = sorted(content) if isinstance(content, dict) else f'a {type(content).__name__}'
         raise UserError(
-            f'{file} is not a COCO annotation file: it contains {held} and must contain images, '
+            f'{file} is not a COCO annotation file: it contains {held}, but must contain images, '
             'annotations and categories'
         )
     for name in FIELDS:
@@ -100,13 +100,13 @@ def _check_record(record: Any, name: str, place: str) -> None:
 
 
 def short(value: Any) -> str:
-    """The representation of a value in a message, at most 100 characters."""
+    """Return the representation of a value for a message, at most 100 characters."""
     text = repr(value)
     return text if len(text) <= 100 else text[:97] + '...'
 
 
 def find_problems(content: dict[str, list[dict]], classes: Sequence[str]) -> Iterator[Problem]:
-    """Yield the problems of ``read_annotations``' records.
+    """Yield the problems in the records returned by ``read_annotations``.
 
     classes: the config's class names, in the order of the labels.
     """
@@ -116,7 +116,7 @@ def find_problems(content: dict[str, list[dict]], classes: Sequence[str]) -> Ite
             counts = Counter(record[field] for record in content[name])
             repeated = [f'{value!r} ({n} times)' for value, n in counts.items() if n > 1]
             if repeated:
-                text = f'{name} with the same {field}: {list_names(repeated)}. Each must occur once'
+                text = f'{name} with the same {field}: {list_names(repeated)}. Each must be unique'
                 yield Problem(True, text)
     yield from _class_problems(classes, [category['name'] for category in categories])
     if isinstance(classes, str):
@@ -127,20 +127,20 @@ def find_problems(content: dict[str, list[dict]], classes: Sequence[str]) -> Ite
     if not any(a['category_id'] in wanted for a in annotations):
         yield Problem(
             True,
-            f'none of the {len(annotations)} annotations is an object of a class of the config. '
+            f'none of the {len(annotations)} annotations belongs to a class of the config. '
             'Annotate objects, or correct the classes',
         )
     yield from _box_problems(images, annotations)
 
 
 def _class_problems(classes: Sequence[str], names: list[str]) -> Iterator[Problem]:
-    """classes: the config's; names: of the file's categories, in its order."""
+    """Compare the config's ``classes`` with ``names``, the file's categories in its order."""
     remedy = (
-        f'Set classes=({", ".join(map(repr, names))},), the order of the file, in the metainfo of '
-        f'every data set, and num_classes={len(names)} in the model'
+        f'Set classes=({", ".join(map(repr, names))},), in the order of the file, in the metainfo '
+        f'of every data set, and num_classes={len(names)} in the model'
     )
     if isinstance(classes, str):  # such as ('person') without a comma
-        yield Problem(True, f'classes is the text {classes!r}, not a tuple of names. {remedy}')
+        yield Problem(True, f'classes is the string {classes!r}, not a tuple of names. {remedy}')
         return
     missing = [name for name in classes if name not in names]
     unused = [name for name in names if name not in classes]
@@ -151,8 +151,8 @@ def _class_problems(classes: Sequence[str], names: list[str]) -> Iterator[Proble
     if [name for name in names if name in classes] != list(classes):
         yield Problem(True, f'the classes of the config must be in the order of the file. {remedy}')
     if unused:
-        which = f'of {len(unused)} categories that are not classes of the config: {_list(unused)}'
-        yield Problem(False, f'objects count as background {which}')
+        which = f'{len(unused)} categories that are not classes of the config: {_list(unused)}'
+        yield Problem(False, f'background includes the objects of {which}')
 
 
 def _unknown(
@@ -165,10 +165,10 @@ def _unknown(
     used = {a[field] for a in annotations}
     remedy = f'Remove them, or add their {name}'
     for how, change in (
-        ('with 1 added', lambda x: x + 1),
-        ('with 1 subtracted', lambda x: x - 1),
+        ('after adding 1', lambda x: x + 1),
+        ('after subtracting 1', lambda x: x - 1),
         ('as numbers', int),
-        ('as text', str),
+        ('as strings', str),
     ):
         with suppress(TypeError, ValueError):  # values of another type, not off by one
             if {change(value) for value in used} <= known:
@@ -176,8 +176,8 @@ def _unknown(
                 break
     yield Problem(
         True,
-        f'{sum(counts.values())} of {len(annotations)} annotations have a {field} that none of '
-        f'the {name} has: {_list(counts)} ({name} have {_list(r["id"] for r in records)}). '
+        f'{sum(counts.values())} of {len(annotations)} annotations have {field} values that do '
+        f'not occur in {name}: {_list(counts)} ({name} have {_list(r["id"] for r in records)}). '
         f'{remedy}',
     )
 
@@ -210,9 +210,9 @@ def _box_problems(images: list[dict], annotations: list[dict]) -> Iterator[Probl
     over = (np.minimum(x, y) < -SLACK) | (x + w > width + SLACK) | (y + h > height + SLACK)
     corners = (w > x) & (h > y) & (w <= width + SLACK) & (h <= height + SLACK)
     if over.mean() > TOLERATED and corners.mean() > 1 - TOLERATED:
-        hint = ' They fit as x1, y1, x2, y2: write width and height instead of x2, y2.'
+        hint = ' They fit if read as x1, y1, x2, y2: write width and height instead of x2, y2.'
     elif np.abs(boxes).max() <= 1:
-        hint = ' They look like fractions of the image: write pixels.'
+        hint = ' They look like fractions of the image size: use pixels.'
     else:
         hint = ' Correct or remove them; COCO boxes are x, y, width, height in pixels.'
     for wrong, what in (
@@ -232,7 +232,7 @@ def _box_problems(images: list[dict], annotations: list[dict]) -> Iterator[Probl
 
 
 def _as_array(boxes: list) -> np.ndarray | None:
-    """The boxes as (n, 4) float64; None if any of them is not four finite numbers."""
+    """Return the boxes as (n, 4) float64, or None if any of them is not four finite numbers."""
     try:
         array = np.array(boxes, float)
     except (TypeError, ValueError):

@@ -10,12 +10,12 @@ def check_batch(runner: Runner) -> None:
     """Log the total batch size and the learning rate; warn if they do not match.
 
     Raises:
-        UserError: fewer images than one batch, or a batch size that does not divide MoCo's queue.
+        UserError: there are fewer images than one batch, or MoCo's queue is not divisible by it.
     """
     loader = runner.train_dataloader
     if len(loader) == 0:
         raise UserError(
-            f'{len(loader.sampler)} training images on each rank are less than one batch of '
+            f'each rank has {len(loader.sampler)} training images, fewer than one batch of '
             f'{loader.batch_size}. Lower the batch size: '
             '--cfg-options train_dataloader.batch_size=N'
         )
@@ -26,7 +26,7 @@ def check_batch(runner: Runner) -> None:
     total = ranks * loader.batch_size * steps
     rate = runner.cfg.optim_wrapper.optimizer.lr
     if scale.get('enable'):
-        rate *= ranks * loader.batch_size / base  # as MMEngine does, without the steps
+        rate *= ranks * loader.batch_size / base  # as MMEngine does, without accumulation
     runner.logger.info(
         f'total batch size {total} = {ranks} (ranks) x {loader.batch_size} (images) x {steps} '
         f'(accumulated steps); learning rate {rate:g}'
@@ -39,6 +39,6 @@ def check_batch(runner: Runner) -> None:
         )
     if base and total != base and not scale.get('enable'):
         runner.logger.warning(
-            f'The learning rate is for a total batch size of {base}, and that of this run is '
+            f'The learning rate is set for a total batch size of {base}, but this run uses '
             f'{total}. Scale the learning rate with --auto-scale-lr.'
         )

@@ -18,11 +18,11 @@ SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
 class CocoData(NamedTuple):
-    """An annotation file as a config uses it."""
+    """An annotation file and its use in a config."""
 
     file: Path
     folder: Path  # of the images
-    classes: tuple[str, ...] | str  # names of the labels; text instead of a tuple is a mistake
+    classes: tuple[str, ...] | str  # names of the labels; a string is a mistake
     test_mode: bool
 
 
@@ -43,7 +43,7 @@ def find_coco(cfg: Config, split: str) -> Iterator[CocoData]:
 
 
 def _reads_as_coco(dataset_class: Any) -> bool:
-    """Whether a class is mmdet's CocoDataset, or a subclass that reads files the same way.
+    """Return whether a class is mmdet's CocoDataset or a subclass that reads files the same way.
 
     LVIS and Objects365 order their classes differently; panoptic files have another structure.
     """
@@ -55,13 +55,13 @@ def _reads_as_coco(dataset_class: Any) -> bool:
 
 
 def check_coco(cfg: Config, split: str, data: CocoData) -> None:
-    """Check an annotation file and a sample of its images; log minor problems, raise the others."""
+    """Check an annotation file and a sample of its images; log minor problems, raise fatal ones."""
     evaluator = cfg.get(f'{split}_evaluator') or {}
     metrics = evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]
     if metrics and all(metric.get('format_only') for metric in metrics):
-        return  # predictions for a server, which keeps the annotations
+        return  # predictions for a server, which holds the annotations
     content = read_annotations(data.file)
-    # In training an unreadable image is replaced by another one, in evaluation it is fatal.
+    # In training, an unreadable image is replaced by another one; in evaluation, it is fatal.
     tolerated = 0 if data.test_mode else TOLERATED
     problems = [
         *_config_problems(cfg, metrics, data),
@@ -83,17 +83,17 @@ def _config_problems(cfg: Config, metrics: Sequence[dict], data: CocoData) -> It
         if number != expected:
             yield Problem(
                 True,
-                f'the model has num_classes={number}, the data set {expected} classes. Set '
+                f'the model has num_classes={number}, but the data set has {expected} classes. Set '
                 f'model.bbox_head.num_classes={expected}',
             )
     for metric in metrics:
         used = metric.get('ann_file')
         if used and Path(used).resolve() != data.file.resolve():
-            yield Problem(True, f'the evaluator uses another file, {used}. Set both to one file')
+            yield Problem(True, f'the evaluator uses a different file, {used}. Set the same one')
 
 
 def check_image(record: dict, folder: Path) -> str | None:
-    """Compare an image file's header with its record; the mismatch as a text, or None."""
+    """Compare an image file's header with its record; return the mismatch as a string, or None."""
     path = Path(folder, record['file_name'])
     if not path.is_file():
         return f'{path} is missing'
@@ -105,8 +105,8 @@ def check_image(record: dict, folder: Path) -> str | None:
         return f'{path} cannot be read as an image ({error})'
     if size == (record['width'], record['height']):
         return None
-    found = f'{size[0]} x {size[1]}{" by its EXIF orientation" if turned else ""}'
-    return f'{path} is {found}; its annotation says {record["width"]} x {record["height"]}'
+    found = f'{size[0]} x {size[1]}{" after EXIF rotation" if turned else ""}'
+    return f'{path} is {found}; its record has {record["width"]} x {record["height"]}'
 
 
 def sample_images(
@@ -119,6 +119,6 @@ def sample_images(
         yield Problem(
             len(wrong) / len(chosen) > tolerated,
             f'{len(wrong)} of {len(chosen)} images checked do not match their annotation records: '
-            f'{"; ".join(wrong[:2])}. Put the images there, name their folder by data_prefix, or '
+            f'{"; ".join(wrong[:2])}. Put the images there, set data_prefix to their folder, or '
             'remove the records; tools/check/coco.py checks every image',
         )

@@ -1,4 +1,4 @@
-"""Check a config's data before a run is built."""
+"""Check a config's data before its run is built."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -16,13 +16,14 @@ from .config_datasets import find_datasets, get_dataset_class
 
 
 def check_data(cfg: Config, splits=('train', 'val', 'test')) -> None:
-    """Check that the data of a config's loaders exists and fits its model.
+    """Check that the data of a config's loaders exists and matches its model.
 
-    Checks lists, image folders, class folders and COCO files. Remote storage (a path with
-    ``://``) and data sets without ``data_root`` are not checked.
+    Checks lists, image folders, class folders and COCO files. Remote storage (paths with ``://``)
+    and data sets without ``data_root`` are not checked.
 
     Raises:
-        UserError: data is missing, with the config's ``missing_data_hint``, or does not fit.
+        UserError: data does not match the model, or is missing. The message about missing data
+            includes the config's ``missing_data_hint``.
     """
     hint = cfg.get('missing_data_hint', 'Correct data_root, data_prefix or ann_file in the config.')
     for split in splits:
@@ -42,20 +43,19 @@ def _check_paths(dataset: dict, split: str, hint: str) -> None:
     ann_file = dataset.get('ann_file') and Path(root, dataset['ann_file'])
     if ann_file and not ann_file.is_file():
         raise UserError(
-            f'the list or annotation file of the {split} data is {ann_file}, which does '
-            f'not exist. {hint}'
+            f'the list or annotation file {ann_file} of the {split} data does not exist. {hint}'
         )
     for folder in (Path(root, prefix) for prefix in prefixes):
         if not folder.is_dir():
             raise UserError(f'the {split} data folder {folder} does not exist. {hint}')
-        # A list may name its images anywhere below the folder.
+        # The images of a list may be anywhere below the folder.
         if not ann_file and not _has_image(folder):
             raise UserError(
                 f'the {split} data folder {folder} contains no image '
                 f'({", ".join(IMAGE_SUFFIXES)}). {hint}'
             )
     if ann_file and dataset.get('with_label') is False:
-        # A list with labels, or relative to another folder, is recognised by its first line.
+        # The first line shows whether the list has labels or is relative to another folder.
         with open(ann_file) as lines:
             first = Path(root, prefixes[0], next(lines, '').rstrip('\n'))
         if not first.is_file():
@@ -87,11 +87,11 @@ def _check_class_folders(cfg: Config, splits: Sequence[str]) -> None:
     for root, others in folders.items():
         if not others:
             raise UserError(
-                f'{root} contains no class folders, which give the labels. Create a folder for '
+                f'{root} contains no class folders, which define the labels. Create a folder for '
                 'each class.'
             )
         if others != names:
-            # A label is the position of its folder in the sorted list.
+            # The label of a class is the position of its folder in the sorted list.
             raise UserError(
                 f'{first} and {root} must contain the same class folders; only in {first}: '
                 f'{list_names(sorted(names - others)) or "none"}; only in {root}: '
@@ -102,10 +102,10 @@ def _check_class_folders(cfg: Config, splits: Sequence[str]) -> None:
 
 
 def _class_roots(cfg: Config, split: str) -> Iterator[Path]:
-    """The folders whose subfolders are the classes of a split.
+    """Yield the folders whose subfolders are the classes of a split.
 
-    They belong to mmpretrain's CustomDataset and its children without a list; with ``split``
-    ImageNet may find its own list.
+    These are folders of mmpretrain's CustomDataset and its subclasses, unless they have a list.
+    With ``split``, ImageNet may find its own list.
     """
     for data in find_datasets(cfg, split):
         if data.get('ann_file') or data.get('split') or data.get('with_label') is False:
@@ -138,6 +138,6 @@ def _check_number(cfg: Config, splits: Sequence[str], root: Path, number: int) -
 
 
 def _topk(evaluator: Any) -> tuple[int, ...]:
-    """The k of a single metric; (1,) for several metrics or none."""
+    """Return the k of a single metric; (1,) for several metrics or none."""
     topk = evaluator.get('topk') or 1 if isinstance(evaluator, dict) else 1
     return (topk,) if isinstance(topk, int) else tuple(topk)

@@ -1,4 +1,4 @@
-"""The data sets behind the data loaders of a config."""
+"""Find the data sets of a config's data loaders."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -25,6 +25,6 @@ def _innermost(node: Any) -> Iterator[dict]:
 
 
 def get_dataset_class(cfg: Config, dataset: dict) -> Any:
-    """The registered class of a data set's config; None if there is none."""
+    """Return the registered class of a data set's config, or None if there is none."""
     name, scope = dataset.get('type', ''), cfg.get('default_scope')
     return DATASETS.get(name if '.' in name or not scope else f'{scope}.{name}')

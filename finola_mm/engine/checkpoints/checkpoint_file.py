@@ -35,7 +35,7 @@ ZIP = b'PK\x03\x04'  # the first bytes of a torch.save file; before torch 1.6 it
 CORRUPTED = re.compile('PytorchStreamReader|inline_container|corrupted')  # in torch's errors
 TMP = '.unfinished'  # suffix of a file that is being written
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-# What ``checkpoint_metadata`` reads of a checkpoint's ``meta``.
+# The entries of a checkpoint's ``meta`` that ``checkpoint_metadata`` reads.
 METADATA = dict(source=str, epoch=int, iter=int, encoder=dict, normalization=dict)
 
 
@@ -54,7 +54,7 @@ def read_checkpoint(path: str | Path, map_location: Any = 'cpu') -> dict[str, An
     """Read a ``.safetensors`` or ``torch.save`` file and verify its checksums.
 
     ``FINOLA_TRUST_CHECKPOINTS=1`` admits all objects, and the entry ``config`` of ``meta``, which
-    MMEngine executes on a resume.
+    MMEngine executes on resume.
 
     Args:
         path (str | Path): The file.
@@ -64,7 +64,7 @@ def read_checkpoint(path: str | Path, map_location: Any = 'cpu') -> dict[str, An
         dict: The content; for ``.safetensors`` the entries ``state_dict`` and ``meta``.
 
     Raises:
-        CheckpointError: the file is missing, damaged, of another kind, or contains objects that
+        CheckpointError: the file is missing, damaged, not a checkpoint, or contains objects that
             are neither tensors nor plain values.
         OSError, RuntimeError, MemoryError: the storage or the device failed; the file may be valid.
     """
@@ -89,7 +89,7 @@ def read_checkpoint(path: str | Path, map_location: Any = 'cpu') -> dict[str, An
 
 
 def checkpoint_metadata(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Return what a checkpoint records of its run; entries of foreign files may be missing.
+    """Return the metadata of a checkpoint's run; files of other tools may lack entries.
 
     source: name of the run's config; epoch, iter: training progress; encoder: config of the
     backbone; normalization: mean, std and to_rgb of the images.
@@ -108,7 +108,7 @@ def _read_pickle(file: Path, map_location: Any) -> Any:
     if not head.startswith((ZIP, b'\x80')):
         found = f'begins with {head!r}' if head else 'is empty'
         raise CheckpointError(
-            f'{file} is not a file of torch.save: it {found}. Download or copy it again'
+            f'{file} is not a torch.save file: it {found}. Download or copy it again'
         )
     if head.startswith(ZIP):
         _check_archive(file)
@@ -122,7 +122,7 @@ def _read_pickle(file: Path, map_location: Any) -> Any:
                 f'{file} was not read: it contains the object {foreign[1]}, and unpickling it '
                 f'would run its code. If you made this file or trust its source, set {TRUST}=1'
             ) from None
-        # Other errors than of the file: of memory, devices and storage, or of a trusted class.
+        # Errors that the file does not cause: memory, devices, storage, or a trusted class.
         external = isinstance(error, (OSError, RuntimeError, MemoryError)) or _trusted()
         if external and not CORRUPTED.search(str(error)):
             raise
@@ -139,7 +139,7 @@ def _check_archive(file: Path) -> None:
             raise
         raise _damaged(file, error) from None
     if part:
-        raise _damaged(file, ValueError(f'wrong checksum of its part {part}'))
+        raise _damaged(file, ValueError(f'wrong checksum in its part {part}'))
 
 
 def _damaged(file: Path, error: Exception) -> CheckpointError:
@@ -184,7 +184,7 @@ def write_weights(
     """
     file = Path(path)
     if file.suffix not in SUFFIXES:
-        raise UserError(f'{file} must end in {" or ".join(SUFFIXES)}')
+        raise UserError(f'the file name must end in {" or ".join(SUFFIXES)}, got {file}')
     text = json.dumps(meta)
     tensors = {  # copies: torch.save would write the whole storage of a view
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -208,13 +208,13 @@ def write_weights(
 
 
 def atomic_write(file: str | Path, content: bytes, *, sync: bool = True) -> None:
-    """Write ``content`` to a temporary file beside ``file``, then rename it.
+    """Write ``content`` to a temporary file next to ``file``, then rename it.
 
-    sync: flush first the bytes and then the name to the disk, which takes milliseconds. After a
-        power cut, too, the file then holds the old content or all of the new.
+    sync: flush first the content and then the name to disk, which takes milliseconds. Even after a
+        power failure, the file holds either the complete old or the complete new content.
     """
     file = Path(file)
-    # Containers on several machines may share a folder, and have processes of the same number.
+    # Containers on several machines may share a folder and have identical process IDs.
     tmp = file.with_name(f'.{file.name}.{platform.node()}.{os.getpid()}{TMP}')
     try:
         with open(tmp, 'wb') as opened:
@@ -230,7 +230,7 @@ def atomic_write(file: str | Path, content: bytes, *, sync: bool = True) -> None
         last = f'; the last complete checkpoint is {record.read_text()}' if record.is_file() else ''
         raise CheckpointError(
             f'no space left to write {file} ({len(content) / 1e6:.1f} MB needed){last}. Free space '
-            'and repeat the command, a training run with --resume'
+            'and run the command again (for training, with --resume)'
         ) from None
     finally:
         tmp.unlink(missing_ok=True)
@@ -262,16 +262,16 @@ class AtomicLocalBackend(LocalBackend):
         atomic_write(filepath, obj)
 
 
-# The allow-list. MMEngine's own list for its checkpoints admits two functions that trust their
-# arguments: NumPy builds an array of objects from bytes, that is from forged addresses, and
-# ``getattr`` reaches everything. The stand-ins below build arrays of numbers only, and return the
-# methods of a ``HistoryBuffer`` only. An error of the form 'GLOBAL name' refuses the file.
+# The allow-list. MMEngine's own allow-list admits two unsafe functions. One lets NumPy build object
+# arrays from raw bytes (forged addresses); the other, ``getattr``, can reach any attribute. The
+# stand-ins below build only numeric arrays and return only methods of ``HistoryBuffer``. An error
+# of the form 'GLOBAL name' rejects the file.
 
 NUMBERS = 'biufc'  # NumPy's kinds: boolean, integer, unsigned, floating-point, complex
 
 
 class NumberType:
-    """Stand-in for ``numpy.dtype``: a data type of numbers."""
+    """Stand-in for ``numpy.dtype``: a numeric data type."""
 
     def __init__(self, name: str, *copying: bool):
         dtype = np.dtype(name) if isinstance(name, str) else None
@@ -280,11 +280,11 @@ class NumberType:
         self.dtype = dtype
 
     def __setstate__(self, state: tuple) -> None:
-        self.dtype = self.dtype.newbyteorder(state[1])  # the rest describes other types
+        self.dtype = self.dtype.newbyteorder(state[1])  # the other entries describe other types
 
 
 class NumberArray(np.ndarray):
-    """Stand-in for ``numpy.ndarray``: an array of numbers, pickled as a ``numpy.ndarray``."""
+    """Stand-in for ``numpy.ndarray``: a numeric array, pickled as a ``numpy.ndarray``."""
 
     def __new__(cls):
         return super().__new__(cls, 0)  # __setstate__ sets the content
@@ -313,9 +313,9 @@ def _check_numbers(dtype: Any, content: Any) -> None:
 
 
 def _history_method(owner: Any, name: str) -> Any:
-    """Stand-in for ``getattr``: a ``HistoryBuffer`` pickles its mean, min and max by it."""
+    """Stand-in for ``getattr``, which ``HistoryBuffer`` uses to pickle its mean, min and max."""
     if owner is not HistoryBuffer or not isinstance(name, str) or name.startswith('_'):
-        # Only the type: the repr of a refused object may run its code.
+        # Show only the type: the repr of a rejected object may run its code.
         raise UnpicklingError(f'GLOBAL builtins.getattr of an object {type(owner).__name__}')
     return getattr(owner, name)
 

@@ -1,7 +1,7 @@
 """Load weights into a model or an encoder, and report which tensors matched.
 
-MMEngine loads the tensors that match and lists the others in the log, so that a partly random model
-is trained. Here every tensor of the model must come from the file.
+MMEngine loads the tensors that match and only logs the others, so that a partly random model is
+trained. Here every tensor of the model must come from the file.
 """
 
 import logging
@@ -24,7 +24,7 @@ ENCODER = 'backbone.'  # prefix of the encoder's tensors in a model of the OpenM
 
 
 class StateDictMatch(NamedTuple):
-    """Names of tensors in a module and a file; ``reshaped`` with both shapes."""
+    """Tensor names in a module and a file; ``reshaped`` includes both shapes."""
 
     matched: list[str]
     missing: list[str]  # only in the module
@@ -64,7 +64,7 @@ def find_tensors(checkpoint: dict[str, Any], path: str | Path) -> dict[str, Tens
 
 
 def encoder_part(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the encoder's tensors of a whole model, or all tensors of an encoder's file."""
+    """Return the encoder's tensors from a whole model's file, or all tensors of an encoder file."""
     prefixed = [key for key in tensors if key.startswith(ENCODER)]
     return {key.removeprefix(ENCODER): tensors[key] for key in prefixed} or tensors
 
@@ -78,8 +78,9 @@ def load_weights(
 ) -> dict[str, Any]:
     """Load a file into a whole model or an encoder.
 
-    Of a whole model's file, an encoder takes the tensors under ``backbone.``. A checkpoint of a run
-    with MMEngine's ``EMAHook`` gives the averaged weights, which are its ``state_dict``.
+    From the file of a whole model, an encoder loads the tensors under ``backbone.``. A checkpoint
+    of a run with MMEngine's ``EMAHook`` provides the averaged weights, which are its
+    ``state_dict``.
 
     Args:
         module (nn.Module): The model or the encoder.
@@ -90,7 +91,7 @@ def load_weights(
             Defaults to True.
 
     Returns:
-        dict: What the file records of its run (``checkpoint_metadata``).
+        dict: The metadata of the file's run (``checkpoint_metadata``).
 
     Raises:
         CheckpointError: the file is unreadable, unsafe or does not fit; ``module`` is unchanged.
@@ -101,7 +102,7 @@ def load_weights(
     checkpoint = read_checkpoint(path)
     metadata = checkpoint_metadata(checkpoint)
     tensors, names = find_tensors(checkpoint, path), module.state_dict().keys()
-    # The whole model or its encoder: the part with more names of ``module``.
+    # The whole model or its encoder: the part that shares more names with ``module``.
     tensors = max(tensors, encoder_part(tensors), key=lambda part: len(names & part.keys()))
     match = compare(module, tensors)
     missing = [key for key in match.missing if not any(fnmatchcase(key, a) for a in allow_missing)]
@@ -113,7 +114,7 @@ def load_weights(
 
 
 def load_matched(module: nn.Module, tensors: dict[str, Tensor], path: str | Path) -> None:
-    """Load tensors that match ``module``, and name the file if the module refuses them."""
+    """Load tensors that match ``module``; if the module rejects them, name the file."""
     try:
         module.load_state_dict(tensors, strict=False)
     except CheckpointError as error:  # MobileFormer: the other dynamic ReLU
@@ -122,13 +123,13 @@ def load_matched(module: nn.Module, tensors: dict[str, Tensor], path: str | Path
 
 @WEIGHT_INITIALIZERS.register_module(name='Pretrained')
 class Pretrained:
-    """Initialise an encoder or a model from a file, with the checks of ``load_weights``.
+    """Initialize an encoder or a model from a file, with the checks of ``load_weights``.
 
     Used as ``init_cfg=dict(type='finola_mm.Pretrained', checkpoint=...)``. In a list of
-    initialisers it must be the last.
+    initializers it must be the last.
 
     Args:
-        checkpoint (str): A file, or a work directory for its last checkpoint.
+        checkpoint (str): A file, or a work directory, whose last checkpoint is used.
         allow_missing (Sequence[str]): Patterns of tensors that the file may lack, such as
             ``'head.blocks.1.*'``. Defaults to ().
     """
@@ -138,8 +139,8 @@ class Pretrained:
         self.allow_missing = allow_missing
 
     def __call__(self, module: nn.Module) -> None:
-        # MMEngine initialises children after the module, except for its own 'Pretrained'. Children
-        # that are initialised before the weights are loaded are not initialised again.
+        # MMEngine initializes children after the module, except for its own 'Pretrained'. Children
+        # that are initialized before the weights are loaded are not initialized again.
         for child in module.children():
             init_weights = getattr(child, 'init_weights', None)
             if init_weights and not getattr(child, 'is_init', False):
@@ -171,12 +172,12 @@ def format_mismatch(
     metadata: dict[str, Any],
     tensors: dict[str, Tensor],
 ) -> str:
-    """Format the error for refused weights."""
+    """Format the error for rejected weights."""
     total = len(match.matched) + len(match.missing) + len(match.reshaped)
     text = f'{path}{_origin(metadata)} does not fit this {type(module).__name__}: '
     text += f'{len(match.matched)} of {total} tensors match'
     for label, names in (
-        ('of another shape', match.reshaped),
+        ('with a different shape', match.reshaped),
         ('missing in the file', match.missing),
         ('only in the file', match.unused),
     ):

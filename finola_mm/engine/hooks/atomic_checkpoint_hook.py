@@ -1,4 +1,4 @@
-"""Save checkpoints so that a complete one exists at any moment, with metadata of the run."""
+"""Save checkpoints so that a complete one exists at all times, with metadata of the run."""
 
 import json
 from collections import deque
@@ -11,7 +11,7 @@ from mmengine.hooks import CheckpointHook
 from ...registry import HOOKS
 from ..checkpoints.checkpoint_file import atomic_write, register_checkpoint_io, remove_stale_tmp
 
-# Arguments of a backbone that concern one training run and not the trained encoder.
+# Arguments of a backbone that affect only a training run, not the trained encoder.
 TRAINING_ONLY = ('init_cfg', 'with_cp', 'frozen_stages', 'norm_eval', 'drop_path_rate')
 
 
@@ -19,18 +19,18 @@ TRAINING_ONLY = ('init_cfg', 'with_cp', 'frozen_stages', 'norm_eval', 'drop_path
 class AtomicCheckpointHook(CheckpointHook):
     """MMEngine's ``CheckpointHook`` in a safe order, with metadata of the encoder.
 
-    A checkpoint is complete on the disk before ``last_checkpoint`` names it; both are written
-    atomically. Only then an outdated checkpoint, or a former best one, is removed. MMEngine removes
-    first: with ``max_keep_ckpts=1``, a kill leaves no checkpoint. Checkpoints in the folder of
-    another run, from which this one was resumed, are never removed.
+    A checkpoint is complete on disk before ``last_checkpoint`` names it; both are written
+    atomically. Only then is an outdated or previously best checkpoint removed. MMEngine removes
+    first: with ``max_keep_ckpts=1``, a run killed in between leaves no checkpoint. Checkpoints in
+    the folder of another run, from which this one was resumed, are never removed.
 
     The hook calls ``register_checkpoint_io`` when a run starts. All checkpoints of the run are
-    therefore written atomically and read without running code, also under the ``tools/train.py`` of
+    therefore written atomically and read without running code, also with the ``tools/train.py`` of
     mmpretrain and mmdet.
 
-    ``meta`` of every checkpoint gets ``source`` (name of the config), ``encoder`` (config of the
-    backbone without arguments of training) and ``normalization`` of the images. The arguments are
-    those of ``CheckpointHook``.
+    The hook adds ``source`` (name of the config), ``encoder`` (config of the backbone without
+    training arguments) and ``normalization`` of the images to the ``meta`` of every checkpoint. The
+    arguments are those of ``CheckpointHook``.
     """
 
     keep_ckpt_ids: deque[int]
@@ -44,7 +44,7 @@ class AtomicCheckpointHook(CheckpointHook):
         if self.max_keep_ckpts > 0:
             # Unbounded: there is one more checkpoint until the outdated one is removed.
             self.keep_ckpt_ids = deque(self.keep_ckpt_ids)
-        if hasattr(self, 'best_ckpt_path'):  # MMEngine has a path for one metric, or a dict
+        if hasattr(self, 'best_ckpt_path'):  # MMEngine stores one path, or a dict by metric
             self.best_ckpt_path = self._in_own_folder(self.best_ckpt_path)
         for metric, path in getattr(self, 'best_ckpt_path_dict', {}).items():
             self.best_ckpt_path_dict[metric] = self._in_own_folder(path)
@@ -54,16 +54,16 @@ class AtomicCheckpointHook(CheckpointHook):
                     runner.logger.info(f'Removed {name}, which a killed process left incomplete')
 
     def before_save_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:
-        """Add the metadata of the run, also to checkpoints of other hooks."""
+        """Add the metadata of the run, including to checkpoints of other hooks."""
         checkpoint['meta'].update(run_metadata(runner))
 
     def _in_own_folder(self, best: str | None) -> str | None:
-        """Return the path in this run's folder of a recorded best checkpoint, if it exists."""
+        """Return the path of a recorded best checkpoint in this run's folder, if it exists."""
         path = best and self.file_backend.join_path(self.out_dir, Path(best).name)
         return path if path and self.file_backend.isfile(path) else None
 
     def _save_checkpoint_with_step(self, runner, step: int, meta: dict[str, Any]) -> None:
-        # Not MMEngine's method, which removes first and writes ``last_checkpoint`` in place. The
+        # Replaces MMEngine's method, which removes first and overwrites ``last_checkpoint``. The
         # saved list includes the outdated checkpoint, so that it is removed at the next start if
         # the run is killed before its removal.
         if self.max_keep_ckpts > 0:

@@ -1,4 +1,4 @@
-"""Report the files of a run that cannot be read."""
+"""Report the unreadable files of a run."""
 
 from collections.abc import Iterator
 
@@ -14,21 +14,21 @@ LISTED = 50  # files in one line of the log
 
 @HOOKS.register_module()
 class BadSamplesHook(Hook):
-    """Log the unreadable files of training, validation and test.
+    """Log the unreadable files of training, validation and testing.
 
     ``SeededDataset`` replaces unreadable samples and tracks them in its ``bad_samples``. This hook
     finds such data sets, also inside wrappers, combines the trackers of all ranks and logs the
     files. Checkpoints hold the status of the training samples, so a resumed run continues counting.
 
-    Other data sets, as in detection, must not replace a sample of an evaluation, since this changes
-    the metric. There the first unreadable file ends the run.
+    With other data sets, as in detection, the first unreadable file of an evaluation stops the run,
+    since replacing a sample would change the metric.
 
     Args:
         interval (int): Log new unreadable files after every ``interval`` training iterations, and
             after every epoch. Defaults to 1000.
 
     Raises:
-        BadDataError: a file of an evaluation cannot be read.
+        BadDataError: a file cannot be read during an evaluation.
     """
 
     def __init__(self, *, interval: int = 1000):
@@ -40,7 +40,7 @@ class BadSamplesHook(Hook):
             self.status = [status.cpu() for status in checkpoint.get('bad_samples', [])]
 
     def before_save_checkpoint(self, runner, checkpoint):
-        # Called on rank 0 only, so the status of the last combination is saved.
+        # Called on rank 0 only, so the last combined status is saved.
         if self.status:
             checkpoint['bad_samples'] = self.status
 
@@ -105,7 +105,7 @@ def _trackers(dataset) -> Iterator:
 
 
 def _attributes(dataset) -> dict:
-    # mmpretrain's tools replace a data set by a mock, on which hasattr is always true.
+    # mmpretrain's tools replace a data set with a mock, for which hasattr is always true.
     return getattr(dataset, '__dict__', {})
 
 
@@ -117,7 +117,7 @@ def _wrapped(dataset) -> list:
 
 
 def _add_paths_to_errors(dataset) -> None:
-    """Add the file to the errors of the innermost data sets that have no ``bad_samples``."""
+    """Add the file name to errors of the innermost data sets that have no ``bad_samples``."""
     if isinstance(dataset, BaseDataset):
         dataset.prepare_data = ErrorWithPath(dataset)
     elif 'bad_samples' not in _attributes(dataset):
@@ -126,7 +126,7 @@ def _add_paths_to_errors(dataset) -> None:
 
 
 class ErrorWithPath:
-    """Replacement of ``prepare_data``; a class, because spawned workers must pickle it."""
+    """Replacement for ``prepare_data``; a class, because spawned workers must pickle it."""
 
     def __init__(self, dataset: BaseDataset):
         self.dataset = dataset

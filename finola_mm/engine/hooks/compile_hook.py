@@ -15,7 +15,7 @@ class CompileHook(Hook):
     """Apply ``torch.compile`` to parts of the model; names and weights are unchanged.
 
     MMEngine's ``compile=True`` compiles the whole training step. Block-wise FINOLA, between encoder
-    and upsampler, is left out here: its group sizes change with every batch, and it consists of a
+    and upsampler, is excluded here: its group sizes change with every batch, and it consists of a
     few large matrix products.
 
     Args:

@@ -86,7 +86,7 @@ class DataTimeHook(Hook):
 def cores_per_rank() -> int:
     """Return this rank's share of the CPU cores. Collective: all ranks must call it.
 
-    Ranks of one machine share its cores under torchrun; srun gives each rank its own.
+    Ranks on one machine share its cores under torchrun; srun gives each rank its own.
     """
     own = node(), sorted(os.sched_getaffinity(0))
     sharing = [tuple(other) for other in all_gather_object(own)].count(own)
@@ -98,10 +98,10 @@ def advice(loader: DataLoader, cores: int) -> str:
     workers = loader.num_workers
     have = f'num_workers is {workers}, CPU cores per rank: {cores}'
     if workers < cores:
-        parts = [f'{have}. Raise train_dataloader.num_workers.']
+        parts = [f'{have}. Increase train_dataloader.num_workers.']
     else:
         parts = [f'{have}. More workers need more cores.']
     if workers and not loader.persistent_workers:
         parts.append('Set train_dataloader.persistent_workers=True to keep workers between epochs.')
-    parts.append('Shrink large images by tools/dataset_converters/resize_images.py.')
+    parts.append('Shrink large images with tools/dataset_converters/resize_images.py.')
     return ' '.join(parts)

@@ -35,11 +35,12 @@ class FiniteLossHook(Hook):
 
     Losses are copied from the device without blocking and checked a few iterations later. Before a
     checkpoint, before a validation, and at the end of an epoch and of the run, the hook waits for
-    all of them and also checks the weights. They become non-finite by a non-finite gradient of a
-    finite loss, or by the loss of another rank.
+    all pending losses and also checks the weights. Weights become non-finite through a non-finite
+    gradient of a finite loss, or through the loss of another rank.
 
     Raises:
-        NonFiniteLossError: with the losses, and a JSON file that lists the images of the batch.
+        NonFiniteLossError: the loss or the weights are not finite. The message lists the losses,
+            and a JSON file lists the images of the batch.
     """
 
     priority = 'VERY_HIGH'  # before checkpoints are written and weights are averaged
@@ -83,7 +84,7 @@ def _record(runner, data_batch, outputs: dict) -> StepLosses:
 
 
 def _to_host(outputs: dict) -> tuple[torch.Tensor, 'torch.cuda.Event | None']:
-    """Copy the scalars of ``outputs`` to the CPU; on a GPU, also return the event of the copy."""
+    """Copy the scalars of ``outputs`` to the CPU; on a GPU, also return the copy's CUDA event."""
     tensors = [value for value in outputs.values() if isinstance(value, torch.Tensor)]
     device = tensors[0].device if tensors else torch.device('cpu')
     values = torch.stack(
@@ -111,7 +112,7 @@ def _image_names(data_batch) -> list[str]:
 
 
 def _checkpoint_is_due(runner) -> bool:
-    """Return whether a checkpoint follows this iteration.
+    """Return whether a checkpoint is due after this iteration.
 
     ``before_save_checkpoint`` is too late: MMEngine's hook has then deleted the oldest checkpoint.
     """
@@ -140,7 +141,7 @@ def _check(runner, step: StepLosses) -> None:
 
 
 def _check_weights(runner, iteration: int) -> None:
-    state = unwrap_model(runner.model).state_dict()  # with BatchNorm's running statistics
+    state = unwrap_model(runner.model).state_dict()  # includes BatchNorm's running statistics
     weights = {n: t for n, t in state.items() if t.is_floating_point()}
     if not weights:
         return
@@ -150,8 +151,8 @@ def _check_weights(runner, iteration: int) -> None:
     bad = [name for name, good in zip(weights, finite.tolist(), strict=True) if not good]
     raise NonFiniteLossError(
         f'{len(bad)} tensors of the model are not finite after iteration {iteration}: '
-        f'{list_names(bad)}. The losses of rank {get_rank()} are finite, so a gradient was not, or '
-        f'the loss of another rank, which reports it. {REMEDY}'
+        f'{list_names(bad)}. The losses of rank {get_rank()} are finite, so either a gradient or '
+        f'the loss of another rank (which reports it) was not. {REMEDY}'
     )
 
 

@@ -26,7 +26,7 @@ EXIT_STATUS = 75  # EX_TEMPFAIL in sysexits.h: try again later
 
 
 class InterruptedRun(SystemExit):
-    """A signal ended the run, and its checkpoint is saved."""
+    """A signal stopped the run after its checkpoint was saved."""
 
     def __init__(self):
         super().__init__(EXIT_STATUS)
@@ -41,8 +41,9 @@ class InterruptionHook(Hook):
     ``last_checkpoint`` then names the file, and ``--resume`` continues from it. A second Ctrl-C, at
     least one second later, stops the run without saving.
 
-    Each rank has its own BatchNorm statistics. Other checkpoints hold those of rank 0,
-    ``interrupted.pth`` those of all ranks. Per update, the ranks all-reduce one integer on the CPU.
+    Each rank has its own BatchNorm statistics. Other checkpoints contain those of rank 0;
+    ``interrupted.pth`` contains those of all ranks. Once per update, the ranks all-reduce one
+    integer on the CPU.
     """
 
     priority = 'HIGHEST'  # before any other hook of the next step
@@ -57,7 +58,8 @@ class InterruptionHook(Hook):
             self.buffers = checkpoint.get('buffers_of_processes', [])
 
     def before_run(self, runner):
-        # Wrap the loop: MMEngine calls no hook when a run fails. Without training, it is a dict.
+        # Wrap the loop, since MMEngine calls no hook when a run fails. Without training, the loop
+        # is not built and is still a config dict.
         if isinstance(runner._train_loop, BaseLoop):
             runner.train_loop.run = partial(self._run_with_handlers, runner.train_loop.run)
 
@@ -71,7 +73,7 @@ class InterruptionHook(Hook):
             timeout = None if seconds is None else timedelta(seconds=seconds)
             self.group = distributed.new_group(backend='gloo', timeout=timeout)
         for loop in (runner.train_loop, runner.val_loop):
-            # mmpretrain's vis_scheduler.py replaces the loader by an object of another class.
+            # mmpretrain's vis_scheduler.py replaces the loader with an object of another class.
             if loop is not None and isinstance(loop.dataloader, DataLoader):
                 ignore_signals_in_workers(loop.dataloader)
 
@@ -98,7 +100,7 @@ class InterruptionHook(Hook):
             self._save_and_exit(runner, signal.Signals(number).name)
 
     def _any_rank_signalled(self) -> int:
-        """Return the number of a signal that some rank received, or 0."""
+        """Return the number of a signal that any rank received, or 0."""
         if self.group is None:
             return self.received
         number = torch.tensor(self.received)
@@ -135,7 +137,7 @@ class InterruptionHook(Hook):
 
 
 def ignore_signals_in_workers(loader: DataLoader) -> None:
-    """Let a loader's workers ignore signals, which SLURM and torchrun send to all processes."""
+    """Make a loader's workers ignore signals, which SLURM and torchrun send to all processes."""
     loader.worker_init_fn = partial(_start_worker, loader.worker_init_fn)
 
 
@@ -150,7 +152,7 @@ def _start_worker(init: Callable[[int], None] | None, worker: int) -> None:
 
 
 def _exit_on_sigterm_of_parent() -> None:
-    """Obey the parent's SIGTERM only: Python terminates its workers with it, and joins them."""
+    """Exit only on a SIGTERM from the parent, which Python sends to workers before joining them."""
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
         pass
     os._exit(0)

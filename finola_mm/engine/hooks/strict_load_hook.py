@@ -1,4 +1,4 @@
-"""Start or resume a run only with weights that fill its model."""
+"""Start or resume a run only with weights that cover the whole model."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,17 +23,17 @@ NEW_RUN = ', or start a new run without --resume in another --work-dir'
 
 @HOOKS.register_module()
 class StrictLoadHook(Hook):
-    """Refuse a ``load_from`` file that does not fill the model; added by tools/train.py.
+    """Reject a ``load_from`` file that does not cover the whole model; added by tools/train.py.
 
     MMEngine loads the tensors that match and leaves the others at their initial values. An
-    initialiser cannot load a whole detector: some of mmdet's initialise their transformers again
-    after it.
+    initializer cannot load a whole detector, because some mmdet detectors initialize their
+    transformers again afterwards.
 
     Args:
-        path (str): The file's name in messages.
+        path (str): The file name for messages.
     """
 
-    priority = 'VERY_HIGH'  # before EMAHook, which exchanges tensors by name
+    priority = 'VERY_HIGH'  # before EMAHook, which swaps tensors by name
     resuming = False
 
     def __init__(self, path: str):
@@ -47,7 +47,7 @@ class StrictLoadHook(Hook):
             text = format_mismatch(module, self.path, match, metadata, tensors)
             raise CheckpointError(text + (NEW_RUN if self.resuming else ''))
         checkpoint['state_dict'] = {key: tensors[key] for key in match.matched}
-        # MMEngine loads them again, but only logs what a module refuses.
+        # MMEngine loads them again, but only logs errors that a module raises.
         load_matched(module, checkpoint['state_dict'], self.path)
         if not self.resuming:  # averages restart: ``state_dict`` holds those of the other run
             checkpoint.pop('ema_state_dict', None)
@@ -56,11 +56,11 @@ class StrictLoadHook(Hook):
 
 @HOOKS.register_module()
 class StrictResumeHook(StrictLoadHook):
-    """Refuse to resume from a checkpoint of another model; added by tools/train.py.
+    """Reject a checkpoint of another model on resume; added by tools/train.py.
 
     Args:
-        path (str): The checkpoint's name in messages.
-        skipped (Sequence[str]): Why newer checkpoints were skipped, for the log. Defaults to ().
+        path (str): The checkpoint's name for messages.
+        skipped (Sequence[str]): Reasons for skipping newer checkpoints, to log. Defaults to ().
     """
 
     resuming = True
@@ -71,7 +71,7 @@ class StrictResumeHook(StrictLoadHook):
 
     def after_load_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:
         for reason in self.skipped:
-            runner.logger.warning(f'Resuming {self.path} instead of a newer checkpoint: {reason}')
+            runner.logger.warning(f'Resuming from {self.path}, not a newer checkpoint: {reason}')
         validate_training_checkpoint(checkpoint, self.path)
         super().after_load_checkpoint(runner, checkpoint)
         if checkpoint['meta'].get('iter', 0) >= runner.max_iters:

@@ -14,13 +14,13 @@ class SyncBuffersHook(Hook):
     """Average the buffers of modules in training mode over all ranks.
 
     Each rank computes BatchNorm statistics from its own images. They are averaged after every
-    epoch, and in iteration-based loops after every iteration. kNN, checkpoint and validation come
-    later, so that they see the same model on every rank. The buffers of ``EMAHook``'s average are
-    included at the end of an epoch; after an iteration they are copies of the model's.
+    epoch, and in iteration-based loops after every iteration. kNN, checkpoints and validation run
+    later and therefore use the same model on every rank. The buffers of ``EMAHook``'s averaged
+    model are included at the end of an epoch; after an iteration they are copies of the model's.
 
-    Two differences from MMEngine's hook of this name. Frozen modules are left out, because the
-    average of equal values has a rounding error. In iteration-based loops the average precedes the
-    checkpoint.
+    This hook differs from MMEngine's hook of the same name in two ways. It excludes frozen modules,
+    because averaging equal values causes rounding errors. In iteration-based loops, it averages
+    before the checkpoint is saved.
     """
 
     priority = 'VERY_HIGH'  # before KNNHook
@@ -45,5 +45,5 @@ def average_buffers(model: nn.Module, trained: nn.Module) -> None:
 
 
 def averaged_models(runner: Runner) -> list[nn.Module]:
-    """Return the averages of ``EMAHook`` over iterations, usually none."""
+    """Return the models that ``EMAHook`` averages over iterations, usually none."""
     return [hook.ema_model.module for hook in runner.hooks if isinstance(hook, EMAHook)]

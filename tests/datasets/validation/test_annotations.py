@@ -90,11 +90,11 @@ MISTAKES = {
     ),
     'categories off by one': (
         change('annotations', 'category_id', lambda i: i - 1),
-        shows('category_id', '0, 4', 'added') + counts(1),
+        shows('category_id', '0, 4', 'adding') + counts(1),
     ),
     'categories off by one, up': (
         change('annotations', 'category_id', lambda i: i + 1),
-        shows('category_id', '3, 6', 'subtracted') + counts(1),
+        shows('category_id', '3, 6', 'subtracting') + counts(1),
     ),
     'categories as text': (
         change('annotations', 'category_id', str),
@@ -102,9 +102,9 @@ MISTAKES = {
     ),
     'images off by one': (
         change('annotations', 'image_id', lambda i: i - 1),
-        shows('image_id', 9, 'added') + counts(1),
+        shows('image_id', 9, 'adding') + counts(1),
     ),
-    'images as text': (change('images', 'id', str), shows('image_id', 'text')),
+    'images as text': (change('images', 'id', str), shows('image_id', 'strings')),
     'unknown category': (
         set_first('annotations', category_id=77),
         shows('category_id') + counts(1, 200, 77),
