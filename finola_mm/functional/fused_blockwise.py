@@ -53,7 +53,7 @@ def finola_blockwise(
         feat: (N, C, h, w), the features of the visible block.
         offset: Place of the block in the map, (row, col) for all images or an (N, 2) integer
             tensor; 0 <= row <= h and 0 <= col <= w. Keep it on the CPU: the sizes of the products
-            depend on its values, so a tensor on a GPU forces a synchronisation.
+            depend on its values, so a tensor on a GPU forces a synchronization.
         A, A_neg, B, B_neg: (C, C), the steps right, left, down and up: z + A @ n(z).
         steps: 'block' takes one step per block offset, the paper's "u and v represent block
             offsets" read literally; 'element' iterates the step once for each position between a
