@@ -81,6 +81,7 @@ def main() -> None:
     apply_cli_overrides(args, cfg)
     check_data(cfg, ['train'] if args.no_validate else ['train', 'val'])
     init_dist(args.launcher, cfg)
+    # Which checkpoint --resume takes: finola_mm/engine/checkpoints/resume_point.py.
     set_starting_point(cfg, resume=args.resume, pretrained=args.pretrained)
     train_from_cfg(cfg)
     if distributed.is_initialized():

@@ -41,6 +41,7 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 
+# The parts of the model are in ../selfsup/masked_finola_b.py.
 model = dict(
     backbone=dict(arch='small'),
     neck=dict(channels=256),

@@ -74,7 +74,8 @@ def set_starting_point(
             print_log(f'no checkpoint in {cfg.work_dir}: starting a new run', 'current')
         set_initial_weights(cfg, pretrained)
         return
-    cfg.load_from = find_checkpoint(point.path)  # every machine must have access to it
+    # MMEngine resumes the file in load_from. All ranks check that their machine has it.
+    cfg.load_from = find_checkpoint(point.path)
     for module in (cfg.model, cfg.model.get('backbone') or ConfigDict()):
         readers, others = split_init_cfg(module)
         if readers:

@@ -10,7 +10,8 @@ from ..registry import TRANSFORMS
 class RandomBlock(BaseTransform):
     """Draw the offset of a visible block, by default half as high and wide as the image.
 
-    All positions on the patch grid are equally likely: 81 for a quarter of a 256 x 256 image.
+    The image is not changed; the model crops it. All positions on the patch grid are equally
+    likely: 81 for a quarter of a 256 x 256 image.
     The draws come from ``numpy.random``, which ``SeededDataset`` seeds.
 
     **Required keys:** img. **Added keys:** block_offset, (row, col) in patches.

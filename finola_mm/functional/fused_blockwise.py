@@ -55,9 +55,9 @@ def finola_blockwise(
             tensor; 0 <= row <= h and 0 <= col <= w. Keep it on the CPU: the sizes of the products
             depend on its values, so a tensor on a GPU forces a synchronization.
         A, A_neg, B, B_neg: (C, C), the steps right, left, down and up: z + A @ n(z).
-        steps: 'block' takes one step per block offset, the paper's "u and v represent block
-            offsets" read literally; 'element' iterates the step once for each position between a
-            masked position and its source.
+        steps: 'block' takes one step along each axis from a source to a masked position, the
+            paper's "u and v represent block offsets" (distances in blocks) read literally;
+            'element' takes one step for each position in between.
         eps: Added to the variance.
 
     Returns:
@@ -134,17 +134,17 @@ def _take_steps(matrices, sizes, distance, max_steps, eps, z):
     return z
 
 
-def _tiling(row, col, h, w, rank):
+def _tiling(row, col, h, w, sorted_row):
     """Return the row of each map position in the four stacked tiles (4P, C) -> (4P,).
 
-    rank (P,): the row of each position of the features within a sorted tile.
+    sorted_row (P,): the row of each position of the features within a sorted tile.
     """
     source_y, masked_y = _sources(row, h)  # (N, 2h)
     source_x, masked_x = _sources(col, w)  # (N, 2w)
     tile = 2 * masked_y.long()[:, :, None] + masked_x.long()[:, None, :]  # (N, 2h, 2w) in 0..3
     image = torch.arange(len(row), device=row.device)[:, None, None]
     position = (image * h + source_y[:, :, None]) * w + source_x[:, None, :]  # (N, 2h, 2w)
-    return (tile * len(rank) + rank[position]).flatten()
+    return (tile * len(sorted_row) + sorted_row[position]).flatten()
 
 
 class _Permute(torch.autograd.Function):

@@ -88,12 +88,14 @@ def unroll(
 def unroll_block(step: Step, feat: Tensor, offset: tuple[int, int], steps: str = 'block') -> Tensor:
     """Unroll one visible block over its map, position by position (Eq. 3 on the grid of Fig. 4).
 
+    The readable reference; models use ``finola_blockwise``, which gives the same map.
+
     Args:
         step: As in :func:`unroll`.
         feat: (C, h, w), the features of the visible block of one image.
         offset: (row, col) of the block in the map.
-        steps: 'block' takes one step per block offset; 'element' takes one step for each position
-            between a masked position and its source.
+        steps: 'block' takes one step along each axis from a source to a masked position, however
+            far it is; 'element' takes one step for each position in between.
 
     Returns:
         (C, 2h, 2w). Visible positions hold ``feat``.
@@ -102,9 +104,9 @@ def unroll_block(step: Step, feat: Tensor, offset: tuple[int, int], steps: str =
 
     def source(place: int, start: int, length: int) -> tuple[int, int, int]:
         """Return (position inside the block, direction, distance) for a map position."""
-        if place < start:  # masked, before the block: the partition ends at 2 * start
+        if place < start:  # masked, before the block: its source is at place + start
             return place, -1, start
-        if place >= start + length:  # masked, after the block
+        if place >= start + length:  # masked, after the block: its source is at place - distance
             return place - length, +1, length - start
         return place - start, 0, 0  # visible
 

@@ -4,7 +4,8 @@ Paper: "Image is First-order Norm+Linear Autoregressive", Section 3, "the recons
 computed only from the masked region"; Section 2, mean square error over image pixels.
 The per-patch normalized target is MAE's option (arXiv 2111.06377, Section 3), off as in FINOLA.
 
-Legend: N images of H x W pixels in L patches of p x p, K of them masked.
+Legend: N images of Y x X pixels; a map of L = H*W positions, one for each p x p patch; K of them
+masked.
 """
 
 import torch
@@ -38,7 +39,7 @@ class MaskedReconstructionHead(BaseModule):
         """Compute the mean squared error of the masked patches, a scalar in float32.
 
         pred (N, K, 3*p*p) are the patches at the positions ``masked`` (N, K) of images
-        (N, 3, H, W).
+        (N, 3, Y, X). The loss is in the units of these images, normalized by the data preprocessor.
         """
         target = image_to_patches(images, self.patch_size)  # (N, L, 3*p*p)
         target = gather_tokens(target, masked)  # (N, K, 3*p*p)
@@ -48,7 +49,7 @@ class MaskedReconstructionHead(BaseModule):
         return F.mse_loss(pred.float(), target)
 
     def denormalize(self, pred: Tensor, images: Tensor) -> Tensor:
-        """Convert a prediction in the target's units to an image, both (N, 3, H, W).
+        """Convert a prediction in the target's units to an image, both (N, 3, Y, X).
 
         With ``norm_pix`` each patch gets the mean and deviation of the *original* patch. The model
         does not predict them, so such an image and its PSNR overstate the model's quality.
@@ -61,7 +62,7 @@ class MaskedReconstructionHead(BaseModule):
         return patches_to_image(pred * std + mean, self.patch_size, grid)
 
     def pixel_mask(self, mask: Tensor) -> Tensor:
-        """Upsample a mask: (N, H/p, W/p) -> (N, 1, H, W), both True = masked."""
+        """Upsample a mask: (N, H, W) -> (N, 1, Y, X), both True = masked."""
         mask = mask.repeat_interleave(self.patch_size, 1)
         return mask.repeat_interleave(self.patch_size, 2)[:, None]
 

@@ -20,8 +20,10 @@ class BlockFINOLANeck(BaseModule):
 
     Args:
         channels (int): C, the width of the encoder's last map.
-        steps (str): ``'block'``, one norm+linear step per block offset, or ``'element'``, one
-            per feature position in between. Defaults to ``'block'``.
+        steps (str): ``'block'``, one norm+linear step along each axis, however far the masked
+            position is from its source, or ``'element'``, one step for each position in between.
+            The paper's block offsets u, v are this distance in blocks, not ``block_offset``, the
+            place of the visible block. Defaults to ``'block'``.
         eps (float): Added to the variance in the norm. Defaults to 1e-6.
         init_cfg (dict, optional): MMEngine initialization config. Defaults to None.
 

@@ -20,10 +20,11 @@ from .reconstructor import Reconstructor
 
 @MODELS.register_module()
 class MaskedFINOLA(Reconstructor):
-    """Encode the visible block, unroll its features over the map, upsample, and compare.
+    """Crop the visible block, encode it, unroll its features, upsample and compare.
 
-    Data samples have ``block_offset``, (row, col) of the visible block in map positions, set by
-    the transform ``RandomBlock``.
+    No pixel is blanked out: the encoder sees only the crop, and the loss compares only the masked
+    patches. Data samples have ``block_offset``, (row, col) of the visible block in map positions,
+    set by the transform ``RandomBlock``.
 
     Args:
         backbone (dict): Encoder, block (N, 3, h*p, w*p) -> tuple of maps, the last (N, C, h, w).
@@ -51,10 +52,14 @@ class MaskedFINOLA(Reconstructor):
         self.block_size = block_size
 
     def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
-        """Images (N, 3, Y, X) and their block offsets -> ``{'loss': scalar}``."""
+        """Images (N, 3, Y, X) and their block offsets -> ``{'loss': scalar}``.
+
+        MMEngine's ``train_step`` calls this by ``forward(mode='loss')``, after the data
+        preprocessor: images are normalized RGB in float32.
+        """
         offset, mask = self.get_offsets_and_mask(inputs, data_samples)
-        masked = masked_positions(mask)  # (N, K)
-        if inputs.is_cuda:  # a copy from pageable memory would synchronise
+        masked = masked_positions(mask)  # (N, K), indices of positions
+        if inputs.is_cuda:  # a copy from pageable memory would synchronize
             masked = masked.pin_memory().to(inputs.device, non_blocking=True)
         pred = self.reconstruct(inputs, offset, masked)  # (N, K, 3*p*p)
         return {'loss': self.head.loss(pred, inputs, masked)}

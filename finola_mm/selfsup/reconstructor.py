@@ -1,6 +1,6 @@
 """Base class of the two algorithms: an upsampler, and images for validation and testing.
 
-Legend: N images of 3 x H x W.
+Legend: N images of 3 x Y x X pixels.
 """
 
 from mmpretrain.models import BaseSelfSupervisor
@@ -36,8 +36,8 @@ class Reconstructor(BaseSelfSupervisor):
     ) -> list[DataSample]:
         """Add ``original``, ``reconstruction`` and ``mask`` to every data sample.
 
-        The first two are (3, H, W), RGB in [0, 1]; the mask is (1, H, W), True = predicted.
-        Arguments: normalized images and pred (N, 3, H, W), masks (N, 1, H, W).
+        The first two are (3, Y, X), RGB in [0, 1]; the mask is (1, Y, X), True = predicted.
+        Arguments: normalized images and pred (N, 3, Y, X), masks (N, 1, Y, X).
         """
         originals = self.to_pixels(images)
         preds = self.to_pixels(self.head.denormalize(pred, images))
@@ -47,6 +47,6 @@ class Reconstructor(BaseSelfSupervisor):
         return data_samples
 
     def to_pixels(self, images: Tensor) -> Tensor:
-        """Invert the data preprocessor: normalized (N, 3, H, W) -> RGB in [0, 1], not clamped."""
+        """Invert the data preprocessor: normalized (N, 3, Y, X) -> RGB in [0, 1], not clamped."""
         preprocessor = self.data_preprocessor
         return (images * preprocessor.std + preprocessor.mean) / 255

@@ -1,6 +1,8 @@
 """Find the checkpoint from which a run resumes; start reading at ``find_resume_point``.
 
 MMEngine's ``--resume`` takes the file that ``last_checkpoint`` names, and fails if it is damaged.
+Here only the file itself is checked. Whether it fits the model is checked when it is loaded, by
+``StrictResumeHook``; a checkpoint of another model ends the run.
 """
 
 import math
@@ -43,31 +45,34 @@ def find_resume_point(
         return find_latest_valid_checkpoint(work_dir)
     if Path(path).is_dir() and (latest := find_latest_valid_checkpoint(path)):
         return latest
-    file = find_checkpoint(path)
+    file = find_checkpoint(path)  # raises if the folder has no checkpoint
     check_resumable(file)
     return ResumePoint(file, [])
 
 
 def find_latest_valid_checkpoint(folder: str | Path) -> ResumePoint | None:
-    """Find the newest undamaged checkpoint of a work directory; None if it never had one."""
-    files = newest_first(Path(folder))
+    """Find the newest undamaged training checkpoint of a work directory; None if it has none.
+
+    Only files named ``epoch_N.pth``, ``iter_N.pth`` or ``interrupted.pth`` and the one that
+    ``last_checkpoint`` names are considered.
+    """
+    folder = Path(folder)
     skipped: list[str] = []
-    for file in files:
+    record = folder / 'last_checkpoint'
+    if record.is_file() and read_last_checkpoint(folder) is None:
+        name = record.read_text(errors='replace').strip()
+        skipped.append(f'{record} names {name}, which does not exist')
+    for file in newest_first(folder):
         try:
             check_resumable(file)
         except CheckpointError as error:
             skipped.append(str(error))
         else:
             return ResumePoint(str(file), skipped)
-    if files:
+    if skipped:
         raise CheckpointError(
-            f'none of the {len(files)} checkpoints in {folder} can be resumed: '
-            f'{"; ".join(skipped)}. Start again without --resume, in another --work-dir'
-        )
-    if Path(folder, 'last_checkpoint').is_file():
-        raise CheckpointError(
-            f'{folder}/last_checkpoint names a file that does not exist, and {folder} contains no '
-            'other checkpoint (.pth). Mount its disk, or start again in another --work-dir'
+            f'no checkpoint in {folder} can be resumed: {"; ".join(skipped)}. Mount the disk that '
+            'holds it, or start again without --resume, in another --work-dir'
         )
     return None
 
@@ -78,20 +83,20 @@ def newest_first(folder: Path) -> list[Path]:
     The one that ``last_checkpoint`` names comes first. Files before it are both newer and of a
     later iteration: the run was killed before it wrote the name. Modification times alone
     mislead in a copied folder, iterations alone in a run that was resumed from an old checkpoint.
-    Without ``last_checkpoint`` only the modification times are left.
+    Without ``last_checkpoint``, or if the file it names is gone, only the modification times count.
     """
     files = [file for file in folder.glob('*.pth') if TRAINING.fullmatch(file.name)]
-    files.sort(key=_time, reverse=True)
-    last = last_checkpoint(folder)
+    files.sort(key=_mtime, reverse=True)
+    last = read_last_checkpoint(folder)
     if last is None:
         return files
     files = [file for file in files if file != last]
-    newer = [file for file in files if _time(file) > _time(last)]
+    newer = [file for file in files if _mtime(file) > _mtime(last)]
     newer = [file for file in newer if _iteration(file) > _iteration(last)]
     return [*newer, last, *(file for file in files if file not in newer)]
 
 
-def _time(file: Path) -> int:
+def _mtime(file: Path) -> int:
     return file.stat().st_mtime_ns
 
 
@@ -110,7 +115,8 @@ def check_resumable(file: str | Path) -> None:
 
     Raises:
         CheckpointError: it is missing, damaged, or not a training checkpoint.
-        UserError: the storage failed; the checkpoint may be valid.
+        UserError: the storage failed (OSError); the checkpoint may be valid.
+        RuntimeError, MemoryError: as in ``read_checkpoint``.
     """
     with _storage_errors(file):
         checkpoint = read_checkpoint(file)
@@ -140,12 +146,12 @@ def _storage_errors(file: str | Path) -> Iterator[None]:
 
 
 def find_checkpoint(path: str | Path) -> str:
-    """Return ``path`` if it is a file, or the last checkpoint of a work directory."""
+    """Return ``path`` if it is a file, or the last checkpoint of a work directory, unread."""
     if '://' in str(path):
         raise CheckpointError(f'{path} is not a file on this machine; download it first')
     if Path(path).is_file():
         return str(path)
-    last = last_checkpoint(Path(path))
+    last = read_last_checkpoint(Path(path))
     if last is not None:
         return str(last)
     folder = Path(path) if Path(path).is_dir() else Path(path).parent
@@ -157,7 +163,7 @@ def find_checkpoint(path: str | Path) -> str:
     )
 
 
-def last_checkpoint(folder: Path) -> Path | None:
+def read_last_checkpoint(folder: Path) -> Path | None:
     """Return the file that ``last_checkpoint`` names, if it exists.
 
     A file of this name in ``folder`` has precedence: the folder may have been moved or copied.
