@@ -17,7 +17,7 @@ class PatchUpsampler(BaseModule):
     Args:
         in_channels (int): C, the width of the feature map.
         patch_size (int): Side of a patch in pixels, the stride of the map. Defaults to 16.
-        init_cfg (dict, optional): MMEngine's initialization. Defaults to None.
+        init_cfg (dict, optional): MMEngine initialization config. Defaults to None.
     """
 
     def __init__(self, in_channels: int, *, patch_size: int = 16, init_cfg: dict | None = None):

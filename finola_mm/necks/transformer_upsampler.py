@@ -25,7 +25,7 @@ class TransformerUpsampler(BaseModule):
             paper).
         mlp_ratio (float): Ratio of the MLP's hidden width to ``embed_dim``. Defaults to 4.
         patch_size (int): Side of a patch in pixels, the stride of the map. Defaults to 16.
-        init_cfg (dict, optional): MMEngine's initialization. Defaults to None.
+        init_cfg (dict, optional): MMEngine initialization config. Defaults to None.
 
     Raises:
         UserError: ``depth`` is below 1, or ``embed_dim`` is not a multiple of ``num_heads``.

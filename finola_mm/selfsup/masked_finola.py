@@ -31,11 +31,14 @@ class MaskedFINOLA(Reconstructor):
         neck (dict): FINOLA, ``BlockFINOLANeck`` or ``FINOLANeck``.
         upsampler (dict): Map z (N, C, H, W) -> image (N, 3, Y, X). It has ``patch_size`` and a
             second argument ``positions`` (N, K), with which it returns only those patches,
-            (N, K, 3*p*p), such as ``TransformerUpsampler``.
+            (N, K, 3*p*p) in the order of ``image_to_patches``, such as ``TransformerUpsampler``.
         head (dict): The loss, ``MaskedReconstructionHead``.
         block_size (tuple[int, int], optional): (h, w), the same as ``RandomBlock``'s. By default
             half the image's height and width, as ``BlockFINOLANeck`` requires.
         **kwargs: ``data_preprocessor`` and ``init_cfg`` of mmpretrain's ``BaseSelfSupervisor``.
+
+    Raises:
+        UserError: the patch sizes of upsampler and head differ.
     """
 
     def __init__(
@@ -50,6 +53,11 @@ class MaskedFINOLA(Reconstructor):
     ):
         super().__init__(backbone, neck, upsampler, head, **kwargs)
         self.block_size = block_size
+        if self.upsampler.patch_size != self.head.patch_size:
+            raise UserError(
+                f'upsampler.patch_size must equal head.patch_size={self.head.patch_size}, got '
+                f'{self.upsampler.patch_size}'
+            )
 
     def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
         """Images (N, 3, Y, X) and their block offsets -> ``{'loss': scalar}``.

@@ -264,7 +264,7 @@ def test_pretrained_weights_through_mmengine(tmp_path):
         MobileFormer('small', dynamic_relu='spatial', init_cfg=init).init_weights()
 
 
-def test_initialisation():
+def test_initialization():
     """Convolutions N(0, 2 / fan_out), linear layers N(0, 0.01), neutral norms, tokens N(0, 1)."""
     model = MobileFormer('w720', ALL)
     model.init_weights()

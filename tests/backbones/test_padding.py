@@ -12,7 +12,7 @@ SIZES, SHAPE = [(64, 96), (50, 33)], (64, 96)
 
 
 def encoder(**kwargs):
-    """A small encoder whose tokens matter: by its initialisation they hardly steer anything."""
+    """A small encoder whose tokens matter: by its initialization they hardly steer anything."""
     torch.manual_seed(0)
     kwargs = dict(out_indices=(2, 4)) | kwargs
     model = MobileFormer('small', with_tokens=True, **kwargs).double()

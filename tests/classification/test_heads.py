@@ -122,7 +122,7 @@ def test_width_that_does_not_divide():
 
 
 @pytest.mark.parametrize('head', [lin, tran])
-def test_initialisation(head):
+def test_initialization(head):
     """The classifier starts so small that all classes are about equally likely."""
     head = head()
     assert head.fc.weight.std().item() == pytest.approx(0.01, rel=0.3)

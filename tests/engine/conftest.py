@@ -4,7 +4,7 @@ from mmengine.fileio.backends import registry_utils
 from mmengine.runner import CheckpointLoader
 
 from finola_mm.engine import register_checkpoint_io
-from tests.engine.whole import META, Whole, randomised
+from tests.engine.whole import META, Whole, randomized
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def checkpoint_io(monkeypatch):
 def source():
     """The model whose weights are written to files."""
     torch.manual_seed(0)
-    return randomised(Whole())
+    return randomized(Whole())
 
 
 @pytest.fixture

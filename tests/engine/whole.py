@@ -17,7 +17,7 @@ META = dict(
 
 
 class Whole(BaseModule):
-    """A backbone and a layer with initialisations that must not overwrite loaded weights."""
+    """A backbone and a layer with initializations that must not overwrite loaded weights."""
 
     def __init__(self, arch='small', backbone_init=None, init_cfg=None):
         super().__init__(init_cfg)
@@ -35,7 +35,7 @@ class Layer(BaseModule):
         nn.init.constant_(self.linear.bias, 0.25)
 
 
-def randomised(module):
+def randomized(module):
     with torch.no_grad():
         for key, tensor in module.state_dict().items():
             if tensor.is_floating_point():

@@ -37,7 +37,7 @@ def test_a_padded_image_has_the_positions_that_it_has_alone():
     padded = sine_positions(make_padding_mask(SIZES, (5, 7)), 16)
     for n, (h, w) in enumerate(SIZES):
         alone = sine_positions(torch.zeros(1, h, w, dtype=torch.bool), 16)[0]
-        # The angles are equal, but vectorised and scalar sines may differ in their last bit, which
+        # The angles are equal, but vectorized and scalar sines may differ in their last bit, which
         # is at most 2^-24 for values up to 1.
         torch.testing.assert_close(padded[n, :h, :w], alone, rtol=0, atol=2**-23)
 

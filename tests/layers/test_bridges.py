@@ -77,7 +77,7 @@ def mixture_oracle(m, x, tokens, stride):
     return pooled.exp() / pooled.exp().sum(0)
 
 
-def randomised(module):
+def randomized(module):
     """Weights large enough that softmax, gate and norm all matter."""
     for p in module.parameters():
         torch.nn.init.normal_(p, std=0.7)
@@ -99,23 +99,23 @@ def each(oracle, module, *batch):
 
 
 def test_mobile_to_former(x, tokens):
-    m = randomised(MobileToFormer(C, D))
+    m = randomized(MobileToFormer(C, D))
     torch.testing.assert_close(m(x, tokens), each(to_former_oracle, m, x, tokens))
 
 
 def test_former(tokens):
-    m = randomised(Former(D))
+    m = randomized(Former(D))
     torch.testing.assert_close(m(tokens), each(former_oracle, m, tokens))
 
 
 def test_former_to_mobile(x, tokens):
-    m = randomised(FormerToMobile(C, D))
+    m = randomized(FormerToMobile(C, D))
     torch.testing.assert_close(m(x, tokens), each(to_mobile_oracle, m, x, tokens))
 
 
 @pytest.mark.parametrize('stride', [1, 2])
 def test_mixture(x, tokens, stride):
-    m = randomised(MobileToFormer(C, D))
+    m = randomized(MobileToFormer(C, D))
     mix = m.mixture(x, tokens, stride=stride)
     expected = torch.stack(
         [mixture_oracle(m, *item, stride) for item in zip(x, tokens, strict=True)]
@@ -130,7 +130,7 @@ def test_block_is_its_parts_in_order(x, tokens, stride, form):
     """Mobile->Former, Former, Mobile under the new tokens, Former->Mobile added at the end."""
     torch.manual_seed(0)
     block = MobileFormerBlock(C, 2 * C, C, D, stride=stride, dynamic_relu=form)
-    block = randomised(block).eval()
+    block = randomized(block).eval()
     new = each(to_former_oracle, block.to_former, x, tokens)
     new = each(former_oracle, block.former, new)
     mix = None

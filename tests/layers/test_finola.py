@@ -23,7 +23,7 @@ def test_the_four_matrices_stand_where_the_names_say():
         torch.testing.assert_close(z[0, :, y, x], expected)
 
 
-def test_parameters_and_initialisation():
+def test_parameters_and_initialization():
     torch.manual_seed(0)
     finola = FINOLALayer(256)
     assert {name: tuple(p.shape) for name, p in finola.named_parameters()} == {

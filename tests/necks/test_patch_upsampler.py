@@ -21,9 +21,9 @@ def test_it_computes_only_what_is_asked_for():
     torch.manual_seed(0)
     upsampler = PatchUpsampler(8, patch_size=4).double()
     z = torch.randn(2, 8, 3, 5, dtype=torch.float64)
-    keep = torch.tensor([[0, 3, 14], [7, 8, 2]])
-    whole = gather_tokens(image_to_patches(upsampler(z), 4), keep)
-    torch.testing.assert_close(upsampler(z, keep), whole, rtol=0, atol=1e-12)
+    positions = torch.tensor([[0, 3, 14], [7, 8, 2]])
+    whole = gather_tokens(image_to_patches(upsampler(z), 4), positions)
+    torch.testing.assert_close(upsampler(z, positions), whole, rtol=0, atol=1e-12)
 
 
 def test_parameter_count_of_table_10():

@@ -27,16 +27,16 @@ def test_upsampler_has_no_positions():
 
 
 def test_upsampler_computes_only_what_is_asked_for():
-    """The patches kept are those of the whole image, and so are their gradients."""
+    """Selected patches are those of the whole image, and so are their gradients."""
     torch.manual_seed(0)
     upsampler = TransformerUpsampler(8, 16, depth=2, num_heads=4, patch_size=4).double()
     z = torch.randn(2, 8, 3, 5, dtype=torch.float64, requires_grad=True)
-    keep = torch.tensor([[0, 3, 14], [7, 8, 2]])
-    whole = gather_tokens(image_to_patches(upsampler(z), 4), keep)
-    kept = upsampler(z, keep)
-    torch.testing.assert_close(kept, whole, rtol=0, atol=1e-12)
-    weight = torch.randn_like(kept)
-    grads = [torch.autograd.grad((out * weight).sum(), z)[0] for out in (kept, whole)]
+    positions = torch.tensor([[0, 3, 14], [7, 8, 2]])
+    whole = gather_tokens(image_to_patches(upsampler(z), 4), positions)
+    patches = upsampler(z, positions)
+    torch.testing.assert_close(patches, whole, rtol=0, atol=1e-12)
+    weight = torch.randn_like(patches)
+    grads = [torch.autograd.grad((out * weight).sum(), z)[0] for out in (patches, whole)]
     torch.testing.assert_close(*grads, rtol=0, atol=1e-12)
 
 

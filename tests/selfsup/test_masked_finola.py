@@ -7,6 +7,7 @@ import torch
 from mmengine.registry import init_default_scope
 from mmpretrain.structures import DataSample
 
+from finola_mm.errors import UserError
 from finola_mm.functional import block_mask, masked_positions
 from finola_mm.registry import MODELS
 from finola_mm.selfsup import MaskedFINOLA
@@ -31,6 +32,12 @@ def config(**head):
         ),
         head=dict(type='finola_mm.MaskedReconstructionHead', **head),
     )
+
+
+def test_patch_sizes_must_agree():
+    init_default_scope('mmpretrain')
+    with pytest.raises(UserError, match=shows('head.patch_size=8', '16')):
+        MODELS.build(config(patch_size=8))
 
 
 @pytest.fixture(scope='module')

@@ -122,7 +122,7 @@ def test_an_encoder_for_a_whole_model(source, write):
 
 @pytest.mark.parametrize('others', [[], [dict(type='Constant', layer='Conv2d', val=3.0)]])
 def test_init_cfg_of_a_backbone(source, write, others):
-    """Other parts are initialised as usual, and the encoder is not initialised again."""
+    """Other parts are initialized as usual, and the encoder is not initialized again."""
     pretrained = dict(type='finola_mm.Pretrained', checkpoint=str(write(source.state_dict())))
     whole = Whole(backbone_init=[*others, pretrained])
     whole.init_weights()
@@ -131,7 +131,7 @@ def test_init_cfg_of_a_backbone(source, write, others):
 
 
 def test_init_cfg_of_a_whole_model(source, write):
-    """The parts are initialised before: neither Constant nor Layer's own values remain."""
+    """The parts are initialized before: neither Constant nor Layer's own values remain."""
     file = str(write(source.state_dict()))
     whole = Whole(init_cfg=dict(type='finola_mm.Pretrained', checkpoint=file))
     whole.init_weights()

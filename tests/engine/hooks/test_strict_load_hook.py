@@ -16,7 +16,7 @@ from finola_mm.engine import (
     StrictResumeHook,
     read_checkpoint,
 )
-from tests.engine.whole import META, Whole, randomised
+from tests.engine.whole import META, Whole, randomized
 from tests.messages import shows
 
 
@@ -131,7 +131,7 @@ def begin_with(model, path, work_dir, scope='mmengine'):
 @pytest.mark.parametrize('scope', ['mmengine', 'mmpretrain'])
 def test_a_run_begins_with_the_averages_of_another(tmp_path, scope):
     """The run's own averages restart."""
-    averages, own = randomised(Redrawn()).state_dict(), randomised(Redrawn()).state_dict()
+    averages, own = randomized(Redrawn()).state_dict(), randomized(Redrawn()).state_dict()
     ema = {'steps': torch.tensor(9), **{f'module.{key}': value for key, value in own.items()}}
     file = tmp_path / 'w.pth'
     torch.save(dict(meta=META, state_dict=averages, ema_state_dict=ema), file)
