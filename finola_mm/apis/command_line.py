@@ -147,7 +147,7 @@ def write_stamp(folder: Path, stamp: str, request: dict, *, complete: bool) -> N
 
 
 def write_csv(path: str | Path, rows: Sequence[dict], fields: Sequence[str] = ()) -> None:
-    """Write rows with six significant digits; pass ``fields`` (their keys) if there may be none."""
+    """Write rows with six significant digits; pass ``fields`` if ``rows`` may be empty."""
     with open(path, 'w', newline='') as file:
         writer = csv.DictWriter(file, fields or rows[0], lineterminator='\n')
         writer.writeheader()

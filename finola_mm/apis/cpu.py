@@ -1,4 +1,4 @@
-"""Faster execution on a CPU, without branches in the layers.
+"""Faster execution on a CPU, without CPU branches in the layers.
 
 The feature map of a large image (100 MB in W2880) does not fit into any CPU cache. Allocating
 memory of that size costs a page fault for every 4 KB, which takes longer than the arithmetic. In

@@ -28,7 +28,8 @@ def enable_compile(cfg: Config) -> None:
     """Compile the encoder and the upsampler of a pre-training model."""
     if 'upsampler' not in cfg.model:
         raise UserError(
-            f'{cfg.filename}: --compile requires a pre-training model with an upsampler; omit it'
+            f'{cfg.filename}: --compile requires a pre-training model with an upsampler; omit '
+            '--compile'
         )
     add_hook(cfg, type='finola_mm.CompileHook')
 

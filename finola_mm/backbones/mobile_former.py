@@ -60,7 +60,7 @@ ARCHS: dict[str, dict[str, Any]] = {
         out=720,
     ),
     # Not in the paper: a tenth of W720 for demonstrations and tests on a CPU. Shallow and wide: in
-    # short runs of masked FINOLA on small images it learns more than 8 narrow blocks.
+    # short runs of masked FINOLA on small images it reaches a lower loss than 8 narrow blocks.
     'small': dict(
         tokens=(6, 64),
         stem=32,
@@ -93,7 +93,8 @@ def get_arch(arch: str | dict) -> dict[str, Any]:
     """Look up the table entry of a name; a dict of the same form is returned unchanged.
 
     Raises:
-        UserError: the name is unknown, or the dict has invalid entries or not four stages.
+        UserError: the name is unknown, or the dict has invalid entries or does not have four
+            stages.
     """
     if isinstance(arch, str):
         if arch not in ARCHS:
@@ -116,8 +117,8 @@ DYNAMIC_RELU = ('plain', 'spatial')
 class MobileFormer(BaseModule):
     """Mobile-Former encoder: maps at strides 2, 4, 8 and 16, and six global tokens.
 
-    Takes images (N, 3, H, W) of any size from 32 pixels up; the map at stride s has ceil(H/s) rows
-    and ceil(W/s) columns.
+    Takes images (N, 3, H, W) with sides of at least 32 pixels; the map at stride s has ceil(H/s)
+    rows and ceil(W/s) columns.
 
     Args:
         arch (str | dict): A name of ``ARCHS``, or a dict of the same form.
@@ -131,7 +132,8 @@ class MobileFormer(BaseModule):
             the backward pass. Defaults to -1.
         norm_eval (bool): Keep all BatchNorm layers in eval mode. Defaults to False.
         with_cp (bool): Recompute the activations of the blocks in the backward pass (activation
-            checkpointing): less memory, more time, the same result. Defaults to False.
+            checkpointing): this saves memory at the cost of time; the result is unchanged. Defaults
+            to False.
         dynamic_relu (str): 'plain' or 'spatial' (aware). The two forms share all weights; a state
             dict records its form, and loading it into a model of the other form raises
             CheckpointError. Defaults to 'plain'.
@@ -214,7 +216,7 @@ class MobileFormer(BaseModule):
         """Images (N, 3, H, W) -> the maps of ``out_indices``; with tokens, (maps, (N, T, d)).
 
         padding_mask (N, H, W) marks pixels outside the images, which are ignored. In eval mode,
-        with ``norm_eval``, or frozen, the result for an image is the same in every batch. In
+        with ``norm_eval``, or when frozen, the result for an image is the same in every batch. In
         training, BatchNorm's statistics include padded positions.
         """
         lite, *stages = self.stages
@@ -238,11 +240,11 @@ class MobileFormer(BaseModule):
         return checkpoint_module(block, *args) if self.with_cp and self.training else block(*args)
 
     def reset_parameters(self) -> None:
-        """Initialize as in Mobile-Former; BatchNorm and LayerNorm keep torch's 1 and 0."""
+        """Initialize as in Mobile-Former; BatchNorm and LayerNorm keep weight 1 and bias 0."""
         nn.init.normal_(self.tokens)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                # N(0, 2 / fan_out), fan_out = 9 out channels for depthwise convolutions too.
+                # N(0, 2 / fan_out), fan_out = 9 * out_channels for depthwise convolutions too.
                 nn.init.kaiming_normal_(module.weight, mode='fan_out')
             elif isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=0.01)

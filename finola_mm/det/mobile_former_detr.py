@@ -78,7 +78,7 @@ class MobileFormerDETR(BaseDetector):
     def _forward(
         self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None
     ) -> tuple[Tensor, Tensor]:
-        """mmdet's mode 'tensor': class scores and boxes of every block, as the head's forward."""
+        """mmdet's mode 'tensor': class scores and boxes of every block, as from the head."""
         return self.bbox_head(self.refine(batch_inputs, batch_data_samples))
 
     def refine(self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None) -> Tensor:

@@ -7,8 +7,9 @@ blocks. Three details differ from mmdet:
 * For a NaN prediction, scipy's matcher raises an error without naming the cause. Here the matcher
   receives a finite number instead; the loss is then NaN, and ``FiniteLossHook`` stops the run and
   reports the iteration, the learning rates and the images.
-* NaN in an annotated box, or a label beyond the classes, is reported with its image.
-* Under autocast the head stays in float32: an 8-bit box coordinate is off by 5 pixels in 1333.
+* NaN in an annotated box, or a label outside the valid range, is reported with its image.
+* Under autocast the head stays in float32: a box coordinate in bfloat16 (8 significant bits) can be
+  off by up to 5 pixels in 1333.
 """
 
 import torch
@@ -25,7 +26,7 @@ class MobileFormerDETRHead(DETRHead):
     """mmdet's ``DETRHead``; its other arguments (width, ``train_cfg``, losses) are passed on.
 
     Args:
-        num_classes (int): Classes of objects.
+        num_classes (int): Number of object classes.
         bg_cls_weight (float): Weight of "no object" in the classification loss, relative to 1 for
             each class. Defaults to 0.1, as in DETR.
         loss_cls (dict, optional): Another loss, with its own class weights; by default mmdet's

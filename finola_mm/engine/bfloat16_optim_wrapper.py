@@ -45,7 +45,8 @@ class BFloat16OptimWrapper(OptimWrapper):
         self.enabled = computes_bfloat16(self.device)
         if not self.enabled:
             print_log(
-                f'this {self.device.upper()} has no bfloat16 arithmetic: training in float32',
+                f'this {self.device.upper()} does not support bfloat16 arithmetic: training in '
+                'float32',
                 'current',
             )
 

@@ -35,7 +35,7 @@ class ExactEpochLoop(EpochBasedTrainLoop):
         return super().run()
 
     def _check_epoch_length(self, length: int) -> None:
-        """Reject a resume with a different epoch length, unless the checkpoint ends an epoch.
+        """Refuse to resume with a different epoch length, unless the checkpoint ends an epoch.
 
         Checkpoints store the length in MMEngine's message hub.
         """

@@ -14,7 +14,7 @@ from .patches import gather_tokens, image_to_patches, patches_to_image
 from .recurrence import at_least_float32, channel_norm, norm_linear_step, unroll, unroll_block
 from .sine_positions import sine_positions
 from .visible_block import as_offsets, block_mask, crop_block, masked_positions
-from .wave_speeds import mean_free_condition, wave_speeds
+from .wave_speeds import wave_speeds, zero_mean_condition
 
 __all__ = [
     'as_offsets',
@@ -31,7 +31,7 @@ __all__ = [
     'make_padding_mask',
     'masked_avg_pool',
     'masked_positions',
-    'mean_free_condition',
+    'zero_mean_condition',
     'norm_linear_step',
     'patches_to_image',
     'sine_positions',

@@ -1,9 +1,9 @@
 """Gaussian curvature of feature maps.
 
 Paper: "Image is First-order Norm+Linear Autoregressive", Appendix A, Eq. 9 (arXiv 2305.16319). The
-paper does not specify how derivatives are computed. Here they are central differences inside. At
-the border, first derivatives are one-sided differences of second order, and second derivatives are
-those of the neighbour.
+paper does not specify how derivatives are computed. Here, central differences are used in the
+interior. At the border, first derivatives are second-order one-sided differences, and second
+derivatives are copied from the neighbour.
 """
 
 import torch

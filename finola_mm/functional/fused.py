@@ -3,21 +3,23 @@
 Paper: "Image is First-order Norm+Linear Autoregressive", Section 2, Eq. 1 and 3, Fig. 3.
 
 From q at its origin, a line of vectors extends along one axis. Every vector of the line then starts
-a chain along the other axis, all chains in parallel. Both orders are computed and averaged. Both
-directions of an axis, and on a square map also both orders, are independent and share each step. An
-L x L map around its centre therefore takes L steps, including the line, instead of L*L.
+a chain along the other axis, all chains in parallel. Both orders are computed and averaged. The two
+directions along an axis are independent and are stepped together; if height and width and both
+coordinates of the origin are equal, so are the two orders. An L x L map unrolled from its centre
+therefore takes L steps, including the line, instead of L*L.
 
 The backward pass is explicit:
 
     z' = z + M n(z):    dz = dz' + (dn/dz)^T M^T dz',    dM = dz' n(z)^T
 
-It uses only n(z) and 1/sigma, since z is added directly to the mean of the two orders. Two maps of
-n(z) are saved per path, in the dtype of the products, and none if gradients are disabled.
+It needs only n(z) and 1/sigma; z is added to the output as soon as it is computed, and not saved.
+Two maps of n(z) are saved per path, in the dtype of the products, and none if gradients are
+disabled.
 
 Legend: N images, M paths, C channels, H x W positions. A bundle is S parallel chains of L
-positions: the columns of a map have L = H, S = W. A slab (N, M, S, C) is the result of one step on
-one axis and side; K axes share a step. A front (K, 2, N, M, S, C) holds the newest slab of each
-side.
+positions: the columns of a map have L = H, S = W. A slab (N, M, S, C) is the result of one step
+along one axis, on one side of the origin; K axes are stepped together. A front (K, 2, N, M, S, C)
+holds the newest slab of each side.
 """
 
 import math
@@ -50,9 +52,9 @@ def finola(
         eps: Added to the variance.
 
     Returns:
-        (N, C, H, W), at least float32, channels last in memory. Positions off both axes through q
-        are the mean of the two orders (the line below Eq. 3). Under autocast the products run in
-        the autocast dtype, statistics and sums in float32.
+        (N, C, H, W), at least float32, channels last in memory. Positions on neither axis through q
+        are the mean of the results of the two orders (the line below Eq. 3). Under autocast the
+        products run in the autocast dtype, and the statistics and sums in float32.
 
     Raises:
         ValueError: a shape, the size or the origin is invalid.
@@ -116,7 +118,7 @@ def _chains(starts, matrices, size, origin, eps, tape):
         front = start.repeat(1, 2, 1, 1, 1, 1)  # (K, 2, N, M, S, C)
         for sides, slabs in _steps(length, place):
             z, matrix = _rows(front[:, sides]), _rows(matrices[axes, sides])
-            n, scale = _normalise(z, eps)
+            n, scale = _normalize(z, eps)
             n = n.to(matrix.dtype)
             _add_product(z, n, matrix.mT)
             if tape is not None:
@@ -165,7 +167,7 @@ def _bundles(x, paths):
 
 
 def _together(size, origin):
-    """Group the axes that share steps, with length and origin: both axes on a square map."""
+    """Group the axes that are stepped together, each group with its length and origin."""
     if size[0] == size[1] and origin[0] == origin[1]:
         return [(slice(0, 2), size[0], origin[0])]
     return [(slice(k, k + 1), size[k], origin[k]) for k in (0, 1)]
@@ -190,7 +192,7 @@ def _rows(x):
     return x.view(x.shape[0] * x.shape[1], math.prod(x.shape[2:-1]), x.shape[-1])
 
 
-def _normalise(z, eps):
+def _normalize(z, eps):
     """Return n(z) over the last axis, and 1/sigma."""
     if z.device.type != 'cpu':
         n, _, scale = torch.native_layer_norm(z, z.shape[-1:], None, None, eps)
@@ -205,7 +207,7 @@ def _normalise(z, eps):
 def _add_product(into, a, b):
     """into += a @ b, multiplied in the dtype of b."""
     if into.dtype == b.dtype:
-        torch.baddbmm(into, a, b, out=into)  # torch's FLOP counter lacks baddbmm_
+        torch.baddbmm(into, a, b, out=into)  # torch's FLOP counter does not support baddbmm_
     else:
         into += torch.bmm(a.to(b.dtype), b)
 
@@ -233,8 +235,8 @@ def _check(q, size, origin, **matrices):
         return (h, w), (h // 2, w // 2)
     if not _two_ints(origin) or not (0 <= origin[0] < h and 0 <= origin[1] < w):
         raise ValueError(
-            f'origin must be (row, col), rows 0 to {h - 1} and columns 0 to {w - 1} of a {h} x {w} '
-            f'map, got {origin!r}'
+            f'origin must be (row, col), with row from 0 to {h - 1} and col from 0 to {w - 1} for '
+            f'size {size}, got {origin!r}'
         )
     return (h, w), tuple(origin)
 

@@ -15,14 +15,15 @@ For w = 8 and col = 3 the block covers map columns 3 to 10. Its columns 0, 1, 2 
 
 The map thus consists of four tiles of h x w positions, each in the block's own coordinates: the
 visible block (0), the tile beside it (1), the tile above or below it (2) and the diagonal one (3).
-Every computed position appears in the map. The positions of all images are sorted by the quadrant
-into which they are unrolled,
+Every position that is computed is used in the map. The positions of all images are sorted by the
+quadrant into which they are unrolled,
 
     up left, up right, down right, down left
 
-so that positions which share a matrix are adjacent: "up" is the first half of this circle, "right"
-its middle. A step is then one product per run of rows, without a selection afterwards. (Only
-``steps='element'`` computes more: finished positions continue to be stepped with the others.)
+so that positions which share a matrix are adjacent. In this cyclic order "up" is the first two
+quadrants, "right" the middle two. A step is then one product per run of rows, and nothing has to be
+masked afterwards. (Only ``steps='element'`` computes more: positions that have reached their target
+continue to be stepped with the others.)
 
 Legend: N images, C channels, h x w the visible block, P = N*h*w positions of all blocks.
 """
@@ -51,12 +52,12 @@ def finola_blockwise(
 
     Args:
         feat: (N, C, h, w), the features of the visible block.
-        offset: Place of the block in the map, (row, col) for all images or an (N, 2) integer
+        offset: Position of the block in the map, (row, col) for all images or an (N, 2) integer
             tensor; 0 <= row <= h and 0 <= col <= w. Keep it on the CPU: the sizes of the products
             depend on its values, so a tensor on a GPU forces a synchronization.
         A, A_neg, B, B_neg: (C, C), the steps right, left, down and up: z + A @ n(z).
-        steps: 'block' takes one step along each axis from a source to a masked position, the
-            paper's "u and v represent block offsets" (distances in blocks) read literally;
+        steps: 'block' takes one step along each axis from a source to a masked position, a literal
+            reading of the paper's "u and v represent block offsets" (distances in blocks);
             'element' takes one step for each position in between.
         eps: Added to the variance.
 
@@ -111,7 +112,7 @@ def _sort_by_quadrant(row, col, h, w):
 
 
 def _direction(start, size):
-    """Return direction and distance of each row (column) of the block.
+    """Return the direction and distance of each row (or column) of the block.
 
     start (N,) -> (N, size) with True = up (left), and (N, size) in positions.
     """
@@ -121,7 +122,8 @@ def _direction(start, size):
 
 
 def _take_steps(matrices, sizes, distance, max_steps, eps, z):
-    """Step z (P, C): its first ``sizes[0]`` rows by ``matrices[0]`` and so on.
+    """Advance z (P, C): the first ``sizes[0]`` rows by ``matrices[0]``, the next ``sizes[1]`` by
+    ``matrices[1]``, and so on.
 
     Row i takes min(distance[i], max_steps) steps, distance (P, 1); every row takes at least one.
     """
@@ -135,7 +137,7 @@ def _take_steps(matrices, sizes, distance, max_steps, eps, z):
 
 
 def _tiling(row, col, h, w, sorted_row):
-    """Return the row of each map position in the four stacked tiles (4P, C) -> (4P,).
+    """Return, for each map position, its row in the four stacked tiles (4P, C), as (4P,).
 
     sorted_row (P,): the row of each position of the features within a sorted tile.
     """

@@ -67,7 +67,7 @@ def upsample_2x(x: Tensor, size: Sequence[int], padding_mask: Tensor | None = No
     """Upsample bilinearly by 2 and crop: (N, C, h, w) -> (N, C, *size).
 
     A fixed factor, without stretching to ``size``, keeps positions independent of the padding. With
-    ``padding_mask`` (N, h, w), the weights of padded neighbours go to the other neighbours.
+    ``padding_mask`` (N, h, w), the weights of padded neighbours are redistributed to the others.
     """
     x = _interpolate_2x(zero_padding(x, padding_mask), size)
     if padding_mask is None:

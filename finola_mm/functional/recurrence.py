@@ -5,12 +5,12 @@ Paper: "Image is First-order Norm+Linear Autoregressive", Eq. 1 and 3, Fig. 4 (a
     z(x+1, y) = z(x, y) + A n(z(x, y))        z(x-1, y) = z(x, y) + A_neg n(z(x, y))
     z(x, y+1) = z(x, y) + B n(z(x, y))        z(x, y-1) = z(x, y) + B_neg n(z(x, y))
 
-n(z) normalizes the C channels of one position. A position off both axes is reached in two orders,
-x first or y first; its value is their mean. One detail differs from the paper: sigma is
-sqrt(variance + eps), so that a constant vector stays finite.
+n(z) normalizes the C channels of one position. A position off both axes is reached in two orders, x
+first or y first; its value is the mean of both results. One detail differs from the paper: sigma is
+sqrt(variance + eps), so that n(z) of a constant vector is finite.
 
-``unroll`` and ``unroll_block`` are the readable form. ``fused.py`` and ``fused_blockwise.py``
-compute the same result for training; the tests compare the two.
+``unroll`` and ``unroll_block`` are the reference implementation. ``fused.py`` and
+``fused_blockwise.py`` compute the same result faster, for training; the tests compare the two.
 
 Legend: N images, M paths, C channels, H x W positions, h x w the visible block.
 """
@@ -35,8 +35,8 @@ def channel_norm(z: Tensor, eps: float = 1e-6) -> Tensor:
 def norm_linear_step(z: Tensor, matrix: Tensor, eps: float = 1e-6) -> Tensor:
     """Take one step of Eq. 1: z + matrix @ n(z), for row vectors z (..., C) and a (C, C) matrix.
 
-    Under autocast the product runs in the autocast dtype. Statistics and sum stay in float32: a map
-    is a sum of many steps, and bfloat16 would round each of them to three digits.
+    Under autocast the product runs in the autocast dtype. The statistics and the sum stay in
+    float32: a map is a sum of many steps, and bfloat16 would round each of them to three digits.
     """
     z = at_least_float32(z)
     return z + F.linear(channel_norm(z, eps), matrix.to(z.dtype))

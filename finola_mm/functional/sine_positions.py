@@ -1,7 +1,8 @@
 """Sine positional embedding, computed within each image's own extent.
 
-Source: DETR (arXiv 2005.12872), Appendix A.4, normalized as in its code: rows and columns run from
-1/h and 1/w of the image to 1, times 2 pi. Padding does not change the positions of an image.
+Source: DETR (arXiv 2005.12872), Appendix A.4, normalized as in its code: for an image of h rows and
+w columns, rows run from 1/h to 1 and columns from 1/w to 1, times 2 pi. Padding does not change the
+positions of an image.
 
 Legend: N images, H x W positions, D channels; mask: True = padding.
 """

@@ -21,7 +21,7 @@ def as_offsets(
     Args:
         offset: One pair for all images, or one for each.
         block: (h, w) of the visible block.
-        n: The batch size, to repeat one pair or to check the number of pairs.
+        n: Batch size, used to repeat a single pair or to check the number of pairs.
         grid: (H, W) of the map, by default (2h, 2w).
 
     Raises:
@@ -49,7 +49,7 @@ def as_offsets(
 def block_mask(
     offset, block: Sequence[int], n: int = 1, grid: Sequence[int] | None = None
 ) -> Tensor:
-    """Mark the masked positions.
+    """Return a boolean mask of the positions outside the visible block.
 
     Args:
         offset: (row, col) for all images, or an (N, 2) integer tensor.

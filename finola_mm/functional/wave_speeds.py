@@ -20,7 +20,7 @@ from .recurrence import at_least_float32
 def wave_speeds(A: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:
     """Compute speeds and eigenvectors of the waves of a map unrolled by A (right) and B (down).
 
-    ``pinv(V) @ A @ n == speeds * (pinv(V) @ B @ n)`` holds for every n of mean zero, where ``pinv``
+    ``pinv(V) @ A @ n == speeds * (pinv(V) @ B @ n)`` holds for every zero-mean n, where ``pinv``
     is ``torch.linalg.pinv``.
 
     Args:
@@ -28,24 +28,24 @@ def wave_speeds(A: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns:
         speeds: (C-1,) complex128, the fastest first, in positions along y per position along x.
-        V: (C, C-1) complex128, with columns of length 1.
+        V: (C, C-1) complex128, with unit-norm columns.
 
     Raises:
-        ValueError: the shapes differ, or B has rank below C-1 on the vectors of mean zero.
-            :func:`mean_free_condition` measures how close B is to this case.
+        ValueError: the shapes differ, or B has rank below C-1 on zero-mean vectors.
+            :func:`zero_mean_condition` measures how close B is to this case.
     """
     if A.shape != B.shape:
         raise ValueError(
             f'A and B must have the same shape, got {tuple(A.shape)} and {tuple(B.shape)}'
         )
-    left, values, right = torch.linalg.svd(_on_mean_free(B))
+    left, values, right = torch.linalg.svd(_on_zero_mean(B))
     c = len(values)
     left, values, right = left[:, : c - 1], values[: c - 1], right[: c - 1].mT
     tolerance = values[0] * max(_resolution(B), c * torch.finfo(torch.float64).eps)
     rank = int((values > tolerance).sum())
     if rank < c - 1:
         raise ValueError(
-            f'B must have rank {c - 1} on the vectors of mean zero, got {rank}. Train longer, or '
+            f'B must have rank {c - 1} on zero-mean vectors, got {rank}. Train longer, or '
             'with less weight decay on B'
         )
     q = left.mT @ A.double() @ right / values  # (C-1, C-1), Q in the basis `left`
@@ -54,17 +54,17 @@ def wave_speeds(A: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:
     return speeds[order], left.to(vectors.dtype) @ vectors[:, order]
 
 
-def mean_free_condition(B: Tensor) -> float:
-    """Compute the condition number of B (C, C) on the vectors of mean zero, C-1 dimensions.
+def zero_mean_condition(B: Tensor) -> float:
+    """Compute the condition number of B (C, C) on zero-mean vectors, C-1 dimensions.
 
     It bounds the amplification of relative errors of A and B in :func:`wave_speeds`. It is about
     1e16 or infinite where B is singular there.
     """
-    values = torch.linalg.svdvals(_on_mean_free(B))
+    values = torch.linalg.svdvals(_on_zero_mean(B))
     return (values[0] / values[-2]).item()
 
 
-def _on_mean_free(matrix):
+def _on_zero_mean(matrix):
     """Remove the part along the vector of ones; the singular values are those of BP, and a 0."""
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or len(matrix) < 2:
         raise ValueError(f'a matrix must be (C, C) with C at least 2, got {tuple(matrix.shape)}')

@@ -2,7 +2,7 @@
 
 Paper: "Image is First-order Norm+Linear Autoregressive", Section 3, "the reconstruction loss is
 computed only from the masked region"; Section 2, mean square error over image pixels.
-The per-patch normalized target is MAE's option (arXiv 2111.06377, Section 3), off as in FINOLA.
+The per-patch normalized target is MAE's option (arXiv 2111.06377, Section 3), off by default.
 
 Legend: N images of Y x X pixels; a map of L = H*W positions, one for each p x p patch; K of them
 masked.
@@ -38,7 +38,7 @@ class MaskedReconstructionHead(BaseModule):
     def loss(self, pred: Tensor, images: Tensor, masked: Tensor) -> Tensor:
         """Compute the mean squared error of the masked patches, a scalar in float32.
 
-        pred (N, K, 3*p*p) are the patches at the positions ``masked`` (N, K) of images
+        pred (N, K, 3*p*p) holds the predicted patches at the positions ``masked`` (N, K) of images
         (N, 3, Y, X). The loss is in the units of these images, normalized by the data preprocessor.
         """
         target = image_to_patches(images, self.patch_size)  # (N, L, 3*p*p)
@@ -51,8 +51,9 @@ class MaskedReconstructionHead(BaseModule):
     def denormalize(self, pred: Tensor, images: Tensor) -> Tensor:
         """Convert a prediction in the target's units to an image, both (N, 3, Y, X).
 
-        With ``norm_pix`` each patch gets the mean and deviation of the *original* patch. The model
-        does not predict them, so such an image and its PSNR overstate the model's quality.
+        With ``norm_pix`` each patch gets the mean and standard deviation of the *original* patch.
+        The model does not predict them, so such an image and its PSNR overstate the model's
+        quality.
         """
         if not self.norm_pix:
             return pred.float()

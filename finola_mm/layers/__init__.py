@@ -1,4 +1,4 @@
-"""Layers that depend only on torch: ``nn.Module`` classes, one file per box of the figures."""
+"""Layers that depend only on torch: ``nn.Module`` classes, one file per box in the figures."""
 
 from .attentional_pooling import AttentionalPooling
 from .checkpointing import checkpoint_module

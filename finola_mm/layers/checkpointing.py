@@ -37,7 +37,7 @@ def frozen_bn_stats(module: nn.Module) -> Iterator[None]:
 def checkpoint_module(module: nn.Module, *args: Any) -> Any:
     """Call ``module(*args)``, drop its activations and recompute them in the backward pass.
 
-    The forward pass must not draw random numbers: their state is not restored.
+    The forward pass must not draw random numbers: the generators' state is not restored.
     """
     if not torch.is_grad_enabled():
         return module(*args)

@@ -3,7 +3,7 @@
 Paper: "Image is First-order Norm+Linear Autoregressive", Section 2, Eq. 1 and 3; the ablations of
 its step are in Section 4, and the repeated vector in "Exploring Invariance in Images through
 One-way Wave Equations" (arXiv 2310.12976). The ablations use the readable loop of
-``functional.recurrence``; only the paper's own step has a fused form.
+``functional.recurrence``; only the paper's own step has a fused implementation.
 
 Legend: N images, M paths, C channels, H x W positions, h x w the visible block.
 """
@@ -33,16 +33,16 @@ class FINOLALayer(nn.Module):
 
     Ablations, selected by ``step``:
 
-    * ``'norm_moving'``: BatchNorm without affine replaces the norm over the channels. In training
-      each step is normalized over its batch and positions; in eval mode with moving averages, one
-      set per matrix, so that the step is linear. The paper reports 25.1 dB in training and 16.3 dB
-      in eval mode.
+    * ``'norm_moving'``: BatchNorm without affine parameters replaces the norm over the channels. In
+      training each step is normalized over its batch and positions; in eval mode with moving
+      averages, one set per matrix, so that the step is linear. The paper reports 25.1 dB in
+      training and 16.3 dB in eval mode.
     * ``'linear'``: no normalization, z + A z.
     * ``'nonlinear'``: z + V gelu(U n(z)). U and V, (2, C/2, C) per direction, are stored under the
-      matrices' names and have as many parameters.
+      matrices' names and have the same number of parameters.
     * ``'repeat'``: q at every position, no parameters.
     * ``'repeat_matched'``: q takes one norm+linear step with each of the four matrices and is then
-      repeated, which matches FINOLA's parameters without its map.
+      repeated, which matches FINOLA's parameter count without unrolling a map.
 
     Args:
         channels (int): C; even for ``'nonlinear'``.

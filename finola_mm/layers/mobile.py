@@ -2,8 +2,8 @@
 
 Source: Mobile-Former (arXiv 2108.05895), Sec. 3.2 and Fig. 3; "bneck-lite" is from MicroNet
 (arXiv 2108.05894), dynamic ReLU from arXiv 2003.10027 with the average pooling replaced by a
-token. The strided form expands twice: in the strided filter, by the table's factor, and after it,
-by 4. The second expansion is not in the paper's table; it is implied by the published sizes.
+token. The stride-2 block expands twice: by the table's factor in the strided convolution, and by 4
+after it. The second expansion is not in the paper's table; it is implied by the published sizes.
 
 Dynamic ReLU has two forms that share every weight:
 
@@ -115,12 +115,12 @@ class DynamicReLU(nn.Module):
 class BneckLite(nn.Module):
     """Lite bottleneck: expanding depthwise convolution, ReLU6, 1x1 projection; no tokens.
 
-    A residual is added if the channels match.
+    A residual connection is used if the channels match.
 
     Args:
         in_channels (int): Channels of the map, a divisor of ``hidden_channels``.
         hidden_channels (int): Channels after the depthwise convolution.
-        out_channels (int): Channels of the new map.
+        out_channels (int): Channels of the output map.
     """
 
     def __init__(self, in_channels: int, hidden_channels: int, out_channels: int) -> None:
@@ -143,7 +143,7 @@ class Mobile(nn.Module):
     Args:
         in_channels (int): Channels of the map.
         hidden_channels (int): Channels between the two 1x1 convolutions.
-        out_channels (int): Channels of the new map.
+        out_channels (int): Channels of the output map.
         token_dim (int): Width d of a token.
     """
 
@@ -180,7 +180,7 @@ class MobileDown(nn.Module):
     Args:
         in_channels (int): Channels of the map, a divisor of ``hidden_channels``.
         hidden_channels (int): Channels after the strided filter.
-        out_channels (int): Channels of the new map.
+        out_channels (int): Channels of the output map.
         token_dim (int): Width d of a token.
         expansion (int): Expansion of the second half.
     """
@@ -213,7 +213,7 @@ class MobileDown(nn.Module):
     ) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, ceil(H/2), ceil(W/2)).
 
-        padding_mask (N, H, W) is at the old resolution, ``mix`` at the new one.
+        padding_mask (N, H, W) is at the input resolution, ``mix`` at the output resolution.
         """
         x = self.filter1(zero_padding(x, padding_mask))  # (N, hidden, H/2, W/2)
         x = self.project1(self.act1(x, tokens, mix))  # (N, out_channels, H/2, W/2)

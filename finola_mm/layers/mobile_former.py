@@ -3,9 +3,10 @@
 Source: Mobile-Former (arXiv 2108.05895), Sec. 3.1, Eq. 1-2, and Fig. 3. The gate of Mobile->Former
 is not in that paper's text; its width and bias are implied by the published parameter counts.
 
-The heads of the bridges are computed in a loop: each uses its slice of the channels as stored, in
-any memory format, and the positions remain the long side of every product. With six tokens this is
-faster than torch's fused attention on a CPU, as is the explicit attention of Former.
+The heads of the bridges are computed in a loop: each works on its slice of the channels without a
+copy, in any memory format, and the positions remain the largest dimension of every product. With
+six tokens this is faster than torch's fused attention on a CPU, as is the explicit attention of
+Former.
 
 Legend: N images, C channels, H x W positions, T tokens of width d, h heads; mask: True = padding.
 """
@@ -26,7 +27,7 @@ class MobileFormerBlock(nn.Module):
     Args:
         in_channels (int): Channels of the map.
         hidden_channels (int): Expanded channels inside Mobile.
-        out_channels (int): Channels of the new map.
+        out_channels (int): Channels of the output map.
         token_dim (int): Width d of a token.
         stride (int): 1 or 2.
         dynamic_relu (str): 'plain' or 'spatial', see :class:`DynamicReLU`.
@@ -98,7 +99,7 @@ class MobileToFormer(nn.Module):
         self.norm = nn.LayerNorm(token_dim)
 
     def forward(self, x: Tensor, tokens: Tensor, padding_mask: Tensor | None = None) -> Tensor:
-        """Map (N, C, H, W) and tokens (N, T, d) -> new tokens (N, T, d)."""
+        """Map (N, C, H, W) and tokens (N, T, d) -> updated tokens (N, T, d)."""
         read = self.attend(x, tokens, padding_mask)  # (N, T, C)
         read = read * (2 * F.hardsigmoid(self.gate(tokens)))
         return self.norm(tokens + self.out(read))  # (N, T, d)

@@ -1,13 +1,14 @@
 """Mobile-Former decoders for detection, MF-Dec-522 and MF-Dec-211.
 
 Paper: arXiv 2305.16319, Section 5 and Appendix: 100 queries of width 256 pass through three scales,
-from stride 32 to 8, in nine or four blocks. The table of the structure is not available. The
-structure here follows the text and matches all 12 published sizes (tools/analysis/get_flops.py),
-which imply full projections of queries, keys and values. A block has the encoder's order:
-Mobile->Former, Former, Mobile, Former->Mobile. Two parts are new: a position for every query,
-updated by each block, and M-F+, whose Mobile is self-attention (at stride 32 the map is small
-enough for it). Positions are added to queries and keys but not to values; dropout and ReLU are
-placed as in DETR (arXiv 2005.12872). Map positions are DETR's sines, without parameters.
+from stride 32 to 8, in nine or four blocks. The table that specifies the structure is not public.
+The structure here follows the text and matches all 12 published sizes
+(tools/analysis/get_flops.py), which imply full projections of queries, keys and values. A block has
+the encoder's order: Mobile->Former, Former, Mobile, Former->Mobile. Two parts are new: a position
+for every query, updated by each block, and M-F+, whose Mobile is self-attention (at stride 32 the
+map is small enough for it). Positions are added to queries and keys but not to values; dropout and
+ReLU are placed as in DETR (arXiv 2005.12872). The map uses DETR's sine positional embedding, which
+has no parameters.
 
 Padded positions are masked throughout: excluded from attention keys, zeroed before each
 convolution, and excluded from BatchNorm's training statistics. The result for an image is therefore
@@ -79,7 +80,7 @@ class MobileFormerDecoder(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Initialize as in DETR: positions N(0, 1), linear layers Xavier, convolutions as torch."""
+        """Initialize as in DETR: positions from N(0, 1), linear layers Xavier-uniform."""
         nn.init.normal_(self.positions)
         for module in self.modules():
             if isinstance(module, nn.MultiheadAttention):
@@ -285,7 +286,7 @@ def masked_conv_bn(layer: nn.Sequential, x: Tensor, padding_mask: Tensor | None)
         return norm(x)
     valid = ~padding_mask
     rows = x.permute(0, 2, 3, 1)[valid]  # (positions, C)
-    rows = norm(rows[:, :, None, None]).flatten(1)  # any BatchNorm, also SyncBatchNorm
+    rows = norm(rows[:, :, None, None]).flatten(1)  # any BatchNorm, including SyncBatchNorm
     y = torch.zeros_like(x, dtype=rows.dtype).permute(0, 2, 3, 1)
     y[valid] = rows
     return y.permute(0, 3, 1, 2)

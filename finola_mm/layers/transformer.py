@@ -33,7 +33,7 @@ class TransformerBlock(nn.Module):
     def forward(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
         """(N, L, D) -> (N, L, D); with ``positions`` (N, K) only those tokens, (N, K, D).
 
-        Attention still reads all L tokens.
+        Attention still covers all L tokens.
         """
         q, k, v = self.qkv(self.norm1(x)).chunk(3, -1)  # (N, L, D) each
         if positions is not None:

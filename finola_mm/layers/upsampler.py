@@ -16,7 +16,8 @@ def norm_silu_conv(in_channels: int, out_channels: int, *, num_groups: int = 32)
     """GroupNorm, SiLU, 3x3 convolution: (N, in_channels, H, W) -> (N, out_channels, H, W)."""
     if in_channels % num_groups:
         raise ValueError(
-            f'the channels must be a multiple of num_groups={num_groups}, got {in_channels}'
+            f'the number of channels must be a multiple of num_groups={num_groups}, got '
+            f'{in_channels}'
         )
     return nn.Sequential(
         nn.GroupNorm(num_groups, in_channels, eps=1e-6),

@@ -1,9 +1,10 @@
 """The upsampler of vanilla FINOLA: a stack of convolutions from the map to the pixels.
 
 Paper: "Image is First-order Norm+Linear Autoregressive", Table 10, left column. A finer map enters
-the same stack at its own row, without that row's up-conv. For a map of the image's own size, one
-res-conv and one conv3x3 remain: the "three 3x3 convolution layers" in the abstract of the second
-version. Norm and activation are not given in the paper; VQGAN's are used (``layers/upsampler.py``).
+the stack at the row of its resolution and skips that row's up-conv. For a map of the image's own
+size, one res-conv and one conv3x3 remain: the "three 3x3 convolution layers" in the abstract of the
+paper's second version. Norm and activation are not given in the paper; VQGAN's are used
+(``layers/upsampler.py``).
 """
 
 from collections.abc import Sequence
@@ -31,7 +32,8 @@ class ConvUpsampler(BaseModule):
         widths (Sequence[int]): Width of every row. Defaults to Table 10.
         num_groups (int): Groups of GroupNorm, a divisor of all widths. Defaults to 32.
         with_cp (bool): Recompute the activations of the blocks in the backward pass (activation
-            checkpointing): less memory, more time, the same result. Defaults to False.
+            checkpointing): this saves memory at the cost of time; the result is unchanged. Defaults
+            to False.
         init_cfg (dict, optional): MMEngine initialization config. Defaults to None.
 
     Raises:

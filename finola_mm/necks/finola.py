@@ -24,8 +24,8 @@ from ..registry import MODELS
 class FINOLANeck(BaseModule):
     """Attentional pooling to M latent vectors (one by default), then FINOLA over the map.
 
-    The latent has M*C numbers. Its M vectors, one per query of the pooling, are unrolled with the
-    same matrices, and their maps are summed.
+    The latent consists of M*C numbers. Its M vectors, one per query of the pooling, are unrolled
+    with the same matrices, and their maps are summed.
 
     Args:
         in_channels (int): Width of the encoder's last map.
@@ -69,7 +69,7 @@ class FINOLANeck(BaseModule):
     def forward(self, feats: Sequence[Tensor], offset: Tensor | None = None) -> Tensor:
         """Pool the last of ``feats`` (N, C', h, w) and unroll it -> z (N, C, H, W).
 
-        offset (N, 2) of the h x w positions in z; if None, they cover the whole image.
+        offset (N, 2): place in z of the h x w positions; if None, they cover the whole image.
         """
         q = self.pool(feats)  # (N, M, C)
         if offset is None or self.origin is not None:
@@ -88,7 +88,7 @@ class FINOLANeck(BaseModule):
         """Unroll q (N, M, C) from the centre of a block h x w at ``offset`` -> z (N, C, H, W).
 
         All images are unrolled over a map that covers every offset, and each map is then cropped:
-        24 x 24 positions for 16 x 16 around a block of 8 x 8.
+        24 x 24 positions for a map of 16 x 16 and a block of 8 x 8.
         """
         (height, width), (h, w) = self.size, block
         max_offset = torch.tensor((height - h, width - w))

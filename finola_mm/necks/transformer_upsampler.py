@@ -63,7 +63,7 @@ class TransformerUpsampler(BaseModule):
                 nn.init.zeros_(module.bias)
 
     def forward(self, z: Tensor, positions: Tensor | None = None) -> Tensor:
-        """(N, C, H, W) -> the image (N, 3, p*H, p*W), p the patch size.
+        """(N, C, H, W) -> the image (N, 3, p*H, p*W), where p is the patch size.
 
         With ``positions`` (N, K) in 0..H*W-1, return only their patches, (N, K, 3*p*p); the
         last block and the output layer then skip the other positions.

@@ -29,9 +29,10 @@ class MaskedFINOLA(Reconstructor):
     Args:
         backbone (dict): Encoder, block (N, 3, h*p, w*p) -> tuple of maps, the last (N, C, h, w).
         neck (dict): FINOLA, ``BlockFINOLANeck`` or ``FINOLANeck``.
-        upsampler (dict): Map z (N, C, H, W) -> image (N, 3, Y, X). It has ``patch_size`` and a
-            second argument ``positions`` (N, K), with which it returns only those patches,
-            (N, K, 3*p*p) in the order of ``image_to_patches``, such as ``TransformerUpsampler``.
+        upsampler (dict): Map z (N, C, H, W) -> image (N, 3, Y, X). An example is
+            ``TransformerUpsampler``. It must have an attribute ``patch_size``, and its ``forward``
+            must accept ``positions`` (N, K) and then return only those patches, (N, K, 3*p*p) in
+            the order of ``image_to_patches``.
         head (dict): The loss, ``MaskedReconstructionHead``.
         block_size (tuple[int, int], optional): (h, w), the same as ``RandomBlock``'s. By default
             half the image's height and width, as ``BlockFINOLANeck`` requires.
@@ -103,7 +104,7 @@ class MaskedFINOLA(Reconstructor):
         """Return (H, W) of the map and (h, w) of the visible block.
 
         Raises:
-            UserError: the images do not divide into patches, or into four blocks of patches.
+            UserError: the images cannot be divided into patches, or into four blocks of patches.
         """
         p, (height, width) = self.head.patch_size, images.shape[2:]
         unit = p if self.block_size else 2 * p
@@ -117,7 +118,7 @@ class MaskedFINOLA(Reconstructor):
         return grid, tuple(self.block_size or (grid[0] // 2, grid[1] // 2))
 
     def get_offsets_and_mask(self, images: Tensor, data_samples) -> tuple[Tensor, Tensor]:
-        """Return offset (N, 2) and mask (N, H, W), True = masked, of the blocks, on the CPU."""
+        """Return the blocks' offsets (N, 2) and mask (N, H, W), True = masked, both on the CPU."""
         grid, block = self.map_sizes(images)
         offset = torch.tensor([sample.block_offset for sample in data_samples])
         return offset, block_mask(offset, block, grid=grid)

@@ -1,4 +1,4 @@
-"""Base class of the two algorithms: an upsampler, and images for validation and testing.
+"""Base class of the two algorithms: adds an upsampler, and images for validation and testing.
 
 Legend: N images of 3 x Y x X pixels.
 """
@@ -37,7 +37,7 @@ class Reconstructor(BaseSelfSupervisor):
         """Add ``original``, ``reconstruction`` and ``mask`` to every data sample.
 
         The first two are (3, Y, X), RGB in [0, 1]; the mask is (1, Y, X), True = predicted.
-        Arguments: normalized images and pred (N, 3, Y, X), masks (N, 1, Y, X).
+        ``images`` and ``pred`` (N, 3, Y, X) are normalized; ``masks`` is (N, 1, Y, X).
         """
         originals = self.to_pixels(images)
         preds = self.to_pixels(self.head.denormalize(pred, images))

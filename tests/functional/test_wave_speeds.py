@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from finola_mm.functional import channel_norm, mean_free_condition, wave_speeds
+from finola_mm.functional import channel_norm, wave_speeds, zero_mean_condition
 from tests.messages import shows
 
 C = 7
@@ -15,7 +15,7 @@ def random(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def mean_free(*shape, seed=0):
+def zero_mean(*shape, seed=0):
     x = random(*shape, seed=seed)
     return x - x.mean(-1, keepdim=True)
 
@@ -26,7 +26,7 @@ def with_speeds(blocks, seed=0):
     Both also get a part on the vector of ones, which never acts. -> A, B, the basis (C, C-1).
     """
     B = random(C, C, seed=seed)
-    basis = mean_free(C - 1, C, seed=seed + 1).mT  # its span is what B reaches: mean 0
+    basis = zero_mean(C - 1, C, seed=seed + 1).mT  # its span is what B reaches: mean 0
     B = basis @ torch.linalg.pinv(basis) @ B
     Q = basis @ torch.block_diag(*blocks) @ torch.linalg.pinv(basis)
     return Q @ B + random(C, 1, seed=seed + 2), B + random(C, 1, seed=seed + 3), basis
@@ -87,8 +87,8 @@ def test_condition_against_an_explicit_basis():
     basis = torch.linalg.qr(torch.eye(C, dtype=torch.float64)[:, 1:] - 1 / C)[0]  # of mean zero
     assert basis.sum(0).abs().max() < 1e-12
     expected = torch.linalg.cond(B @ basis).item()
-    assert mean_free_condition(B) == pytest.approx(expected, rel=1e-9)
-    assert mean_free_condition(B + 3) == pytest.approx(mean_free_condition(B + 4), rel=1e-9)
+    assert zero_mean_condition(B) == pytest.approx(expected, rel=1e-9)
+    assert zero_mean_condition(B + 3) == pytest.approx(zero_mean_condition(B + 4), rel=1e-9)
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
@@ -97,7 +97,7 @@ def test_a_singular_b_is_refused(dtype):
     B[:, 1] = B[:, 0]  # one direction of mean zero that B does not see
     with pytest.raises(ValueError, match=shows('B', 5, 6)):
         wave_speeds(A.to(dtype), B.to(dtype))
-    condition = mean_free_condition(B)
+    condition = zero_mean_condition(B)
     assert condition > 1e12 or math.isinf(condition)
     assert wave_speeds(B.to(dtype), A.to(dtype))[0].abs().min() < 1e-6  # A may be singular
 

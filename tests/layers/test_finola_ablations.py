@@ -93,7 +93,7 @@ def test_the_plain_loop_with_the_papers_step_is_finola():
         torch.testing.assert_close(z, finola(vectors(), SIZE, origin), rtol=0, atol=1e-11)
 
 
-def test_training_normalises_over_the_batch_and_keeps_averages():
+def test_training_normalizes_over_the_batch_and_keeps_averages():
     """On a line of 3 from its left end: two steps by A, taken in both orders, four in all."""
     finola = module('norm_moving').train()
     q = vectors()

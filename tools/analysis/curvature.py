@@ -153,7 +153,7 @@ def channel_rows(name: str, peaks: Tensor) -> Iterator[dict]:
 
 
 def unique_names(configs: list[str]) -> list[str]:
-    """Return the names of the configs; number equal names."""
+    """Return the names of the configs; append a number to duplicates."""
     names = [Path(config).stem for config in configs]
     return [
         name if names.count(name) == 1 else f'{name} ({names[: i + 1].count(name)})'

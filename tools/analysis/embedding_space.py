@@ -86,7 +86,7 @@ class EmbeddingSpace:
         flat = q.flatten(1).double()
         self.mean = flat.mean(0)
         _, values, axes = torch.linalg.svd(flat - self.mean, full_matrices=False)
-        kept = values > values[0] * 1e-10  # centred, N vectors span N - 1 dimensions
+        kept = values > values[0] * 1e-10  # after centring, N vectors span at most N - 1 dimensions
         self.axes = axes[kept]  # (R, M*C)
         self.deviations = values[kept] / max(len(q) - 1, 1) ** 0.5  # (R,)
 

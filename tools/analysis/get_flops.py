@@ -4,8 +4,8 @@
 
 The first table lists the encoder alone, at the paper's 800 x 1333 or at --shape, together with the
 published numbers. The second table lists each part of the model for one image of the size in the
-config. It counts the loss if the loss requires no labels, otherwise the forward pass. The tool
-needs no data.
+config. It counts the computation of the loss if this requires no labels, and otherwise the plain
+forward pass. The tool needs no data.
 """
 
 import argparse
@@ -78,9 +78,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def count_madds(model: nn.Module, *args, **kwargs) -> dict[str, float]:
     """Count the multiply-adds of one forward pass by module name; '' is the whole model.
 
-    The count includes convolutions, linear layers and matrix products, also those of attention.
-    torch's counter does not support the CPU's fused attention, so attention is computed with
-    matrix products here.
+    The count includes convolutions, linear layers and matrix products, including those in
+    attention. torch's counter does not support the CPU's fused attention, so attention is computed
+    with matrix products here.
     """
     model.requires_grad_(False)  # the counter's module hooks fail under torch.no_grad()
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):

@@ -11,7 +11,7 @@ tools/model_converters/extract_backbone.py.
 The tool prints top-1 / top-5 accuracy in percent. --random adds the untrained encoder as a
 baseline. --linear adds a logistic regression fitted to its optimum without augmentation; it does
 not replace the paper's linear probing (configs/classification/lin.py). The bank is kept in memory
-with 4 bytes per number, twice with --linear: 15 GB for ImageNet and W2880, or 1.5 GB with --images
+with 4 bytes per value, 8 with --linear: 15 GB for ImageNet and W2880, or 1.5 GB with --images
 128000.
 """
 
@@ -48,14 +48,14 @@ from finola_mm.evaluation import (
 )
 from finola_mm.registry import MODELS
 
-KS = (10, 20, 100, 200)  # as in DINO, which reports the best: 10 or 20
+KS = (10, 20, 100, 200)  # as in DINO, which reports the better of 10 and 20
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Evaluate frozen encoders with kNN and a linear classifier'
     )
-    parser.add_argument('config', help='config file of the pre-training')
+    parser.add_argument('config', help='pre-training config file')
     parser.add_argument(
         'checkpoints',
         nargs='+',
@@ -70,7 +70,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help=f'numbers of neighbours; default: {KS}, up to the size of the bank',
     )
     parser.add_argument(
-        '--temperature', type=float, default=0.07, help='temperature of the votes; default: 0.07'
+        '--temperature',
+        type=float,
+        default=0.07,
+        help='temperature of the softmax that weights the votes; default: 0.07',
     )
     parser.add_argument(
         '--images',

@@ -42,7 +42,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Evaluate baselines with the same latent size as FINOLA'
     )
-    parser.add_argument('--train', required=True, help='folder of images to fit')
+    parser.add_argument('--train', required=True, help='folder of training images')
     parser.add_argument('--val', required=True, help='folder of images to evaluate')
     parser.add_argument('--latent', required=True, nargs='+', type=int_range(1), metavar='K')
     parser.add_argument(
@@ -223,7 +223,7 @@ def autoencoder(
     device = get_device()
     model = ConvAutoencoder(k, train.shape[-1]).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
-    for step in progress(range(steps), f'training an autoencoder with {k} numbers'):
+    for step in progress(range(steps), f'training an autoencoder with latent size {k}'):
         warm_up = min(1, (step + 1) / (0.05 * steps))
         optimizer.param_groups[0]['lr'] = lr * warm_up * (1 + math.cos(math.pi * step / steps)) / 2
         batch = train[torch.randint(len(train), (batch_size,))]

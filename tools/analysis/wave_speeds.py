@@ -9,7 +9,7 @@ from q. The tool needs no images. It computes in float64 on the CPU, which takes
 C = 3072. Files in --out:
     speeds.png     the speeds of the four quadrants in the complex plane
     summary.csv    the share of complex speeds, absolute values and two condition numbers: that of
-                   B on mean-free vectors (BP), the factor by which errors of the matrices are
+                   B on zero-mean vectors (BP), the factor by which errors of the matrices are
                    amplified in the speeds; and that of V, infinite if A B^-1 is not diagonalizable
     speeds.csv     all speeds
 """
@@ -35,7 +35,7 @@ from finola_mm.apis import (
 )
 from finola_mm.apis.inference import load_model
 from finola_mm.errors import UserError
-from finola_mm.functional.wave_speeds import mean_free_condition, wave_speeds
+from finola_mm.functional.wave_speeds import wave_speeds, zero_mean_condition
 
 matplotlib.use('Agg')
 
@@ -77,9 +77,9 @@ def find_finola(model: nn.Module) -> nn.Module:
 def analyse(A: Tensor, B: Tensor) -> tuple[Tensor, dict[str, float]]:
     """Return the speeds (C-1,) of one quadrant, and its row of summary.csv.
 
-    If B is singular on mean-free vectors, the speeds are empty (0,) and the row contains NaN.
+    If B is singular on zero-mean vectors, the speeds are empty (0,) and the row contains NaN.
     """
-    summary = dict(condition_b=mean_free_condition(B))
+    summary = dict(condition_b=zero_mean_condition(B))
     try:
         speeds, vectors = wave_speeds(A, B)
     except ValueError as error:

@@ -7,7 +7,7 @@ The first form checks all images below a folder, with or without class folders. 
 the images listed in a COCO file, including their existence and annotated size (tools/check/coco.py
 also checks the annotations). The decoder is the one used in training. The exit status is 1 if any
 image is bad. Training replaces bad images up to a maximum share (max_bad_share); an evaluation
-aborts at the first bad image.
+aborts on the first bad image.
 """
 
 import argparse

@@ -4,7 +4,7 @@
 
 creates, within seconds,
 
-    data/photographs/photographs.json                 the arguments, and a completion mark
+    data/photographs/photographs.json                 the arguments, and a completion marker
     data/photographs/fold{0,1,2}/train/<photograph>/  random crops of different sizes
     data/photographs/fold{0,1,2}/val/<photograph>/    square tiles of the photograph
 

@@ -111,7 +111,7 @@ def report(path: Path, classes: dict[str, list[str]], drawn: list[list[str]], ne
 @command_line
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    src = Path(os.path.abspath(args.src))  # links are kept: lists belong next to a link
+    src = Path(os.path.abspath(args.src))  # not resolve(): the lists belong next to a link
     out = args.out or src.parent / 'low_shot'
     classes = find_classes(src)
     for percent in args.percent:

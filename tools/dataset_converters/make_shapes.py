@@ -4,7 +4,7 @@
 
 creates, in one to two minutes on two cores,
 
-    data/shapes/shapes.json                                  the arguments, and a completion mark
+    data/shapes/shapes.json                                  the arguments, and a completion marker
     data/shapes/imagenet/{train,val}/<class>/*.jpg           one object each
     data/shapes/coco/{train2017,val2017}/*.jpg               several objects each
     data/shapes/coco/annotations/instances_{train,val}2017.json
@@ -36,7 +36,7 @@ VERSION = 1  # increase if the same arguments produce different images
 SPLITS = ('train', 'val')
 FOLDERS = ('imagenet', 'coco')
 COUNTS = 'train_images', 'val_images', 'train_scenes', 'val_scenes'
-SIZES = 48, 1024  # pixels; the surface is not visible on smaller objects and blurred on larger ones
+SIZES = 48, 1024  # pixels; smaller objects do not show the surface, larger ones blur it
 JPEG_QUALITY = 92
 CATEGORIES = [  # ids start at 1 and have gaps, as in COCO, to reveal code that uses id - 1 as label
     {'supercategory': 'shape', 'id': 2 * label + 1, 'name': name}
@@ -145,7 +145,7 @@ def polygons(mask: np.ndarray) -> list[list[int]]:
     """Trace a mask (H, W) as COCO polygons (x0, y0, x1, y1, ...) that rasterize to this mask.
 
     COCO uses the union of the polygons, so a hole must be part of a polygon. If there is a hole,
-    all rings are connected to one polygon by lines that run to each ring and back, with no area.
+    all rings are joined into one polygon by lines that run to each ring and back, with no area.
     """
     rings = _rings(mask)
     areas = [

@@ -190,7 +190,7 @@ def export(module: nn.Module, args: argparse.Namespace) -> torch.onnx.ONNXProgra
 
 
 def largest_difference(module: nn.Module, file: Path, images: Tensor) -> float:
-    """Return the maximum difference of onnxruntime relative to the largest value of an output."""
+    """Return onnxruntime's largest difference from torch, relative to the largest output."""
     session = onnxruntime.InferenceSession(str(file), providers=['CPUExecutionProvider'])
     outputs = session.run(None, {'images': images.numpy()})
     return max(

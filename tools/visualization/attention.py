@@ -2,10 +2,11 @@
 
     python tools/visualization/attention.py CONFIG CHECKPOINT IMAGE --out attention.png
 
-The tool requires a config with MobileFormerDETR. The first cell shows the --queries objects with
-the highest scores. Each further cell shows the attention of one query over the map, averaged over
-the heads, in the last decoder block at --stride 32, 16 or 8 (Mobile->Former, where queries attend
-to the map). Red marks the maximum of a cell. A cell is at least 320 pixels wide.
+The tool requires a config with MobileFormerDETR. The first cell shows the objects with the highest
+scores (--queries sets their number). Each further cell shows the attention of one query over the
+map, averaged over the heads, in the last decoder block at --stride 32, 16 or 8 (Mobile->Former,
+where queries attend to the map). Red marks the maximum of a cell. A cell is at least 320 pixels
+wide.
 """
 
 import argparse

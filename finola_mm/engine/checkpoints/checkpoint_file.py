@@ -2,7 +2,7 @@
 
 A ``.pth`` file is a pickle, and unpickling may call any function. ``read_checkpoint`` admits only
 tensors, plain values and the classes that MMEngine's training checkpoints contain. MMEngine writes
-a checkpoint directly to its final path, so that a kill or a full disk leaves a truncated file;
+a checkpoint directly to its final path, so a kill or a full disk leaves a truncated file;
 ``atomic_write`` leaves either the old file or the complete new one.
 """
 
@@ -89,7 +89,7 @@ def read_checkpoint(path: str | Path, map_location: Any = 'cpu') -> dict[str, An
 
 
 def checkpoint_metadata(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Return the metadata of a checkpoint's run; files of other tools may lack entries.
+    """Return the metadata of a checkpoint's run; files written by other tools may lack entries.
 
     source: name of the run's config; epoch, iter: training progress; encoder: config of the
     backbone; normalization: mean, std and to_rgb of the images.
@@ -139,7 +139,7 @@ def _check_archive(file: Path) -> None:
             raise
         raise _damaged(file, error) from None
     if part:
-        raise _damaged(file, ValueError(f'wrong checksum in its part {part}'))
+        raise _damaged(file, ValueError(f'checksum mismatch in archive member {part}'))
 
 
 def _damaged(file: Path, error: Exception) -> CheckpointError:
@@ -193,7 +193,7 @@ def write_weights(
     if file.suffix == '.safetensors':
         content = safetensors.torch.save(tensors, dict(format='pt', meta=text))
     else:
-        # Through JSON, so that both formats return the same values.
+        # A round trip through JSON, so that both formats return the same values.
         buffer = io.BytesIO()
         torch.save(dict(meta=json.loads(text), state_dict=tensors), buffer)
         content = buffer.getvalue()
@@ -210,8 +210,8 @@ def write_weights(
 def atomic_write(file: str | Path, content: bytes, *, sync: bool = True) -> None:
     """Write ``content`` to a temporary file next to ``file``, then rename it.
 
-    sync: flush first the content and then the name to disk, which takes milliseconds. Even after a
-        power failure, the file holds either the complete old or the complete new content.
+    sync: flush the content and then the folder entry to disk, which takes milliseconds. Even after
+        a power failure, the file holds either the complete old or the complete new content.
     """
     file = Path(file)
     # Containers on several machines may share a folder and have identical process IDs.
@@ -236,7 +236,7 @@ def atomic_write(file: str | Path, content: bytes, *, sync: bool = True) -> None
         tmp.unlink(missing_ok=True)
     if not sync:
         return
-    with contextlib.suppress(OSError):  # some network storage has no fsync of folders
+    with contextlib.suppress(OSError):  # some network file systems do not support fsync on folders
         folder = os.open(file.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -265,7 +265,7 @@ class AtomicLocalBackend(LocalBackend):
 # The allow-list. MMEngine's own allow-list admits two unsafe functions. One lets NumPy build object
 # arrays from raw bytes (forged addresses); the other, ``getattr``, can reach any attribute. The
 # stand-ins below build only numeric arrays and return only methods of ``HistoryBuffer``. An error
-# of the form 'GLOBAL name' rejects the file.
+# of the form 'GLOBAL name' causes the file to be rejected.
 
 NUMBERS = 'biufc'  # NumPy's kinds: boolean, integer, unsigned, floating-point, complex
 

@@ -15,13 +15,13 @@ from typing import NamedTuple
 from ...errors import CheckpointError, UserError
 from .checkpoint_file import SUFFIXES, read_checkpoint
 
-REQUIRED = ('meta', 'message_hub', 'optimizer')  # entries for a resume, besides the weights
+REQUIRED = ('meta', 'message_hub', 'optimizer')  # entries required to resume, besides the weights
 # Names of training checkpoints: CheckpointHook's, and InterruptionHook's.
 TRAINING = re.compile(r'(epoch_\d+|iter_\d+|interrupted)\.pth')
 
 
 class ResumePoint(NamedTuple):
-    """A checkpoint to resume, and one line for each newer one that was skipped."""
+    """A checkpoint to resume from, and one line for each newer one that was skipped."""
 
     path: str
     skipped: list[str]
@@ -71,8 +71,8 @@ def find_latest_valid_checkpoint(folder: str | Path) -> ResumePoint | None:
             return ResumePoint(str(file), skipped)
     if skipped:
         raise CheckpointError(
-            f'no checkpoint in {folder} can be resumed: {"; ".join(skipped)}. Mount the disk that '
-            'holds it, or start again without --resume, in another --work-dir'
+            f'the run cannot resume from a checkpoint in {folder}: {"; ".join(skipped)}. Mount the '
+            'disk that holds it, or start again without --resume, in another --work-dir'
         )
     return None
 
@@ -80,10 +80,11 @@ def find_latest_valid_checkpoint(folder: str | Path) -> ResumePoint | None:
 def newest_first(folder: Path) -> list[Path]:
     """Sort the training checkpoints of a work directory.
 
-    The one that ``last_checkpoint`` names comes first. Files before it are both newer and of a
-    later iteration: the run was killed before it wrote the name. Modification times alone
-    mislead in a copied folder, iterations alone in a run that was resumed from an old checkpoint.
-    Without ``last_checkpoint``, or if the file it names is gone, only the modification times count.
+    The one that ``last_checkpoint`` names comes first. Only files that are both newer and of a
+    later iteration come before it: the run was then killed before it updated ``last_checkpoint``.
+    Modification times alone are misleading in a copied folder, and iterations alone in a run
+    resumed from an old checkpoint. Without ``last_checkpoint``, or if the file it names is gone,
+    only the modification times count.
     """
     files = [file for file in folder.glob('*.pth') if TRAINING.fullmatch(file.name)]
     files.sort(key=_mtime, reverse=True)
@@ -111,7 +112,7 @@ def _iteration(file: Path) -> float:
 
 
 def check_resumable(file: str | Path) -> None:
-    """Read a checkpoint in full and verify that it can be resumed.
+    """Read a checkpoint in full and verify that a run can resume from it.
 
     Raises:
         CheckpointError: it is missing, damaged, or not a training checkpoint.
@@ -124,24 +125,24 @@ def check_resumable(file: str | Path) -> None:
 
 
 def validate_training_checkpoint(checkpoint: dict, path: str | Path) -> None:
-    """Refuse a file of weights without the state of a run."""
+    """Reject a file that contains weights but no training state."""
     missing = [entry for entry in REQUIRED if entry not in checkpoint]
     if missing:
         raise CheckpointError(
-            f'{path} cannot be resumed: it has no entry {", ".join(missing)}. To start from its '
-            'weights instead, use --cfg-options load_from=...'
+            f'{path} cannot be used to resume: it has no entry {", ".join(missing)}. To start from '
+            'its weights instead, use --cfg-options load_from=...'
         )
 
 
 @contextmanager
 def _storage_errors(file: str | Path) -> Iterator[None]:
-    """Stop instead of skipping a checkpoint that may be valid: that would lose training time."""
+    """Do not skip a checkpoint that may be valid; skipping it would lose training time."""
     try:
         yield
     except OSError as error:
         raise UserError(
-            f'{file} cannot be read at the moment ({error.strerror or error}) and may be valid. '
-            'Try again, or resume an earlier checkpoint with --resume FILE'
+            f'{file} cannot be read at the moment ({error.strerror or error}), but it may be '
+            'valid. Try again, or resume from an earlier checkpoint with --resume FILE'
         ) from None
 
 
@@ -166,7 +167,7 @@ def find_checkpoint(path: str | Path) -> str:
 def read_last_checkpoint(folder: Path) -> Path | None:
     """Return the file that ``last_checkpoint`` names, if it exists.
 
-    A file of this name in ``folder`` has precedence: the folder may have been moved or copied.
+    A file of this name in ``folder`` takes precedence: the folder may have been moved or copied.
     """
     try:
         named = Path((folder / 'last_checkpoint').read_text(errors='replace').strip())

@@ -1,7 +1,7 @@
 """Load weights into a model or an encoder, and report which tensors matched.
 
-MMEngine loads the tensors that match and only logs the others, so that a partly random model is
-trained. Here every tensor of the model must come from the file.
+MMEngine loads the tensors that match and only logs the others, so a partly random model is trained.
+Here every tensor of the model must come from the file.
 """
 
 import logging
@@ -126,7 +126,7 @@ class Pretrained:
     """Initialize an encoder or a model from a file, with the checks of ``load_weights``.
 
     Used as ``init_cfg=dict(type='finola_mm.Pretrained', checkpoint=...)``. In a list of
-    initializers it must be the last.
+    initializers it must come last.
 
     Args:
         checkpoint (str): A file, or a work directory, whose last checkpoint is used.

@@ -54,7 +54,7 @@ class AtomicCheckpointHook(CheckpointHook):
                     runner.logger.info(f'Removed {name}, which a killed process left incomplete')
 
     def before_save_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:
-        """Add the metadata of the run, including to checkpoints of other hooks."""
+        """Add the metadata of the run, including to checkpoints saved by other hooks."""
         checkpoint['meta'].update(run_metadata(runner))
 
     def _in_own_folder(self, best: str | None) -> str | None:
@@ -104,7 +104,7 @@ class AtomicCheckpointHook(CheckpointHook):
         several = getattr(self, 'best_ckpt_path_dict', {}).values()
         best = {getattr(self, 'best_ckpt_path', None), *several}
         for path in outdated:
-            if path not in best:  # a validation repeated after a resume writes it again
+            if path not in best:  # a validation repeated after resuming writes it again
                 self.file_backend.remove(path)
 
 

@@ -17,7 +17,7 @@ class BadSamplesHook(Hook):
     """Log the unreadable files of training, validation and testing.
 
     ``SeededDataset`` replaces unreadable samples and tracks them in its ``bad_samples``. This hook
-    finds such data sets, also inside wrappers, combines the trackers of all ranks and logs the
+    finds such data sets, including inside wrappers, combines the trackers of all ranks and logs the
     files. Checkpoints hold the status of the training samples, so a resumed run continues counting.
 
     With other data sets, as in detection, the first unreadable file of an evaluation stops the run,

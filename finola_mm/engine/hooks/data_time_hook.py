@@ -19,7 +19,8 @@ class DataTimeHook(Hook):
     checkpoint, whose time MMEngine counts as data loading.
 
     Args:
-        max_share (float): Largest share without a warning. Defaults to 0.1.
+        max_share (float): Largest share of the time spent waiting for data before a warning is
+            logged. Defaults to 0.1.
         window (int): Number of iterations to average over. Defaults to 50.
         skip (int): Number of iterations to ignore at the start. Defaults to 10.
         interval (int): Number of windows between two warnings. Defaults to 20.

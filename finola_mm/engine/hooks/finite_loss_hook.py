@@ -16,7 +16,7 @@ from ..model import unwrap_model
 
 REMEDY = (
     'Lower the learning rate, train in float32 instead of float16 or bfloat16, or repair the data. '
-    'The last checkpoint is finite.'
+    'The last checkpoint contains only finite weights.'
 )
 
 
@@ -35,8 +35,8 @@ class FiniteLossHook(Hook):
 
     Losses are copied from the device without blocking and checked a few iterations later. Before a
     checkpoint, before a validation, and at the end of an epoch and of the run, the hook waits for
-    all pending losses and also checks the weights. Weights become non-finite through a non-finite
-    gradient of a finite loss, or through the loss of another rank.
+    all pending losses and also checks the weights. Weights can become non-finite even if this
+    rank's loss is finite: through a gradient, or through the loss of another rank.
 
     Raises:
         NonFiniteLossError: the loss or the weights are not finite. The message lists the losses,

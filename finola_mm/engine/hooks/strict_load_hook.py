@@ -49,14 +49,14 @@ class StrictLoadHook(Hook):
         checkpoint['state_dict'] = {key: tensors[key] for key in match.matched}
         # MMEngine loads them again, but only logs errors that a module raises.
         load_matched(module, checkpoint['state_dict'], self.path)
-        if not self.resuming:  # averages restart: ``state_dict`` holds those of the other run
+        if not self.resuming:  # averaging restarts: ``state_dict`` already holds the averages
             checkpoint.pop('ema_state_dict', None)
         runner.logger.info(format_loaded(module, self.path, match, metadata))
 
 
 @HOOKS.register_module()
 class StrictResumeHook(StrictLoadHook):
-    """Reject a checkpoint of another model on resume; added by tools/train.py.
+    """Reject a checkpoint of another model when resuming; added by tools/train.py.
 
     Args:
         path (str): The checkpoint's name for messages.
@@ -76,6 +76,6 @@ class StrictResumeHook(StrictLoadHook):
         super().after_load_checkpoint(runner, checkpoint)
         if checkpoint['meta'].get('iter', 0) >= runner.max_iters:
             runner.logger.warning(
-                f'{self.path} is the end of its run ({runner.max_iters} iterations); nothing is '
-                'left to train'
+                f'{self.path} is the end of its run ({runner.max_iters} iterations); there '
+                'is nothing left to train'
             )

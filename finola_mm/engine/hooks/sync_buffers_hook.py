@@ -37,7 +37,7 @@ class SyncBuffersHook(Hook):
 
 
 def average_buffers(model: nn.Module, trained: nn.Module) -> None:
-    """Average over ranks the buffers of ``model`` that are in training mode in ``trained``."""
+    """Average over ranks the buffers of modules that are in training mode in ``trained``."""
     if is_distributed():
         pairs = zip(model.modules(), trained.modules(), strict=True)
         parts = [part for part, module in pairs if module.training]
