@@ -71,7 +71,7 @@ def reduced(command: str, place: Path) -> list[str]:
     if script == 'tools/train.py':
         args += ['--work-dir', f'work_dirs/{Path(config).stem}']
     if script.endswith('reconstruct.py'):
-        args = [str(place / 'data/imagenet/val') if arg == 'IMAGES' else arg for arg in args]
+        args = [arg.replace('data/shapes/imagenet', f'{place}/data/imagenet') for arg in args]
         args = ['work_dirs/masked_finola_b' if arg == 'work_dirs/demo' else arg for arg in args]
         args += ['--cfg-options', 'model.upsampler.depth=1']
     elif script in ('tools/train.py', 'tools/test.py', 'tools/analysis/knn.py'):

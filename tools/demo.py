@@ -8,6 +8,7 @@ is an ordinary command, which is printed before it runs. The full output is writ
 work_dirs/demo/demo.log.
 """
 
+import argparse
 import json
 import os
 import re
@@ -134,6 +135,7 @@ def draw_contact_sheet(pictures: list[Path], out: Path, columns: int = 4) -> Non
 
 @command_line
 def main() -> None:
+    argparse.ArgumentParser(description='Run the demo; see also the README').parse_args()
     start = time.time()
     OUT.mkdir(parents=True, exist_ok=True)
     with open(OUT / 'demo.log', 'w') as log:

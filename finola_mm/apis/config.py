@@ -46,6 +46,8 @@ def load_config(
     ``work_dir`` defaults to the config's own, or else to ``work_dirs/<name of the config>``.
     """
     file = Path(path)
+    if file.is_dir():
+        raise UserError(f'{path} is a folder; expected a config file')
     if not file.is_file():
         near = difflib.get_close_matches(file.name, [p.name for p in file.parent.glob('*.py')])
         hint = list_names(file.parent / name for name in near) or 'none'

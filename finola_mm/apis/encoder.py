@@ -28,7 +28,9 @@ def load_encoder(path: str | Path) -> nn.Module:
             work directory, whose last checkpoint is used.
 
     Returns:
-        nn.Module: The encoder on the CPU, in eval mode, with the arguments it was trained with.
+        nn.Module: The encoder on the CPU, in eval mode, with the arguments it was trained with. It
+            takes images normalized as in its training, by default RGB with ImageNet's mean and
+            standard deviation; the file's metadata records them.
 
     Raises:
         CheckpointError: the file is unreadable or unsafe, does not record a MobileFormer, or its
