@@ -43,7 +43,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--images', type=int, default=32)
     args = parser.parse_args()
     if args.config != CONFIG and args.checkpoint == CHECKPOINT:
-        parser.error(f'{args.config} requires a CHECKPOINT of its own')
+        parser.error(f'pass the CHECKPOINT of {args.config}; the default is that of {CONFIG}')
     return args
 
 

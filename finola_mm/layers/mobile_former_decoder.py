@@ -1,8 +1,8 @@
 """Mobile-Former decoders for detection, MF-Dec-522 and MF-Dec-211.
 
 Paper: arXiv 2305.16319, Section 5 and Appendix: 100 queries of width 256 pass through three scales,
-from stride 32 to 8, in nine or four blocks. The table that specifies the structure is not public.
-The structure here follows the text and matches all 12 published sizes
+from stride 32 to 8, in nine or four blocks. Table 11, which specifies the structure, was not
+available. The structure here follows the text and matches all 12 published sizes
 (tools/analysis/get_flops.py), which imply full projections of queries, keys and values. A block has
 the encoder's order: Mobile->Former, Former, Mobile, Former->Mobile. Two parts are new: a position
 for every query, updated by each block, and M-F+, whose Mobile is self-attention (at stride 32 the

@@ -6,23 +6,12 @@ import pytest
 import torch
 
 from finola_mm.functional import finola
+from tests.functional.single_vector import iterate
 from tests.messages import shows
 
 N, C = 2, 5
 PLACES = list(itertools.product(range(3), range(4)))
 SIZES = [(1, 1), (1, 6), (5, 1), (4, 4), (5, 5), (3, 6), (7, 2)]
-
-
-def step(z, matrix, eps=1e-6):
-    """Eq. 1 for one vector."""
-    centred = z - z.mean()
-    return z + matrix @ (centred / torch.sqrt((centred**2).mean() + eps))
-
-
-def iterate(z, matrix, times):
-    for _ in range(times):
-        z = step(z, matrix)
-    return z
 
 
 def at_position(q, v, u, A, A_neg, B, B_neg):

@@ -7,22 +7,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from finola_mm.functional import block_mask, finola_blockwise, masked_positions
+from tests.functional.single_vector import iterate
 from tests.messages import shows
 
 N, C, H, W = 2, 5, 2, 3
 OFFSETS = list(itertools.product(range(H + 1), range(W + 1)))
-
-
-def step(z, matrix, eps=1e-6):
-    """Eq. 1 for one vector."""
-    centred = z - z.mean()
-    return z + matrix @ (centred / torch.sqrt((centred**2).mean() + eps))
-
-
-def iterate(z, matrix, times):
-    for _ in range(times):
-        z = step(z, matrix)
-    return z
 
 
 def source(x, start, size):

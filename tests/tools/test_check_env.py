@@ -1,4 +1,4 @@
-"""tools/check/env.py against stand-ins for the host stack, with its known failures."""
+"""tools/check/env.py against stand-ins for installed packages that fail in known ways."""
 
 import os
 import re

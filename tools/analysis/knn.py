@@ -48,7 +48,7 @@ from finola_mm.evaluation import (
 )
 from finola_mm.registry import MODELS
 
-KS = (10, 20, 100, 200)  # as in DINO, which reports the better of 10 and 20
+KS = (10, 20, 100, 200)  # as in DINO, which reports the best: 10 or 20
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

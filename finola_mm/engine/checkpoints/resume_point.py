@@ -71,8 +71,9 @@ def find_latest_valid_checkpoint(folder: str | Path) -> ResumePoint | None:
             return ResumePoint(str(file), skipped)
     if skipped:
         raise CheckpointError(
-            f'the run cannot resume from a checkpoint in {folder}: {"; ".join(skipped)}. Mount the '
-            'disk that holds it, or start again without --resume, in another --work-dir'
+            f'no checkpoint in {folder} can be used to resume: {"; ".join(skipped)}. Restore one, '
+            'for example by mounting its disk, or start again without --resume, in another '
+            '--work-dir'
         )
     return None
 
@@ -136,7 +137,7 @@ def validate_training_checkpoint(checkpoint: dict, path: str | Path) -> None:
 
 @contextmanager
 def _storage_errors(file: str | Path) -> Iterator[None]:
-    """Do not skip a checkpoint that may be valid; skipping it would lose training time."""
+    """Raise instead of skipping a file that may be valid: skipping it would lose training."""
     try:
         yield
     except OSError as error:
