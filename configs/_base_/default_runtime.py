@@ -8,13 +8,12 @@ default_hooks = dict(
     checkpoint=dict(type='finola_mm.AtomicCheckpointHook', interval=20, max_keep_ckpts=3)
 )
 
-# Exact resume of random numbers; safeguards against a non-finite loss, unreadable data and slow
-# loading; a checkpoint on SIGTERM, SIGINT or SIGUSR1; the same buffers on all ranks.
+# Exact resume of random numbers; safeguards against a non-finite loss and unreadable data; a
+# checkpoint on SIGTERM, SIGINT or SIGUSR1; the same buffers on all ranks.
 custom_hooks = [
     dict(type='finola_mm.SeedIterationHook'),
     dict(type='finola_mm.FiniteLossHook'),
     dict(type='finola_mm.BadSamplesHook'),
-    dict(type='finola_mm.DataTimeHook'),
     dict(type='finola_mm.InterruptionHook'),
     dict(type='finola_mm.SyncBuffersHook'),
 ]

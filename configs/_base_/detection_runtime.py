@@ -9,7 +9,6 @@ custom_hooks = [
     dict(type='finola_mm.SeedIterationHook'),
     dict(type='finola_mm.FiniteLossHook'),
     dict(type='finola_mm.BadSamplesHook'),
-    dict(type='finola_mm.DataTimeHook'),
     dict(type='finola_mm.InterruptionHook'),
     # Not sync_bn, which would change training and does not run on CPUs.
     dict(type='finola_mm.SyncBuffersHook'),

@@ -46,7 +46,6 @@ custom_hooks = [
     dict(type='finola_mm.SeedIterationHook'),
     dict(type='finola_mm.FiniteLossHook'),
     dict(type='finola_mm.BadSamplesHook'),
-    dict(type='finola_mm.DataTimeHook'),
     dict(type='finola_mm.InterruptionHook'),
 ]
 randomness = dict(seed=0)

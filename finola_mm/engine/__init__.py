@@ -23,7 +23,6 @@ from .exact_resume import ExactEpochLoop, SeedIterationHook
 from .hooks.atomic_checkpoint_hook import AtomicCheckpointHook
 from .hooks.bad_samples_hook import BadSamplesHook
 from .hooks.compile_hook import CompileHook
-from .hooks.data_time_hook import DataTimeHook
 from .hooks.finite_loss_hook import FiniteLossHook
 from .hooks.interruption_hook import SIGNALS, InterruptedRun, InterruptionHook
 from .hooks.strict_load_hook import StrictLoadHook, StrictResumeHook
@@ -36,7 +35,6 @@ __all__ = [
     'BadSamplesHook',
     'CheckpointError',
     'CompileHook',
-    'DataTimeHook',
     'ExactEpochLoop',
     'FiniteLossHook',
     'InterruptedRun',
