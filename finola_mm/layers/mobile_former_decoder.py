@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.nn import all_reduce
 
 from ..functional import downsample_mask, sine_positions, upsample_2x, zero_padding
 from .mobile import BneckLite, DepthwiseConv2d, depthwise, pointwise
@@ -284,12 +285,35 @@ def masked_conv_bn(layer: nn.Sequential, x: Tensor, padding_mask: Tensor | None)
     x = conv(x)  # (N, C, H, W)
     if padding_mask is None or not norm.training:
         return norm(x)
-    valid = ~padding_mask
-    rows = x.permute(0, 2, 3, 1)[valid]  # (positions, C)
-    rows = norm(rows[:, :, None, None]).flatten(1)  # any BatchNorm, including SyncBatchNorm
-    y = torch.zeros_like(x, dtype=rows.dtype).permute(0, 2, 3, 1)
-    y[valid] = rows
-    return y.permute(0, 3, 1, 2)
+    return masked_batch_norm(norm, x, padding_mask)
+
+
+def masked_batch_norm(norm: Any, x: Tensor, padding_mask: Tensor) -> Tensor:
+    """Apply BatchNorm or SyncBatchNorm in training mode with the statistics of valid positions.
+
+    x (N, C, H, W), padding_mask (N, H, W) -> (N, C, H, W), 0 at padding. Masks are not used as
+    indices, for which the CPU would wait for the GPU.
+    """
+    valid = ~padding_mask[:, None]  # (N, 1, H, W)
+    values = x.to(norm.running_mean.dtype)  # float32 under autocast
+    count = sum_over_ranks(norm, valid.sum().to(values.dtype))
+    mean = sum_over_ranks(norm, torch.where(valid, values, 0).sum((0, 2, 3))) / count  # (C,)
+    centred = torch.where(valid, values - mean[:, None, None], 0)
+    var = sum_over_ranks(norm, centred.square().sum((0, 2, 3))) / count  # (C,)
+    with torch.no_grad():
+        norm.num_batches_tracked += 1
+        norm.running_mean.lerp_(mean, norm.momentum)
+        norm.running_var.lerp_(var * count / (count - 1).clamp(min=1), norm.momentum)  # unbiased
+    scale = norm.weight * (var + norm.eps).rsqrt()
+    y = centred * scale[:, None, None] + norm.bias[:, None, None]
+    return torch.where(valid, y, 0).to(x.dtype)
+
+
+def sum_over_ranks(norm: Any, x: Tensor) -> Tensor:
+    """Sum x over the ranks of a SyncBatchNorm; x of any other norm is returned unchanged."""
+    if not isinstance(norm, nn.SyncBatchNorm) or not torch.distributed.is_initialized():
+        return x
+    return all_reduce(x, group=norm.process_group)
 
 
 def flatten_hw(x: Tensor) -> Tensor:
