@@ -1,6 +1,7 @@
 """The head against DETR's definitions, and what it does with numbers that are none."""
 
 import itertools
+from functools import partial
 
 import pytest
 import torch
@@ -72,6 +73,47 @@ def test_its_layers_and_losses_are_mmdets(head):
     assert ours.keys() == others.keys()
     for name, value in ours.items():
         torch.testing.assert_close(value, others[name])
+
+
+SIZES = [(40, 60), (64, 50), (33, 71), (70, 96)]
+
+
+def crowd_of(count, size):
+    """``count`` random boxes inside an image of ``size``, and their labels."""
+    corners = torch.rand(count, 2, 2) * torch.tensor([size[1], size[0]])
+    boxes = torch.cat([corners.amin(1), corners.amax(1) + 0.5], 1)
+    return boxes.tolist(), torch.randint(12, (count,)).tolist()
+
+
+@pytest.mark.parametrize(
+    'counts',
+    [(3, 1, 5, 2), (0, 4, 0, 1), (0, 0, 0, 0), (9, 5, 6, 30)],
+    ids=['random', 'images without objects', 'no objects', 'more objects than queries'],
+)
+@pytest.mark.parametrize('blocks', [1, 4])
+@pytest.mark.parametrize('sync', [False, True])
+def test_losses_and_gradients_equal_mmdets(head, counts, blocks, sync):
+    """Which matches each image of each block on its own."""
+    head.sync_cls_avg_factor = sync
+    samples = [
+        sample(size, *crowd_of(count, size), (70, 96))
+        for count, size in zip(counts, SIZES, strict=True)
+    ]
+    start = torch.randn(blocks, len(samples), 5, 16)
+    results = []
+    for compute in (head.loss_by_feat, partial(DETRHead.loss_by_feat, head)):
+        queries = start.clone().requires_grad_()
+        losses = compute(
+            *head(queries), [s.gt_instances for s in samples], [s.metainfo for s in samples]
+        )
+        head.zero_grad()
+        sum(losses.values()).backward()
+        losses = {name: loss.squeeze() for name, loss in losses.items()}  # mmdet: (1,) with sync
+        results.append((losses, [queries.grad, *(p.grad for p in head.parameters())]))
+    (losses, gradients), (expected, expected_gradients) = results
+    assert len(losses) == 3 * blocks
+    torch.testing.assert_close(losses, expected)
+    torch.testing.assert_close(gradients, expected_gradients)
 
 
 @pytest.mark.parametrize('value', [float('nan'), float('inf')])

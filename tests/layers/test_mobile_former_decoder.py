@@ -6,13 +6,19 @@ from collections import Counter
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import distributed, multiprocessing
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from finola_mm.functional import downsample_mask, make_padding_mask, sine_positions
 from finola_mm.layers import MobileFormerDecoder
-from finola_mm.layers.mobile_former_decoder import DecoderBlock, DecoderState, Downsample
+from finola_mm.layers.mobile_former_decoder import (
+    DecoderBlock,
+    DecoderState,
+    Downsample,
+    masked_batch_norm,
+)
 from tests.messages import shows
 
 CHANNELS = (6, 10)  # of the maps at stride 8 and 16
@@ -214,6 +220,49 @@ def test_batch_norm_counts_positions_of_images_only(padded):
     momentum = down.filter[1].momentum
     torch.testing.assert_close(down.filter[1].running_mean, momentum * valid.mean(1))
     torch.testing.assert_close(down.filter[1].running_var, 1 - momentum + momentum * valid.var(1))
+
+
+def test_masked_batch_norm_is_batch_norm_of_the_valid_positions():
+    """Its outputs, gradients and statistics; torch normalizes the positions in a row."""
+    torch.manual_seed(0)
+    mask = make_padding_mask([(4, 7), (6, 5), (2, 2)], (6, 7))
+    norms = [torch.nn.BatchNorm2d(3).double(), torch.nn.BatchNorm1d(3).double()]
+    x, weights = torch.randn(2, 3, 3, 6, 7, dtype=torch.double)
+    inputs = [x.clone().requires_grad_() for _ in norms]
+    y = masked_batch_norm(norms[0], inputs[0], mask)
+    assert not y[mask[:, None].expand_as(y)].any()
+    rows = norms[1](inputs[1].permute(0, 2, 3, 1)[~mask])  # (positions, C)
+    torch.testing.assert_close(y.permute(0, 2, 3, 1)[~mask], rows)
+    (y * weights).sum().backward()
+    (rows * weights.permute(0, 2, 3, 1)[~mask]).sum().backward()
+    torch.testing.assert_close(inputs[0].grad, inputs[1].grad)
+    torch.testing.assert_close(norms[0].weight.grad, norms[1].weight.grad)
+    torch.testing.assert_close(norms[0].state_dict(), norms[1].state_dict())
+
+
+def _normalize_on_rank(rank, folder, x, mask):
+    """Normalize a half of the batch by SyncBatchNorm; save outputs and gradients."""
+    distributed.init_process_group('gloo', f'file://{folder}/meet', rank=rank, world_size=2)
+    norm = torch.nn.SyncBatchNorm(3).double()
+    part = x.chunk(2)[rank].clone().requires_grad_()
+    y = masked_batch_norm(norm, part, mask.chunk(2)[rank])
+    y.pow(3).sum().backward()
+    torch.save((y.detach(), part.grad, norm.running_var), f'{folder}/{rank}.pt')
+    distributed.destroy_process_group()
+
+
+def test_sync_batch_norm_of_two_ranks_is_batch_norm_of_the_whole_batch(tmp_path):
+    x = torch.randn(4, 3, 6, 7, dtype=torch.double, requires_grad=True)
+    mask = make_padding_mask([(4, 7), (6, 5), (2, 2), (6, 7)], (6, 7))
+    norm = torch.nn.BatchNorm2d(3).double()
+    y = masked_batch_norm(norm, x, mask)
+    y.pow(3).sum().backward()
+    multiprocessing.spawn(_normalize_on_rank, (tmp_path, x.detach(), mask), nprocs=2)
+    parts = [torch.load(tmp_path / f'{rank}.pt') for rank in range(2)]
+    ys, gradients, variances = zip(*parts, strict=True)
+    torch.testing.assert_close(torch.cat(ys), y.detach())
+    torch.testing.assert_close(torch.cat(gradients), x.grad)
+    torch.testing.assert_close(variances, (norm.running_var,) * 2)
 
 
 def test_batches_can_be_permuted(padded):
