@@ -19,6 +19,7 @@ from ..engine import (
     computes_bfloat16,
     find_checkpoint,
     find_resume_point,
+    merge_param_groups,
 )
 from ..errors import UserError
 from .cpu import optimize_for_cpu
@@ -156,6 +157,8 @@ def train_from_cfg(cfg: Config) -> None:
         runner = Runner.from_cfg(cfg)
         optimize_for_cpu(runner.model)
         check_batch(runner)
+        runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+        merge_param_groups(runner.optim_wrapper.optimizer)
         runner.train()
     except InterruptedRun:
         # Launchers terminate the other ranks when the first one exits; all exit with 75.

@@ -28,6 +28,7 @@ from .hooks.interruption_hook import SIGNALS, InterruptedRun, InterruptionHook
 from .hooks.strict_load_hook import StrictLoadHook, StrictResumeHook
 from .hooks.sync_buffers_hook import SyncBuffersHook
 from .model import unwrap_model
+from .param_groups import merge_param_groups
 
 __all__ = [
     'AtomicCheckpointHook',
@@ -56,6 +57,7 @@ __all__ = [
     'find_resume_point',
     'init_dist',
     'load_weights',
+    'merge_param_groups',
     'read_checkpoint',
     'register_checkpoint_io',
     'unwrap_model',
