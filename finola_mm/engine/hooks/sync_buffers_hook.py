@@ -37,11 +37,15 @@ class SyncBuffersHook(Hook):
 
 
 def average_buffers(model: nn.Module, trained: nn.Module) -> None:
-    """Average over ranks the buffers of modules that are in training mode in ``trained``."""
+    """Average over ranks the buffers of modules that are in training mode in ``trained``.
+
+    Integer buffers are equal on all ranks, and their sum over many ranks would overflow.
+    """
     if is_distributed():
         pairs = zip(model.modules(), trained.modules(), strict=True)
         parts = [part for part, module in pairs if module.training]
-        all_reduce_params((b for part in parts for b in part.buffers(recurse=False)), op='mean')
+        buffers = (buffer for part in parts for buffer in part.buffers(recurse=False))
+        all_reduce_params((b for b in buffers if b.is_floating_point()), op='mean')
 
 
 def averaged_models(runner: Runner) -> list[nn.Module]:
