@@ -5,7 +5,8 @@ _base_ = ['mmpretrain::_base_/default_runtime.py']
 
 # A checkpoint is complete on disk before an older one is removed (docs/faults.md).
 default_hooks = dict(
-    checkpoint=dict(type='finola_mm.AtomicCheckpointHook', interval=20, max_keep_ckpts=3)
+    runtime_info=dict(type='finola_mm.RuntimeInfoHook'),
+    checkpoint=dict(type='finola_mm.AtomicCheckpointHook', interval=20, max_keep_ckpts=3),
 )
 
 # Exact resume of random numbers; safeguards against a non-finite loss and unreadable data; a

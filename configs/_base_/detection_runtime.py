@@ -3,7 +3,10 @@
 _base_ = ['mmdet::_base_/default_runtime.py']
 
 # A checkpoint is complete on disk before an older one is removed (docs/faults.md).
-default_hooks = dict(checkpoint=dict(type='finola_mm.AtomicCheckpointHook', max_keep_ckpts=3))
+default_hooks = dict(
+    runtime_info=dict(type='finola_mm.RuntimeInfoHook'),
+    checkpoint=dict(type='finola_mm.AtomicCheckpointHook', max_keep_ckpts=3),
+)
 
 custom_hooks = [
     dict(type='finola_mm.SeedIterationHook'),

@@ -17,7 +17,7 @@ missing_data_hint = (
 )
 
 data_preprocessor = dict(
-    type='mmpretrain.ClsDataPreprocessor',
+    type='finola_mm.ClsDataPreprocessor',
     num_classes=1000,
     mean=[123.675, 116.28, 103.53],
     std=[58.395, 57.12, 57.375],

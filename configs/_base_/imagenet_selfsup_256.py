@@ -14,7 +14,7 @@ missing_data_hint = (
 )
 
 data_preprocessor = dict(
-    type='mmpretrain.SelfSupDataPreprocessor',
+    type='finola_mm.SelfSupDataPreprocessor',
     mean=[123.675, 116.28, 103.53],
     std=[58.395, 57.12, 57.375],
     to_rgb=True,

@@ -20,7 +20,7 @@ custom_imports = dict(imports=['finola_mm.det'], allow_failed_imports=False)
 model = dict(
     type='finola_mm.MobileFormerDETR',
     data_preprocessor=dict(
-        type='DetDataPreprocessor',
+        type='finola_mm.DetDataPreprocessor',
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375],
         bgr_to_rgb=True,

@@ -1,6 +1,7 @@
 """Classification heads on mmpretrain's ``ClsHead``, for its ``ImageClassifier``."""
 
+from .data_preprocessor import ClsDataPreprocessor
 from .linear_probe import LinearProbeHead
 from .transformer import TransformerHead
 
-__all__ = ['LinearProbeHead', 'TransformerHead']
+__all__ = ['ClsDataPreprocessor', 'LinearProbeHead', 'TransformerHead']

@@ -97,7 +97,7 @@ class MobileFormerDETRHead(DETRHead):
         scores, boxes = all_layers_cls_scores, all_layers_bbox_preds
         targets = self.match(scores, boxes, batch_gt_instances, batch_img_metas)
         num_matched = int(targets.matched[0].sum())  # equal in all blocks
-        targets = Targets(*(_to_device(target, scores.device) for target in targets))
+        targets = Targets(*(t.to(scores.device, non_blocking=True) for t in targets))
 
         corners = bbox_cxcywh_to_xyxy(boxes) * targets.scale
         target_corners = bbox_cxcywh_to_xyxy(targets.boxes) * targets.scale
@@ -180,8 +180,3 @@ def _to_cpu(tensors: Sequence[Tensor]) -> list[Tensor]:
     flat = torch.cat([tensor.flatten().float() for tensor in tensors]).cpu()
     parts = flat.split([tensor.numel() for tensor in tensors])
     return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
-
-
-def _to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy a CPU tensor to ``device`` without waiting for the copy."""
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == 'cuda' else tensor

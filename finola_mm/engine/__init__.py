@@ -25,6 +25,7 @@ from .hooks.bad_samples_hook import BadSamplesHook
 from .hooks.compile_hook import CompileHook
 from .hooks.finite_loss_hook import FiniteLossHook
 from .hooks.interruption_hook import SIGNALS, InterruptedRun, InterruptionHook
+from .hooks.runtime_info_hook import RuntimeInfoHook
 from .hooks.strict_load_hook import StrictLoadHook, StrictResumeHook
 from .hooks.sync_buffers_hook import SyncBuffersHook
 from .model import unwrap_model
@@ -43,6 +44,7 @@ __all__ = [
     'NO_SPACE',
     'Pretrained',
     'ResumePoint',
+    'RuntimeInfoHook',
     'SIGNALS',
     'SeedIterationHook',
     'StrictLoadHook',
