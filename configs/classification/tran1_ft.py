@@ -19,7 +19,8 @@ _base_ = ['tran1.py']
 load_from = 'work_dirs/tran1'
 
 model = dict(
-    backbone=dict(frozen_stages=-1), train_cfg=dict(augments=[dict(type='Mixup', alpha=0.2)])
+    backbone=dict(frozen_stages=-1),
+    train_cfg=dict(augments=[dict(type='finola_mm.Mixup', alpha=0.2)]),
 )
 
 train_dataloader = dict(batch_size=128)

@@ -4,7 +4,8 @@
 _base_ = ['cls_tran1.py']
 
 model = dict(
-    backbone=dict(frozen_stages=-1), train_cfg=dict(augments=[dict(type='Mixup', alpha=0.2)])
+    backbone=dict(frozen_stages=-1),
+    train_cfg=dict(augments=[dict(type='finola_mm.Mixup', alpha=0.2)]),
 )
 
 work_dir = 'work_dirs/demo_supervised'

@@ -7,7 +7,8 @@ _base_ = ['cls_tran1.py']
 load_from = 'work_dirs/demo_tran1'
 
 model = dict(
-    backbone=dict(frozen_stages=-1), train_cfg=dict(augments=[dict(type='Mixup', alpha=0.2)])
+    backbone=dict(frozen_stages=-1),
+    train_cfg=dict(augments=[dict(type='finola_mm.Mixup', alpha=0.2)]),
 )
 
 optim_wrapper = dict(

@@ -16,12 +16,14 @@
 # Measured   not yet run on ImageNet.
 _base_ = ['../_base_/imagenet_mocov2_224.py', '../_base_/default_runtime.py']
 
+custom_imports = dict(imports=['finola_mm.selfsup'], allow_failed_imports=False)
+
 model = dict(
     type='MoCo',
     queue_len=65536,
     feat_dim=128,
     momentum=0.001,
-    data_preprocessor=_base_.data_preprocessor,
+    data_preprocessor=dict(_base_.data_preprocessor, type='finola_mm.SelfSupDataPreprocessor'),
     backbone=dict(type='finola_mm.MobileFormer', arch='w2880'),
     neck=dict(type='MoCoV2Neck', in_channels=2880, hid_channels=2048, out_channels=128),
     head=dict(type='ContrastiveHead', loss=dict(type='CrossEntropyLoss'), temperature=0.2),

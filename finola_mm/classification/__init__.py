@@ -2,6 +2,7 @@
 
 from .data_preprocessor import ClsDataPreprocessor
 from .linear_probe import LinearProbeHead
+from .mixup import Mixup
 from .transformer import TransformerHead
 
-__all__ = ['ClsDataPreprocessor', 'LinearProbeHead', 'TransformerHead']
+__all__ = ['ClsDataPreprocessor', 'LinearProbeHead', 'Mixup', 'TransformerHead']

@@ -130,7 +130,7 @@ def test_the_transformer_decoders_of_table_13(name, suffix, width, dropout, eras
         assert cfg.train_cfg.max_epochs == 200
         assert 'train_cfg' not in cfg.model  # no mixup
     else:
-        assert cfg.model.train_cfg.augments == [dict(type='Mixup', alpha=0.2)]
+        assert cfg.model.train_cfg.augments == [dict(type='finola_mm.Mixup', alpha=0.2)]
 
 
 @pytest.mark.parametrize('name', [*CONFIGS, *MOCO])
