@@ -32,8 +32,14 @@ def resume(module, state, **content):
     hook.after_load_checkpoint(runner_of(module), {**checkpoint, **content})
 
 
-def runner_of(module):
-    return SimpleNamespace(model=module, logger=MMLogger.get_current_instance(), max_iters=100)
+def runner_of(module, **settings):
+    defaults = dict(
+        model=module,
+        logger=MMLogger.get_current_instance(),
+        max_iters=100,
+        optim_wrapper=SimpleNamespace(optimizer=SimpleNamespace(param_groups=[])),
+    )
+    return SimpleNamespace(**{**defaults, **settings})
 
 
 @pytest.mark.parametrize('wrap', [lambda module: module, Wrapped])
@@ -50,11 +56,8 @@ def test_resume_of_the_same_model(source, wrap, prefix):
 @pytest.mark.parametrize(('reached', 'complete'), [(99, False), (100, True)])
 def test_resume_of_a_finished_run(source, reached, complete):
     said = []
-    runner = SimpleNamespace(
-        model=Whole(),
-        max_iters=100,
-        logger=SimpleNamespace(info=lambda line: None, warning=said.append),
-    )
+    logger = SimpleNamespace(info=lambda line: None, warning=said.append)
+    runner = runner_of(Whole(), logger=logger)
     checkpoint = dict(
         meta=dict(META, iter=reached), message_hub={}, optimizer={}, state_dict=source.state_dict()
     )
