@@ -26,12 +26,7 @@ from .cpu import optimize_for_cpu
 
 
 def enable_compile(cfg: Config) -> None:
-    """Compile the encoder and the upsampler of a pre-training model."""
-    if 'upsampler' not in cfg.model:
-        raise UserError(
-            f'{cfg.filename}: --compile requires a pre-training model with an upsampler; omit '
-            '--compile'
-        )
+    """Compile the encoder and other parts of the model in the first step."""
     add_hook(cfg, type='finola_mm.CompileHook')
 
 

@@ -44,14 +44,6 @@ def weights(tmp_path):
     return tmp_path / 'a.pth'
 
 
-def test_compile_needs_an_upsampler():
-    with pytest.raises(UserError, match=shows('--compile', 'a_config.py', 'upsampler')):
-        training.enable_compile(config(model=dict(backbone=dict())))
-    cfg = config(model=dict(upsampler=dict()))
-    training.enable_compile(cfg)
-    assert cfg.custom_hooks == [dict(type='finola_mm.CompileHook')]
-
-
 def test_a_config_with_a_scaled_learning_rate_is_not_scaled_again():
     """Base batch size 1024 and 4 accumulated steps: 256 images per step, also from the dump."""
     cfg = config(

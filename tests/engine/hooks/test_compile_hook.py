@@ -4,43 +4,75 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.logging import MMLogger
-from mmengine.registry import init_default_scope
-from mmpretrain.registry import MODELS
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.structures import InstanceData
 from mmpretrain.structures import DataSample
 
 from finola_mm.engine import CompileHook
 from tests.messages import shows
 
 
-@pytest.fixture
-def model(project_root):
-    cfg = Config.fromfile('configs/demo/masked_finola_b.py')
+def build(name):
+    cfg = Config.fromfile(f'configs/demo/{name}.py')
     init_default_scope(cfg.default_scope)
     torch.manual_seed(0)
+    cfg.model.backbone.pop('init_cfg', None)
     return MODELS.build(cfg.model).train()
 
 
 def run(model, hook):
     logger = MMLogger.get_instance('compile', log_level='ERROR')
-    hook.before_train(SimpleNamespace(model=model, logger=logger))
+    runner = SimpleNamespace(model=model, logger=logger)
+    hook.before_train(runner)
+    hook.before_train_iter(runner, 0)
 
 
-def test_the_step_stays_the_same(model):
-    images = torch.randn(2, 3, 64, 64)
+def block_samples():
+    return [DataSample(metainfo=dict(block_offset=offset)) for offset in ((0, 1), (2, 2))]
+
+
+def scenes(size):
+    """Two images, the second one padded."""
+    objects = InstanceData(bboxes=torch.tensor([[4.0, 6, 30, 30]]), labels=torch.tensor([3]))
+    shapes = (size, (size[0] - 9, size[1] - 20))
+    return [DetDataSample(gt_instances=objects, metainfo=dict(img_shape=s)) for s in shapes]
+
+
+def labelled():
+    return [DataSample().set_gt_label(3), DataSample().set_gt_label(5)]
+
+
+CASES = {
+    'masked_finola_b': ((64, 64), block_samples),
+    'finola': ((64, 64), lambda: [DataSample(), DataSample()]),
+    'cls_tran1': ((64, 64), labelled),
+    'det_mf_dec211': ((64, 96), lambda: scenes((64, 96))),
+}
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_the_step_stays_the_same(project_root, name):
+    size, samples = CASES[name]
+    model = build(name)
     names = list(model.state_dict())
-    samples = [DataSample(metainfo=dict(block_offset=offset)) for offset in ((0, 1), (2, 2))]
-    loss = model.loss(images, samples)['loss']
-    run(model, CompileHook(backend='eager'))
-    compiled = model.loss(images, samples)['loss']
-    torch.testing.assert_close(compiled, loss)
-    compiled.backward()
-    assert all(parameter.grad is not None for parameter in model.parameters())
+    images = torch.randn(2, 3, *size)
+    losses = []
+    for hook in (None, CompileHook(backend='eager')):
+        if hook is not None:
+            run(model, hook)
+        torch.manual_seed(1)  # dropout
+        losses.append(model.loss(images, samples()))
+    torch.testing.assert_close(losses[1], losses[0])
+    sum(value for name, value in losses[1].items() if 'loss' in name).backward()
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    assert trained and all(parameter.grad is not None for parameter in trained)
     assert list(model.state_dict()) == names
     assert torch._dynamo.utils.counters['stats']['unique_graphs'] >= 2
 
 
-def test_a_missing_part(model):
+def test_a_missing_part(project_root):
     with pytest.raises(ValueError, match=shows('MaskedFINOLA', 'decoder')):
-        run(model, CompileHook(parts=['backbone', 'decoder']))
+        run(build('masked_finola_b'), CompileHook(parts=['backbone', 'decoder']))
