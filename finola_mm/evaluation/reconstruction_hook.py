@@ -60,7 +60,7 @@ def _column(sample: BaseDataElement) -> dict[str, np.ndarray]:
 class ReconstructionHook(Hook):
     """Draw evenly spaced images during validation and testing.
 
-    Validation pictures go to the visualizer's back ends (files, TensorBoard, MLflow); the picture of
+    Validation pictures go to the visualizer's back ends (files, TensorBoard, MLflow); that of
     a test goes to ``out_dir``.
 
     Args:
