@@ -6,6 +6,7 @@ import functools
 import inspect
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -17,15 +18,22 @@ from ..engine import NO_SPACE, atomic_write, register_checkpoint_io
 from ..errors import UserError
 from .config import CfgOptions
 
+# Modules that only some tools and configs need -> what pip installs for them, in a clone.
+ONNX = "-e '.[onnx]'"
+OPTIONAL = dict(mmdet="-e '.[detection]'", onnx=ONNX, onnxruntime=ONNX, onnxscript=ONNX)
+OPTIONAL['skimage'] = 'scikit-image'
+NAMES = '|'.join(OPTIONAL)
+MISSING = re.compile(rf"No module named '({NAMES})\b|({NAMES}) is not installed")
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 
 
 def command_line(main: Callable) -> Callable:
     """Decorate the ``main`` of a tool.
 
-    On a ``UserError`` or a full disk, the tool prints one line, ``tool: message``, and exits with
-    status 1. Ctrl-C exits with status 130. Any other exception produces a traceback. Under
-    torchrun, torch reports the error of the first failing rank (``record``).
+    On a ``UserError``, a full disk or a missing module of ``OPTIONAL``, the tool prints one line,
+    ``tool: message``, and exits with status 1. Ctrl-C exits with status 130. Any other exception
+    produces a traceback. Under torchrun, torch reports the error of the first failing rank
+    (``record``).
     """
     tool = Path(inspect.getfile(main)).stem
 
@@ -36,6 +44,15 @@ def command_line(main: Callable) -> Callable:
             return record(main)(*args)
         except UserError as error:
             raise SystemExit(f'{tool}: {error}') from None
+        except ImportError as error:
+            missing = MISSING.search(str(error))
+            if missing is None:
+                raise
+            name = missing[1] or missing[2]
+            raise SystemExit(
+                f'{tool}: {name} is not installed; run, in the folder of finola_mm: '
+                f'python -m pip install {OPTIONAL[name]}'
+            ) from None
         except KeyboardInterrupt:
             raise SystemExit(130) from None
         except OSError as error:

@@ -105,6 +105,7 @@ class ImageQuality(BaseMetric):
         super().__init__(**kwargs)
         self.per_folder = per_folder
         self.lpips = load_lpips() if lpips else None
+        importlib.import_module('skimage.metrics')  # not after the first epoch, if it is missing
 
     def process(self, data_batch, data_samples: Sequence[dict]) -> None:
         for sample in data_samples:

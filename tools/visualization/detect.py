@@ -24,7 +24,6 @@ from finola_mm.apis import (
     int_range,
     load_config,
 )
-from finola_mm.apis.detection import StrictDetInferencer
 from finola_mm.datasets import find_images
 from finola_mm.datasets.load_random_resized_crop import decode
 from finola_mm.errors import UserError
@@ -87,6 +86,8 @@ def skip_unreadable(files: list[Path]) -> list[Path]:
 @command_line
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    from finola_mm.apis.detection import StrictDetInferencer  # of the extra detection
+
     cfg = load_config(args.config, options=args.cfg_options)
     files = find_images(args.images)
     check_out_dir(args.out)
