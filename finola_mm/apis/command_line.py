@@ -6,8 +6,8 @@ import functools
 import inspect
 import json
 import os
-import re
 from collections.abc import Callable, Iterable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
@@ -19,11 +19,8 @@ from ..errors import UserError
 from .config import CfgOptions
 
 # Modules that only some tools and configs need -> what pip installs for them, in a clone.
-ONNX = "-e '.[onnx]'"
-OPTIONAL = dict(mmdet="-e '.[detection]'", onnx=ONNX, onnxruntime=ONNX, onnxscript=ONNX)
-OPTIONAL['skimage'] = 'scikit-image'
-NAMES = '|'.join(OPTIONAL)
-MISSING = re.compile(rf"No module named '({NAMES})\b|({NAMES}) is not installed")
+OPTIONAL = dict(mmdet="-e '.[detection]'", skimage='scikit-image')
+OPTIONAL |= dict.fromkeys(('onnx', 'onnxruntime', 'onnxscript'), "-e '.[onnx]'")
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 
 
@@ -45,13 +42,12 @@ def command_line(main: Callable) -> Callable:
         except UserError as error:
             raise SystemExit(f'{tool}: {error}') from None
         except ImportError as error:
-            missing = MISSING.search(str(error))
-            if missing is None:
+            missing = [name for name in OPTIONAL if name in str(error) and not find_spec(name)]
+            if not missing:
                 raise
-            name = missing[1] or missing[2]
             raise SystemExit(
-                f'{tool}: {name} is not installed; run, in the folder of finola_mm: '
-                f'python -m pip install {OPTIONAL[name]}'
+                f'{tool}: {missing[0]} is not installed; run, in the folder of finola_mm: '
+                f'python -m pip install {OPTIONAL[missing[0]]}'
             ) from None
         except KeyboardInterrupt:
             raise SystemExit(130) from None

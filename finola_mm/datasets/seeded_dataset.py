@@ -181,8 +181,7 @@ class SeededDataset:
         return len(self.dataset)
 
     def __getattr__(self, name: str) -> Any:
-        # Not those that Python and torch look up (__getitems__ would bypass the seeds).
-        if name.startswith('__') or name == 'dataset':
+        if name.startswith('__') or name == 'dataset':  # __getitems__ would bypass the seeds
             raise AttributeError(name)
         return getattr(self.dataset, name)
 
@@ -210,17 +209,13 @@ def nest_arguments(cfg: dict) -> dict:
     if not str(cfg.get('type')).endswith('SeededDataset') or 'dataset' not in cfg:
         return cfg
     own = {name: cfg[name] for name in ('type', 'dataset', 'max_bad_share') if name in cfg}
-    others = {name: cfg[name] for name in cfg if name not in own}
-    inner = own['dataset'].get('pipeline')
-    if inner and others.get('pipeline', inner) != inner:
-        others['pipeline'] = inner
-        print_log(
-            "the pipelines of a data set's config and of its dataset.dataset differ, and the "
-            'latter is used; mmpretrain reads the former: set the pipeline there only',
-            logger='current',
-            level=logging.WARNING,
-        )
-    return ConfigDict({**own, 'dataset': {**own['dataset'], **others}})
+    inner = {**own['dataset'], **{name: cfg[name] for name in cfg if name not in own}}
+    older = own['dataset'].get('pipeline')
+    if older and inner['pipeline'] != older:
+        message = 'dataset.dataset.pipeline is used; move it to dataset.pipeline, which differs'
+        print_log(message, logger='current', level=logging.WARNING)
+        inner['pipeline'] = older
+    return ConfigDict({**own, 'dataset': inner})
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from mmengine.hooks import Hook
@@ -25,21 +26,16 @@ class FolderVisualizationHook(Hook):
         self.out_dir = getattr(self.hook, self.option)
 
     def before_test(self, runner):
-        data = runner.test_dataloader.dataset
-        paths = (
-            [data.get_data_info(i)['img_path'] for i in range(len(data))] if self.out_dir else []
-        )
-        self.root = os.path.commonpath([_folder(path) for path in paths] or ['/'])
+        if self.out_dir:
+            get = runner.test_dataloader.dataset.get_data_info
+            paths = (get(i)['img_path'] for i in range(len(runner.test_dataloader.dataset)))
+            self.root = os.path.commonpath([Path(path).absolute().parent for path in paths])
 
     def after_test_iter(self, runner, batch_idx: int, data_batch: Any, outputs: Sequence):
         first = batch_idx * runner.test_dataloader.batch_size
         for i, sample in enumerate(outputs):
             if self.out_dir:
-                below = os.path.relpath(_folder(sample.img_path), self.root)
-                setattr(self.hook, self.option, os.path.normpath(os.path.join(self.out_dir, below)))
+                below = Path(sample.img_path).absolute().parent.relative_to(self.root)
+                setattr(self.hook, self.option, str(Path(self.out_dir, below)))
             one = {name: batch[i : i + 1] for name, batch in data_batch.items()}
             self.hook.after_test_iter(runner, first + i, one, [sample])
-
-
-def _folder(path: str) -> str:
-    return os.path.dirname(os.path.abspath(path))
