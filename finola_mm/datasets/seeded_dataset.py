@@ -211,7 +211,9 @@ def nest_arguments(cfg: dict) -> dict:
     own = {name: cfg[name] for name in ('type', 'dataset', 'max_bad_share') if name in cfg}
     inner = {**own['dataset'], **{name: cfg[name] for name in cfg if name not in own}}
     older = own['dataset'].get('pipeline')
-    if older and inner['pipeline'] != older:
+    if {'dataset', 'datasets'} & set(inner) and not older:
+        inner.pop('pipeline', None)  # such as ConcatDataset: its data sets have their own
+    elif older and inner['pipeline'] != older:
         message = 'dataset.dataset.pipeline is used; move it to dataset.pipeline, which differs'
         print_log(message, logger='current', level=logging.WARNING)
         inner['pipeline'] = older

@@ -213,5 +213,7 @@ def test_where_the_pipeline_is_set_twice_the_inner_one_is_used():
     """As in a config that derives from ours and predates the outer one."""
     cfg = dict(type='finola_mm.SeededDataset', pipeline=[1], dataset=dict(pipeline=[2], a=3), a=4)
     assert nest_arguments(cfg) == dict(type=cfg['type'], dataset=dict(pipeline=[2], a=4))
+    concat = dict(type='ConcatDataset', datasets=[dict(pipeline=[2])])
+    assert nest_arguments(dict(type=cfg['type'], pipeline=[1], dataset=concat)).dataset == concat
     other = dict(cfg, type='RepeatDataset')
     assert nest_arguments(other) is other
