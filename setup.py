@@ -51,7 +51,6 @@ class BuildWithMim(build_py):
         add_mim_extension(parent / 'finola_mm', symlink=self.editable_mode)
 
 
-DEMO = ['scikit-image']  # its wheel contains the photographs of the demo's data set
 DETECTION = supported('onedl-mmdetection')
 ONNX = ['onnx', 'onnxruntime', 'onnxscript']
 TOOLS = ['grad-cam', 'scikit-learn']  # mmpretrain's CAM and t-SNE; tests compare with the latter
@@ -79,17 +78,18 @@ setup(
     install_requires=[
         *supported('torch', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmpretrain'),
         'torchvision',
+        'matplotlib',
         'numpy',
         'pillow',
+        'rich',
         'safetensors',
+        'scikit-image',  # SSIM; its wheel contains the photographs of the demo's data set
         'tensorboard',
     ],
     extras_require={
-        'demo': DEMO,
         'detection': DETECTION,
         'onnx': ONNX,
         'dev': [
-            *DEMO,
             *DETECTION,
             *ONNX,
             *TOOLS,

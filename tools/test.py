@@ -42,17 +42,24 @@ def apply_cli_overrides(args: argparse.Namespace, cfg: Config) -> None:
     cfg.load_from, cfg.resume = None, False  # these settings are for training
     if args.out and Path(args.out).suffix != '.json':
         raise UserError(f'--out {args.out}: expected a file name that ends in .json')
-    if args.show_dir:
-        enable_visualization(cfg.default_hooks.visualization, args.show_dir)
+    set_visualization(cfg.default_hooks, args.show_dir)
 
 
-def enable_visualization(hook: ConfigDict, folder: str) -> None:
-    """Make the config's visualization hook write pictures to ``folder``."""
-    if hook.type == 'DetVisualizationHook':
-        # mmdet prepends the work directory to a relative folder, once more for every batch.
+def set_visualization(hooks: ConfigDict, folder: str | None) -> None:
+    """Make the visualization hook write pictures to ``folder``, in the folders of their images."""
+    hook = hooks.get('visualization') or {}
+    name = str(hook.get('type')).rpartition('.')[2]
+    if folder and name == 'DetVisualizationHook':
+        # mmdet prepends the work directory to a relative folder.
         hook.update(draw=True, test_out_dir=str(Path(folder).resolve()))
-    else:
+    elif folder and hook:
         hook.update(enable=True, out_dir=folder)
+    elif folder:
+        raise UserError(
+            f'--show-dir {folder}: default_hooks.visualization, which would draw, is {hook or None}'
+        )
+    if name in ('DetVisualizationHook', 'VisualizationHook'):
+        hooks.visualization = dict(type='finola_mm.FolderVisualizationHook', hook=hook)
 
 
 @command_line

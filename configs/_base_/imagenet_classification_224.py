@@ -69,8 +69,8 @@ val_dataloader = dict(
             type='mmpretrain.CustomDataset',
             data_root=data_root,
             data_prefix='val',
-            pipeline=test_pipeline,
         ),
+        pipeline=test_pipeline,  # here, mmpretrain's inferencers find it
     ),
 )
 

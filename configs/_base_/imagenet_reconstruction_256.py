@@ -23,7 +23,7 @@ test_pipeline = [
 ]
 
 train_dataloader = dict(dataset=dict(dataset=dict(pipeline=train_pipeline)))
-val_dataloader = dict(dataset=dict(dataset=dict(pipeline=test_pipeline)))
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
 val_evaluator = dict(type='finola_mm.ImageQuality')

@@ -76,8 +76,8 @@ val_dataloader = dict(
             data_root=data_root,
             data_prefix='val',
             with_label=False,
-            pipeline=test_pipeline,
         ),
+        pipeline=test_pipeline,  # here, mmpretrain's inferencers find it
     ),
 )
 

@@ -32,7 +32,7 @@ train_dataloader = dict(
 val_dataloader = dict(
     num_workers=1,
     pin_memory=False,
-    dataset=dict(dataset=dict(data_root=data_root, pipeline=test_pipeline)),
+    dataset=dict(dataset=dict(data_root=data_root), pipeline=test_pipeline),
 )
 test_dataloader = val_dataloader
 

@@ -35,7 +35,7 @@ val_dataloader = dict(
     batch_size=64,
     num_workers=1,
     pin_memory=False,
-    dataset=dict(dataset=dict(data_root=data_root, pipeline=test_pipeline)),
+    dataset=dict(dataset=dict(data_root=data_root), pipeline=test_pipeline),
 )
 test_dataloader = val_dataloader
 

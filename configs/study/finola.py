@@ -17,7 +17,7 @@ test_pipeline = [
     dict(type='PackInputs', meta_keys=meta_keys),
 ]
 train_dataloader = dict(batch_size=64, dataset=dict(dataset=dict(pipeline=train_pipeline)))
-val_dataloader = dict(batch_size=64, dataset=dict(dataset=dict(pipeline=test_pipeline)))
+val_dataloader = dict(batch_size=64, dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
 model = dict(neck=dict(size=24))

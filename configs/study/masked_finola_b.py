@@ -22,7 +22,7 @@ test_pipeline = [
 ]
 loader = dict(num_workers=0, persistent_workers=False)
 train_dataloader = dict(dataset=dict(dataset=dict(pipeline=train_pipeline)), **loader)
-val_dataloader = dict(dataset=dict(dataset=dict(pipeline=test_pipeline)), **loader)
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline), **loader)
 test_dataloader = val_dataloader
 
 # The learning rate is that of the demo, 5e-4, also for masked_finola_e.py. At 2e-3, kNN and linear

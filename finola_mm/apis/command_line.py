@@ -7,6 +7,7 @@ import inspect
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
@@ -17,15 +18,19 @@ from ..engine import NO_SPACE, atomic_write, register_checkpoint_io
 from ..errors import UserError
 from .config import CfgOptions
 
+# Modules that only some tools and configs need -> what pip installs for them, in a clone.
+OPTIONAL = dict(mmdet="-e '.[detection]'", skimage='scikit-image')
+OPTIONAL |= dict.fromkeys(('onnx', 'onnxruntime', 'onnxscript'), "-e '.[onnx]'")
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 
 
 def command_line(main: Callable) -> Callable:
     """Decorate the ``main`` of a tool.
 
-    On a ``UserError`` or a full disk, the tool prints one line, ``tool: message``, and exits with
-    status 1. Ctrl-C exits with status 130. Any other exception produces a traceback. Under
-    torchrun, torch reports the error of the first failing rank (``record``).
+    On a ``UserError``, a full disk or a missing module of ``OPTIONAL``, the tool prints one line,
+    ``tool: message``, and exits with status 1. Ctrl-C exits with status 130. Any other exception
+    produces a traceback. Under torchrun, torch reports the error of the first failing rank
+    (``record``).
     """
     tool = Path(inspect.getfile(main)).stem
 
@@ -36,6 +41,14 @@ def command_line(main: Callable) -> Callable:
             return record(main)(*args)
         except UserError as error:
             raise SystemExit(f'{tool}: {error}') from None
+        except ImportError as error:
+            missing = [name for name in OPTIONAL if name in str(error) and not find_spec(name)]
+            if not missing:
+                raise
+            raise SystemExit(
+                f'{tool}: {missing[0]} is not installed; run, in the folder of finola_mm: '
+                f'python -m pip install {OPTIONAL[missing[0]]}'
+            ) from None
         except KeyboardInterrupt:
             raise SystemExit(130) from None
         except OSError as error:

@@ -14,7 +14,7 @@ from .. import __version__
 from ..backbones.mobile_former import MobileFormer, get_arch
 from ..engine import checkpoint_metadata, find_checkpoint, read_checkpoint, write_weights
 from ..engine.checkpoints.state_dict_match import compare, encoder_part, find_tensors, load_matched
-from ..errors import CheckpointError
+from ..errors import CheckpointError, list_names
 
 # Only these classes are built: MMEngine's registry would import and call any function.
 MOBILE_FORMER = ('finola_mm.MobileFormer', 'MobileFormer')
@@ -57,9 +57,10 @@ def extract_encoder(path: str | Path, out: str | Path, *, force: bool = False) -
 def publish_model(path: str | Path, out: str | Path, *, force: bool = False) -> Path:
     """Write the weights of a checkpoint to a file with a hash in its name.
 
-    The optimizer, schedules, logs and config text are omitted. A recorded MobileFormer is checked
-    as in ``load_encoder``; models with other encoders are written without this check. Arguments and
-    the result are as in ``extract_encoder``.
+    Class names and palette, which the inferencers of mmdet and mmpretrain read, are kept; the
+    optimizer, schedules, logs and config text are omitted. A recorded MobileFormer is checked as in
+    ``load_encoder``; models with other encoders are written without this check. Arguments and the
+    result are as in ``extract_encoder``.
     """
     file, tensors, metadata = _read(path)
     encoder = None
@@ -67,6 +68,10 @@ def publish_model(path: str | Path, out: str | Path, *, force: bool = False) -> 
         encoder = _build_encoder(file, metadata, encoder_part(tensors))
     part = 'encoder' if encoder and encoder_part(tensors) is tensors else 'model'
     meta = {**_common(metadata, encoder), 'part': part}
+    dataset = metadata.get('dataset_meta', {})
+    if dataset.get('classes'):
+        kept = ('classes', 'palette')
+        meta['dataset_meta'] = {name: dataset[name] for name in kept if name in dataset}
     return write_weights(out, tensors, meta=meta, hashed=True, force=force)
 
 
@@ -76,7 +81,10 @@ def format_weights(file: str | Path) -> str:
     tensors = find_tensors(checkpoint, file)
     values, size = sum(map(Tensor.numel, tensors.values())), Path(file).stat().st_size
     first = f'{file}: {len(tensors)} tensors, {values:,} values, {size:,} bytes'
-    return '\n    '.join([first, *(f'{key}: {v}' for key, v in checkpoint['meta'].items())])
+    meta = dict(checkpoint['meta'])
+    if 'dataset_meta' in meta:
+        meta['classes'] = list_names(meta.pop('dataset_meta')['classes'])
+    return '\n    '.join([first, *(f'{key}: {value}' for key, value in meta.items())])
 
 
 def _read(path: str | Path) -> tuple[str, dict[str, Tensor], dict[str, Any]]:
@@ -114,6 +122,7 @@ def _build_encoder(path: str, metadata: dict[str, Any], tensors: dict[str, Tenso
 def _common(metadata: dict[str, Any], encoder: MobileFormer | None) -> dict[str, Any]:
     """Return the metadata of extracted encoders and published models."""
     meta = {**metadata, 'format_version': 1, 'finola_mm_version': __version__}
+    meta.pop('dataset_meta', None)
     if encoder is not None:
         recorded = {**metadata['encoder'], 'dynamic_relu': encoder.dynamic_relu}
         meta.update(encoder=recorded, widths=get_arch(recorded['arch']))

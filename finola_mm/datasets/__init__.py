@@ -10,6 +10,7 @@ from .seeded_dataset import (
     SeededDataset,
     SeededInfiniteSampler,
     SeededSampler,
+    nest_arguments,
     preserve_rng_state,
     seeded,
 )
@@ -27,6 +28,7 @@ __all__ = [
     'evenly_spaced',
     'find_images',
     'labelled_data',
+    'nest_arguments',
     'preserve_rng_state',
     'seeded',
 ]

@@ -12,6 +12,7 @@ from mmengine.dataset import BaseDataset
 
 from ..errors import NoLabelsError, list_names
 from ..registry import DATASETS
+from .seeded_dataset import nest_arguments
 
 REMEDY = (
     'Each split must contain the same class folders (the layout of ImageNet), or specify a list of '
@@ -45,7 +46,7 @@ def labelled_data(
         queries = _with_labels(cfg.val_dataloader.dataset)
     if bank is None:
         bank = _with_labels(cfg.train_dataloader.dataset)
-        _innermost(bank).pipeline = _innermost(queries)['pipeline']
+        _innermost(bank).pipeline = _innermost(nest_arguments(queries)).pipeline
     data = LabelledData(_build(bank, 'training'), _build(queries, 'validation'))
     known, asked = (dataset.metainfo.get('classes') for dataset in data)
     if known and asked and tuple(known) != tuple(asked):
@@ -59,7 +60,7 @@ def labelled_data(
 
 def _with_labels(dataset: ConfigDict) -> ConfigDict:
     """Copy a data set's config, and make its innermost data set read labels."""
-    dataset = copy.deepcopy(dataset)
+    dataset = nest_arguments(copy.deepcopy(dataset))
     _innermost(dataset).with_label = True
     return dataset
 

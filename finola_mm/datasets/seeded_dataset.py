@@ -12,10 +12,11 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from mmengine.config import ConfigDict
 from mmengine.dataset import BaseDataset, DefaultSampler, InfiniteSampler
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS as ROOT_DATASETS
@@ -114,19 +115,28 @@ class SeededDataset:
     function of (seed, epoch, index, attempt). Each bad file is logged once and counted in
     ``bad_samples``. After a storage error (``OUTAGES``) the same sample is first read again.
 
+    Everything else, such as ``metainfo`` or ``get_subset_``, is the wrapped data set's.
+
     Args:
         dataset (dict | BaseDataset): Any MMEngine data set. Its transforms may draw from
             ``random``, ``numpy.random`` and ``torch``.
         max_bad_share (float): Share of bad samples, among those seen by this rank and its workers,
             above which the run stops. At least 1000 samples (or all) count as seen. Defaults to
             0.01.
+        kwargs: Arguments of the wrapped data set, such as ``pipeline`` or ``indices``. They take
+            precedence over those in ``dataset`` (see :func:`nest_arguments`).
 
     Raises:
         BadDataError: when a sample is fetched, if too many samples are bad, or ten in a row.
     """
 
-    def __init__(self, dataset: dict | BaseDataset, *, max_bad_share: float = 0.01):
-        self.dataset = ROOT_DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
+    def __init__(self, dataset: dict | BaseDataset, *, max_bad_share: float = 0.01, **kwargs: Any):
+        if isinstance(dataset, dict):
+            cfg = nest_arguments(dict(type='SeededDataset', dataset=dataset, **kwargs))
+            dataset = ROOT_DATASETS.build(cfg['dataset'])
+        elif kwargs:
+            raise TypeError(f'{list(kwargs)} cannot be set: the data set is already built')
+        self.dataset = dataset
         self.bad_samples = BadSampleTracker(self.dataset, max_bad_share)
 
     def __getitem__(self, key: SampleKey | int):
@@ -170,9 +180,10 @@ class SeededDataset:
     def __len__(self) -> int:
         return len(self.dataset)
 
-    @property
-    def metainfo(self) -> dict:
-        return self.dataset.metainfo
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith('__') or name == 'dataset':  # __getitems__ would bypass the seeds
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
 
     @property
     def pipeline(self):
@@ -183,12 +194,30 @@ class SeededDataset:
     def pipeline(self, pipeline):
         self.dataset.pipeline = pipeline
 
-    def full_init(self):
-        self.dataset.full_init()
-
     def get_data_info(self, key: SampleKey | int) -> dict:
         """Also accept a key, as passed by mmdet's ``AspectRatioBatchSampler``."""
         return self.dataset.get_data_info(key.sample_idx if isinstance(key, SampleKey) else key)
+
+
+def nest_arguments(cfg: dict) -> dict:
+    """Move the wrapped data set's arguments in the config of a ``SeededDataset`` to ``dataset``.
+
+    Our configs set the pipeline of evaluation beside ``dataset``, where mmpretrain's inferencers
+    read it. A config that derives from ours may also have one in ``dataset``, which is then used.
+    Configs of other data sets are returned unchanged.
+    """
+    if not str(cfg.get('type')).endswith('SeededDataset') or 'dataset' not in cfg:
+        return cfg
+    own = {name: cfg[name] for name in ('type', 'dataset', 'max_bad_share') if name in cfg}
+    inner = {**own['dataset'], **{name: cfg[name] for name in cfg if name not in own}}
+    older = own['dataset'].get('pipeline')
+    if {'dataset', 'datasets'} & set(inner) and not older:
+        inner.pop('pipeline', None)  # such as ConcatDataset: its data sets have their own
+    elif older and inner['pipeline'] != older:
+        message = 'dataset.dataset.pipeline is used; move it to dataset.pipeline, which differs'
+        print_log(message, logger='current', level=logging.WARNING)
+        inner['pipeline'] = older
+    return ConfigDict({**own, 'dataset': inner})
 
 
 @contextmanager

@@ -12,6 +12,7 @@ the weights of the distance; torchvision downloads those of AlexNet. This module
 import importlib
 import importlib.util
 import logging
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -104,6 +105,7 @@ class ImageQuality(BaseMetric):
         super().__init__(**kwargs)
         self.per_folder = per_folder
         self.lpips = load_lpips() if lpips else None
+        importlib.import_module('skimage.metrics')  # not after the first epoch, if it is missing
 
     def process(self, data_batch, data_samples: Sequence[dict]) -> None:
         for sample in data_samples:
@@ -112,7 +114,8 @@ class ImageQuality(BaseMetric):
             if self.lpips is not None:
                 self.lpips.to(pred.device)
                 values.append(lpips_distance(self.lpips, pred, target))
-            folder = Path(sample['img_path']).parent.name if self.per_folder else None
+            folder = Path(sample['img_path']).parent.name if self.per_folder else ''
+            folder = re.sub(r'[^\w. -]', '_', folder)  # MLflow refuses others in a metric's name
             self.results.append((folder, values))
 
     def compute_metrics(self, results: list) -> dict[str, float]:

@@ -7,6 +7,7 @@ import numpy as np
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.structures import BaseDataElement
+from mmengine.visualization import MLflowVisBackend
 from PIL import Image, ImageDraw
 
 from ..datasets import evenly_spaced
@@ -59,8 +60,8 @@ def _column(sample: BaseDataElement) -> dict[str, np.ndarray]:
 class ReconstructionHook(Hook):
     """Draw evenly spaced images during validation and testing.
 
-    Validation pictures go to the visualizer's back ends (files, TensorBoard); the picture of a test
-    goes to ``out_dir``.
+    Validation pictures go to the visualizer's back ends (files, TensorBoard, MLflow); that of
+    a test goes to ``out_dir``.
 
     Args:
         enable (bool): Whether to draw pictures. Defaults to True.
@@ -79,7 +80,12 @@ class ReconstructionHook(Hook):
 
     def after_val_epoch(self, runner, metrics=None):
         if self.kept:
-            runner.visualizer.add_image('reconstruction', self._draw(), step=runner.iter)
+            picture = self._draw()
+            for backend in runner.visualizer._vis_backends.values():
+                # MLflow uses the name as that of a file, whose suffix is the format.
+                mlflow = isinstance(backend, MLflowVisBackend)
+                name = f'reconstruction_{runner.iter}.png' if mlflow else 'reconstruction'
+                backend.add_image(name, picture, step=runner.iter)
 
     def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         if self.out_dir:

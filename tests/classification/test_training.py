@@ -97,7 +97,7 @@ def test_test_gives_the_accuracy_that_training_logged(probes, labelled_folder, t
     assert metrics['accuracy/top1'] == row['accuracy/top1']
     assert metrics['accuracy/top5'] == row['accuracy/top5']
     assert 0 <= metrics['accuracy/top1'] <= metrics['accuracy/top5'] <= 100
-    assert list((tmp_path / 'show').glob('*.png'))
+    assert list((tmp_path / 'show').rglob('*.png'))
 
 
 def test_fine_tuning_starts_from_the_whole_probe(probes, labelled_folder, tmp_path):

@@ -13,6 +13,8 @@ from mmpretrain.registry import MODELS, TRANSFORMS
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from finola_mm.datasets import nest_arguments
+
 ROOT = Path(__file__).parents[2]
 SUFFIXES = ('', '_w1440', '_w720')
 NAMES = ('lin', 'tran1', 'tran1_ft', 'tran4_ft', 'supervised')
@@ -86,7 +88,8 @@ def test_model_and_pipelines_build_and_fit(name):
         ('val', cfg.test_pipeline),
         ('test', cfg.test_pipeline),
     ):
-        assert cfg[f'{split}_dataloader'].dataset.dataset.pipeline == pipeline
+        dataset = nest_arguments(cfg[f'{split}_dataloader'].dataset)
+        assert dataset.dataset.pipeline == pipeline
 
 
 @pytest.mark.parametrize('suffix', SUFFIXES)

@@ -10,7 +10,7 @@ from mmengine.registry import init_default_scope
 from mmpretrain.registry import DATASETS, MODELS, TRANSFORMS
 
 import finola_mm.selfsup  # noqa: F401
-from finola_mm.datasets import RandomBlock
+from finola_mm.datasets import RandomBlock, nest_arguments
 from finola_mm.layers import FINOLALayer
 
 ROOT = Path(__file__).parents[2]
@@ -79,7 +79,7 @@ def test_whole_image_model_and_pipelines_build_and_fit(on_meta, path):
     for transform in (*cfg.train_pipeline, *cfg.test_pipeline):
         assert not isinstance(TRANSFORMS.build(transform), RandomBlock)
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
-        assert 'block_offset' not in loader.dataset.dataset.pipeline[-1].meta_keys
+        assert 'block_offset' not in nest_arguments(loader.dataset).dataset.pipeline[-1].meta_keys
     size = image_size(cfg)
     q = model.neck.pool(encoded(model, size // 16, size // 16))
     assert q.shape == (2, cfg.model.neck.get('num_paths', 1), cfg.model.neck.channels)

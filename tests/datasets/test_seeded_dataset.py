@@ -1,5 +1,6 @@
 """A sample is a function of (seed, epoch, index), for any worker and any history."""
 
+import pickle
 import random
 from itertools import islice
 
@@ -10,7 +11,13 @@ from mmengine.dataset import BaseDataset
 from mmengine.runner.loops import _InfiniteDataloaderIterator
 from torch.utils.data import DataLoader
 
-from finola_mm.datasets import SampleKey, SeededDataset, SeededInfiniteSampler, SeededSampler
+from finola_mm.datasets import (
+    SampleKey,
+    SeededDataset,
+    SeededInfiniteSampler,
+    SeededSampler,
+    nest_arguments,
+)
 from tests.messages import shows
 
 
@@ -172,3 +179,41 @@ def test_mmengines_iteration_loop_resumes_without_loading(dataset):
         return [next(iterator) for _ in range(count)]
 
     assert batches(4, 3) == batches(0, 7)[4:]
+
+
+class Numbered(BaseDataset):
+    METAINFO = dict(classes=('ant', 'bee'))
+
+    def load_data_list(self):
+        return [dict(id=i) for i in range(12)]
+
+
+def numbered(**kwargs):
+    return SeededDataset(dict(type=Numbered, pipeline=[draw]), **kwargs)
+
+
+def test_the_rest_is_the_wrapped_data_sets():
+    dataset = pickle.loads(pickle.dumps(numbered()))
+    assert dataset.metainfo['classes'] == ('ant', 'bee')
+    assert not hasattr(dataset, 'data_root_') and not hasattr(dataset, '__getitems__')
+    dataset.get_subset_([7, 3])  # as mmpretrain's t-SNE
+    assert [dataset[i]['index'] for i in range(len(dataset))] == [0, 1]
+    assert [dataset.get_data_info(i)['id'] for i in range(2)] == [7, 3]
+
+
+def test_arguments_beside_the_data_set_are_its_own():
+    dataset = numbered(indices=3, metainfo=dict(classes=('cat',)), pipeline=[])
+    assert len(dataset) == 3 and dataset.metainfo['classes'] == ('cat',)
+    assert dataset[1] == numbered(indices=3)[1] != numbered()[2]
+    with pytest.raises(TypeError, match='indices'):
+        SeededDataset(Numbered(), indices=3)
+
+
+def test_where_the_pipeline_is_set_twice_the_inner_one_is_used():
+    """As in a config that derives from ours and predates the outer one."""
+    cfg = dict(type='finola_mm.SeededDataset', pipeline=[1], dataset=dict(pipeline=[2], a=3), a=4)
+    assert nest_arguments(cfg) == dict(type=cfg['type'], dataset=dict(pipeline=[2], a=4))
+    concat = dict(type='ConcatDataset', datasets=[dict(pipeline=[2])])
+    assert nest_arguments(dict(type=cfg['type'], pipeline=[1], dataset=concat)).dataset == concat
+    other = dict(cfg, type='RepeatDataset')
+    assert nest_arguments(other) is other

@@ -1,6 +1,7 @@
 """PSNR and SSIM against their definitions, LPIPS with a mock of its package."""
 
 import importlib
+import re
 import sys
 import types
 
@@ -145,7 +146,7 @@ def test_with_lpips_on_disk_it_is_reported(hub, samples, monkeypatch):
 
 
 def test_psnr_per_folder(samples):
-    folders = ('cat', 'dog', 'cat')
+    folders = ("Bob's cat", 'dog', "Bob's cat")
     metric = ImageQuality(lpips=False, per_folder=True)
     pictures = [*samples, dict(samples[1], original=samples[0]['original'])]
     metric.process(
@@ -157,6 +158,7 @@ def test_psnr_per_folder(samples):
     )
     result = metric.evaluate(3)
     values = [psnr_by_definition(sample) for sample in pictures]
-    assert result['image/psnr/cat'] == pytest.approx((values[0] + values[2]) / 2, rel=1e-9)
+    assert result['image/psnr/Bob_s cat'] == pytest.approx((values[0] + values[2]) / 2, rel=1e-9)
+    assert all(re.fullmatch(r'[\w./ -]+', name) for name in result)  # as MLflow requires
     assert result['image/psnr/dog'] == pytest.approx(values[1], rel=1e-9)
     assert result['image/psnr'] == pytest.approx(sum(values) / 3, rel=1e-9)

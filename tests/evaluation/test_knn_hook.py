@@ -15,7 +15,7 @@ from torch import nn
 from torch.distributed import init_process_group
 
 from finola_mm.backbones import MobileFormer
-from finola_mm.datasets import evenly_spaced, labelled_data
+from finola_mm.datasets import evenly_spaced, labelled_data, nest_arguments
 from finola_mm.errors import NoLabelsError
 from finola_mm.evaluation import KNNHook, knn_accuracy, knn_hook
 from finola_mm.evaluation.features import encode_batches, gather_features, global_pool
@@ -57,6 +57,7 @@ def settings(root, *, hook=None, loop='iterations', workers=0):
         loader = cfg[f'{split}_dataloader']
         loader.update(batch_size=4, num_workers=workers, persistent_workers=workers > 0)
         loader.dataset.dataset.data_root = str(root)
+        loader.dataset = nest_arguments(loader.dataset)
         for transform in loader.dataset.dataset.pipeline:
             for key in {'scale', 'crop_size'} & set(transform):
                 transform[key] = 64

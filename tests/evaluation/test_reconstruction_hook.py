@@ -1,10 +1,17 @@
 """The layout and the pixels of the pictures of reconstructions."""
 
+import re
+from types import SimpleNamespace
+
 import numpy as np
+import pytest
 import torch
 from mmengine.structures import BaseDataElement
+from mmengine.visualization import MLflowVisBackend, Visualizer
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from finola_mm.evaluation import draw_reconstructions
+from finola_mm.evaluation import ReconstructionHook, draw_reconstructions
 from finola_mm.evaluation.reconstruction_hook import GAP, LABEL_WIDTH
 
 SIZE = 8
@@ -40,3 +47,44 @@ def test_whole_images_have_two_rows():
     assert picture.shape[0] == 2 * SIZE + GAP
     column = picture[:, LABEL_WIDTH + GAP :]
     assert (column[:SIZE] == 51).all() and (column[SIZE + GAP :] == 153).all()
+
+
+class MLflow(MLflowVisBackend):
+    """MMEngine's back end with a module ``mlflow`` that only stores images, as MLflow does."""
+
+    def _init_env(self):
+        self._mlflow = self
+        self.MlflowException = OSError
+
+    def close(self):
+        pass
+
+    def log_image(self, image, artifact_file):
+        assert re.fullmatch(r'[\w.\- /]+', artifact_file)
+        Image.fromarray(image).save(f'{self._save_dir}/{artifact_file}')  # format by suffix
+
+
+@pytest.mark.parametrize('steps', [(4,), (4, 8)])
+def test_every_back_end_gets_a_picture_of_each_validation(tmp_path, steps):
+    names = ['LocalVisBackend', 'TensorboardVisBackend']
+    backends = [*map(lambda name: dict(type=name), names), MLflow(str(tmp_path / 'flow'))]
+    (tmp_path / 'flow').mkdir()
+    visualizer = Visualizer('pictures', vis_backends=backends, save_dir=str(tmp_path))
+    hook = ReconstructionHook()
+    sample = BaseDataElement(
+        original=torch.full((3, SIZE, SIZE), 0.2),
+        reconstruction=torch.full((3, SIZE, SIZE), 0.6),
+        mask=torch.ones(1, SIZE, SIZE, dtype=torch.bool),
+    )
+    for step in steps:
+        runner = SimpleNamespace(visualizer=visualizer, iter=step, val_dataloader=[0])
+        hook.after_val_iter(runner, 0, outputs=[sample])
+        hook.after_val_epoch(runner)
+    visualizer.close()
+    expected = draw_reconstructions([sample])
+    stored = [*tmp_path.glob('vis_data/vis_image/*'), *tmp_path.glob('flow/*')]
+    assert len(stored) == 2 * len(steps)
+    for path in stored:
+        assert np.array_equal(np.asarray(Image.open(path)), expected), path
+    events = EventAccumulator(str(tmp_path / 'vis_data')).Reload()
+    assert [image.step for image in events.Images('reconstruction')] == list(steps)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from pathlib import Path
 from unittest.mock import Mock
 
 import numpy as np
@@ -60,6 +61,25 @@ def test_detect(tool, setting, tmp_path, capsys):
         tool('detect').main(arguments)
 
 
+def test_images_of_equal_names(tool, setting, tmp_path, capsys):
+    """In several folders, with several suffixes, and given twice: none is overwritten."""
+    checkpoint, folder, options = setting
+    colours = {'cat/a.jpg': 0, 'dog/a.jpg': 80, 'dog/b.jpg': 160, 'dog/b.png': 240}
+    for name, value in colours.items():
+        (tmp_path / 'in' / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new('L', (80, 60), value).save(tmp_path / 'in' / name)
+    images = [tmp_path / 'in/dog', tmp_path / 'in', tmp_path / 'in/cat/a.jpg']
+    out = ['--out', str(tmp_path / 'out'), '--score', '1']
+    tool('detect').main([small_detector.CONFIG, str(checkpoint), *map(str, images), *out, *options])
+    assert '4 images' in capsys.readouterr().out
+    places = ['cat', 'dog', 'dog/b.jpg', 'dog/b.png']
+    for place, (name, value) in zip(places, colours.items(), strict=True):
+        picture = Image.open(tmp_path / 'out' / place / 'vis' / Path(name).name).convert('L')
+        assert abs(np.asarray(picture).mean() - value) < 10
+        assert (tmp_path / 'out' / place / 'preds' / Path(name).with_suffix('.json').name).is_file()
+    assert len(list((tmp_path / 'out').rglob('*.json'))) == 4
+
+
 def test_detect_with_a_detector_of_mmdet(tool, setting, tmp_path):
     """A detector named without a scope in the config."""
     _, folder, _ = setting
@@ -96,8 +116,6 @@ def test_detect_refuses(tool, setting, tmp_path):
     out = ['--out', str(tmp_path / 'out'), *options]
     with pytest.raises(SystemExit, match='nowhere'):
         detect([small_detector.CONFIG, str(checkpoint), 'nowhere', *out])
-    with pytest.raises(SystemExit, match=r'(?<!/)\b0\.jpg'):
-        detect([small_detector.CONFIG, str(checkpoint), str(folder), f'{folder}/0.jpg', *out])
     with pytest.raises(SystemExit, match=r'none\.pth'):
         detect([small_detector.CONFIG, 'none.pth', str(folder), *out])
     classifier = 'configs/demo/cls_supervised.py'

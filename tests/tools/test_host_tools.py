@@ -13,16 +13,13 @@ from mmengine.registry import init_default_scope
 from mmpretrain.registry import MODELS
 from PIL import Image
 
+from tests.conftest import ROOT
 from tests.forks import run_script
 
 HOST = Path(mmpretrain.__file__).parent / '.mim' / 'tools'
 CONFIG = 'configs/demo/masked_finola_b.py'
 CLASSES = 'ant bat cat dog eel fox gnu hen ibis jay kiwi lion'.split()  # 12, as in the demo
-# As in the README
-PLAIN = """
-_base_ = ['{root}/configs/demo/cls_supervised.py']
-test_dataloader = dict(dataset=dict(_delete_=True, **_base_.test_dataloader.dataset.dataset))
-"""
+SUPERVISED, LIN = 'configs/demo/cls_supervised.py', 'configs/demo/cls_lin.py'
 
 
 def host_tool(name, *args):
@@ -101,19 +98,18 @@ def test_a_curve_of_knn_accuracy(tmp_path):
 
 @pytest.fixture(scope='module')
 def classifier(tmp_path_factory):
-    """A folder with plain.py, an untrained classifier and an image of each class; the options."""
+    """A folder with an untrained classifier and an image of each class; the options."""
     folder = tmp_path_factory.mktemp('classifier')
     rng = np.random.default_rng(0)
     for name in CLASSES:
         (folder / 'val' / name).mkdir(parents=True)
         picture = Image.fromarray(rng.integers(0, 256, (96, 96, 3), np.uint8))
         picture.save(folder / 'val' / name / f'{name}.png')
-    (folder / 'plain.py').write_text(PLAIN.format(root=Path(__file__).parents[2]))
-    cfg = Config.fromfile(folder / 'plain.py')
+    cfg = Config.fromfile(ROOT / SUPERVISED)
     init_default_scope(cfg.default_scope)
     torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict()), folder / 'model.pth')
     options = [
-        f'test_dataloader.dataset.data_root={folder}',
+        f'test_dataloader.dataset.dataset.data_root={folder}',
         'test_dataloader.num_workers=0',
         'test_dataloader.persistent_workers=False',
     ]
@@ -122,7 +118,7 @@ def classifier(tmp_path_factory):
 
 def test_results_and_confusion_matrix(project_root, classifier):
     folder, options = classifier
-    config, results = folder / 'plain.py', folder / 'results.pkl'
+    config, results = SUPERVISED, folder / 'results.pkl'
     host_tool(
         'test.py',
         config,
@@ -164,14 +160,12 @@ def test_results_and_confusion_matrix(project_root, classifier):
 def test_vis_cam(project_root, classifier):
     """A probe has a frozen encoder, for which gradients must be enabled explicitly."""
     folder, options = classifier
-    plain = folder / 'probe.py'
-    plain.write_text(PLAIN.format(root=project_root).replace('cls_supervised', 'cls_lin'))
-    model = MODELS.build(Config.fromfile(plain).model)
+    model = MODELS.build(Config.fromfile(LIN).model)
     torch.save(dict(state_dict=model.state_dict()), folder / 'probe.pth')
     host_tool(
         'visualization/vis_cam.py',
         folder / 'val/cat/cat.png',
-        plain,
+        LIN,
         folder / 'probe.pth',
         '--target-layers',
         'backbone.out.1',
@@ -188,7 +182,7 @@ def test_vis_tsne(project_root, classifier):
     folder, options = classifier
     host_tool(
         'visualization/vis_tsne.py',
-        folder / 'plain.py',
+        SUPERVISED,
         '--checkpoint',
         folder / 'model.pth',
         '--work-dir',

@@ -47,7 +47,7 @@ def run(project_root, run_analysis, images, tmp_path):
         loader = cfg[f'{split}_dataloader']
         loader.update(batch_size=4, num_workers=0, persistent_workers=False)
         loader.dataset.dataset.data_root = str(images)
-    for transform in cfg.val_dataloader.dataset.dataset.pipeline:
+    for transform in cfg.val_dataloader.dataset.pipeline:
         transform.update({key: SIZE for key in {'scale', 'crop_size'} & set(transform)})
     cfg.model.upsampler.depth = 1
     cfg.dump(tmp_path / 'config.py')

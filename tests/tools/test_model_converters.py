@@ -8,10 +8,11 @@ import sys
 
 import pytest
 import torch
+from mmdet.apis import DetInferencer
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import load_checkpoint
-from mmpretrain.apis import get_model
+from mmpretrain.apis import ImageClassificationInferencer, get_model
 from safetensors import safe_open
 
 from finola_mm import MobileFormer, load_encoder
@@ -25,6 +26,7 @@ from finola_mm.registry import MODELS
 from tests.conftest import tiny_options
 from tests.forks import run_script
 from tests.messages import shows
+from tests.tools import small_detector
 
 CONFIG = 'configs/demo/masked_finola_b.py'
 EXTRACT = 'tools/model_converters/extract_backbone.py'
@@ -192,6 +194,42 @@ def test_publish(call, trained, averaged, tmp_path):
     for model in (ours, hosts):
         assert all(torch.equal(tensor, state[key]) for key, tensor in model.state_dict().items())
     assert torch.equal(features(by_load_weights(file)), features(ours.backbone))
+
+
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+def test_a_published_detector_knows_its_classes(call, tmp_path, suffix):
+    """Those of its training, in mmdet's inferencer; not COCO's, nor the config's."""
+    names = tuple(f'name {i}' for i in range(12))
+    palette = [(i, 2 * i, 3 * i) for i in range(12)]
+    checkpoint = torch.load(small_detector.write_checkpoint(tmp_path / 'run.pth', ()))
+    checkpoint['meta']['dataset_meta'] = dict(classes=names, palette=palette, more=['x'])
+    torch.save(checkpoint, tmp_path / 'run.pth')
+    said = call(PUBLISH, tmp_path / 'run.pth', tmp_path / f'model{suffix}')
+    assert 'classes: name 0, name 1, name 2 and 9 more' in said
+    (file,) = tmp_path.glob(f'model-*{suffix}')
+    register_checkpoint_io()
+    inferencer = DetInferencer(small_detector.CONFIG, str(file), show_progress=False)
+    assert tuple(inferencer.model.dataset_meta['classes']) == names
+    meta = read_checkpoint(file)['meta']
+    assert meta['dataset_meta'] == dict(classes=list(names), palette=list(map(list, palette)))
+    call(PUBLISH, file, tmp_path / f'again{suffix}')
+    assert read_checkpoint(*tmp_path.glob(f'again-*{suffix}'))['meta'] == meta
+
+
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+def test_a_published_classifier_knows_its_classes(call, project_root, tmp_path, suffix):
+    config = 'configs/demo/cls_lin.py'
+    init_default_scope('mmpretrain')
+    model, names = get_model(config), tuple('abcdefghijkl')
+    meta = dict(dataset_meta=dict(classes=names))
+    torch.save(dict(state_dict=model.state_dict(), meta=meta), tmp_path / 'run.pth')
+    call(PUBLISH, tmp_path / 'run.pth', tmp_path / f'model{suffix}')
+    (file,) = tmp_path.glob(f'model-*{suffix}')
+    register_checkpoint_io()
+    loaded = get_model(config, pretrained=str(file))
+    assert tuple(ImageClassificationInferencer(loaded).classes) == names
+    state = model.state_dict()
+    assert all(torch.equal(tensor, state[key]) for key, tensor in loaded.state_dict().items())
 
 
 def test_train_from_the_encoder(call, trained, averaged, image_folder, tmp_path):

@@ -19,11 +19,11 @@ images, which differ in size if the size is dynamic.
 """
 
 import argparse
+import importlib
 import json
 import logging
 from pathlib import Path
 
-import onnxruntime
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
@@ -191,6 +191,8 @@ def export(module: nn.Module, args: argparse.Namespace) -> torch.onnx.ONNXProgra
 
 def largest_difference(module: nn.Module, file: Path, images: Tensor) -> float:
     """Return onnxruntime's largest difference from torch, relative to the largest output."""
+    import onnxruntime  # of an extra
+
     session = onnxruntime.InferenceSession(str(file), providers=['CPUExecutionProvider'])
     outputs = session.run(None, {'images': images.numpy()})
     return max(
@@ -217,6 +219,8 @@ def check_parity(module: nn.Module, file: Path, args: argparse.Namespace) -> Non
 @command_line
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    for name in ('onnx', 'onnxruntime', 'onnxscript'):
+        importlib.import_module(name)  # not after the export, if one is missing
     out = check_out(args.out, ('.onnx',), overwrite=False)
     for name in ('onnxscript', 'onnx_ir', 'torch.onnx'):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -3,13 +3,18 @@
     python tools/visualization/detect.py CONFIG CHECKPOINT IMAGES... --out DIR
 
 IMAGES are files and folders. For each image, the tool writes a picture to DIR/vis and a JSON file
-with boxes (x1, y1, x2, y2 in pixels), scores, labels and class names to DIR/preds. Objects below
---score are not drawn; the JSON files contain all objects. Unreadable images are reported and
-skipped. The tool uses mmdet's DetInferencer, so it works with any detector of mmdet.
+with boxes (x1, y1, x2, y2 in pixels), scores, labels and class names to DIR/preds. Images of
+several folders keep them: DIR/FOLDER/vis and DIR/FOLDER/preds. If names differ only in the suffix,
+as do a.jpg and a.png, each has its own folder, DIR/a.jpg/vis and so on.
+
+Objects below --score are not drawn; the JSON files contain all objects. Unreadable images are
+reported and skipped. The tool uses mmdet's DetInferencer, so it works with any detector of mmdet.
 """
 
 import argparse
-from collections import Counter
+import os
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 from finola_mm.apis import (
@@ -19,10 +24,9 @@ from finola_mm.apis import (
     int_range,
     load_config,
 )
-from finola_mm.apis.detection import StrictDetInferencer
 from finola_mm.datasets import find_images
 from finola_mm.datasets.load_random_resized_crop import decode
-from finola_mm.errors import UserError, list_names
+from finola_mm.errors import UserError
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -46,18 +50,22 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def check_names(files: list[Path], out: str) -> None:
-    """Check that no results are overwritten: mmdet names them after the image name only."""
+def check_out_dir(out: str) -> None:
     folder = Path(out)
     if folder.is_file() or (folder.exists() and any(folder.iterdir())):
         raise UserError(f'--out {out} must be a new or empty folder; choose another one')
-    for names in ([f.name for f in files], [f.stem for f in files]):
-        twice = [name for name, number in Counter(names).items() if number > 1]
-        if twice:
-            raise UserError(
-                f'image names must be unique, since results are named after them; duplicates: '
-                f'{list_names(twice)}. Run the tool on one folder at a time'
-            )
+
+
+def group_by_folder(files: Sequence[Path], out: str) -> dict[Path, list[str]]:
+    """Return output folder -> its images. In each, mmdet names results after the images' names."""
+    paths = sorted({Path(os.path.abspath(file)) for file in files})
+    common = Path(os.path.commonpath([path.parent for path in paths]))
+    stems = Counter(path.with_suffix('') for path in paths)
+    groups: dict[Path, list[str]] = defaultdict(list)
+    for path in paths:
+        below = path.parent if stems[path.with_suffix('')] == 1 else path
+        groups[Path(out, below.relative_to(common))].append(str(path))
+    return groups
 
 
 def skip_unreadable(files: list[Path]) -> list[Path]:
@@ -78,22 +86,26 @@ def skip_unreadable(files: list[Path]) -> list[Path]:
 @command_line
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    from finola_mm.apis.detection import StrictDetInferencer  # of the extra detection
+
     cfg = load_config(args.config, options=args.cfg_options)
     files = find_images(args.images)
-    check_names(files, args.out)
+    check_out_dir(args.out)
     inferencer = StrictDetInferencer(cfg, args.checkpoint)
     files = skip_unreadable(files)
     score = args.score
     if score is None:
         score = cfg.get('default_hooks', {}).get('visualization', {}).get('score_thr', 0.3)
-    inferencer(
-        [str(file) for file in files],
-        batch_size=args.batch_size,
-        out_dir=args.out,
-        pred_score_thr=score,
-        no_save_pred=False,
-    )
-    print(f'wrote vis and preds of {len(files)} images to {args.out}')
+    groups = group_by_folder(files, args.out)
+    for folder, group in groups.items():
+        inferencer(
+            group,
+            batch_size=args.batch_size,
+            out_dir=str(folder),
+            pred_score_thr=score,
+            no_save_pred=False,
+        )
+    print(f'wrote vis and preds of {sum(map(len, groups.values()))} images to {args.out}')
 
 
 if __name__ == '__main__':

@@ -6,6 +6,8 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
+from ..seeded_dataset import nest_arguments
+
 
 def find_datasets(cfg: Config, split: str) -> Iterator[dict]:
     """Yield the configs of a split's innermost data sets that have a local ``data_root``."""
@@ -17,6 +19,7 @@ def _innermost(node: Any) -> Iterator[dict]:
         for item in node:
             yield from _innermost(item)
     elif isinstance(node, dict):
+        node = nest_arguments(node)
         wrapped = node.get('dataset') or node.get('datasets')
         if wrapped:
             yield from _innermost(wrapped)

@@ -15,7 +15,8 @@ import os
 import platform
 import re
 import zipfile
-from pathlib import Path
+from argparse import Namespace
+from pathlib import Path, PosixPath
 from pickle import UnpicklingError
 from typing import Any, SupportsIndex
 
@@ -36,7 +37,9 @@ CORRUPTED = re.compile('PytorchStreamReader|inline_container|corrupted')  # in t
 TMP = '.unfinished'  # suffix of a file that is being written
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 # The entries of a checkpoint's ``meta`` that ``checkpoint_metadata`` reads.
-METADATA = dict(source=str, epoch=int, iter=int, encoder=dict, normalization=dict)
+METADATA = dict(
+    source=str, epoch=int, iter=int, encoder=dict, normalization=dict, dataset_meta=dict
+)
 
 
 def register_checkpoint_io() -> None:
@@ -92,7 +95,7 @@ def checkpoint_metadata(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """Return the metadata of a checkpoint's run; files written by other tools may lack entries.
 
     source: name of the run's config; epoch, iter: training progress; encoder: config of the
-    backbone; normalization: mean, std and to_rgb of the images.
+    backbone; normalization: mean, std and to_rgb of the images; dataset_meta: class names, palette.
     """
     meta = checkpoint.get('meta', {})
     return {name: meta[name] for name, kind in METADATA.items() if isinstance(meta.get(name), kind)}
@@ -322,6 +325,9 @@ def _history_method(owner: Any, name: str) -> Any:
 
 ALLOWED: list = [
     slice,
+    frozenset,
+    Namespace,  # the arguments of a script, in many published checkpoints
+    PosixPath,
     bytes,  # torch.save writes b'' as bytes()
     HistoryBuffer,
     (_history_method, 'builtins.getattr'),

@@ -38,6 +38,14 @@ def test_missing_data_is_named_with_the_remedy(image_folder, inner, seen):
     assert 'Put it there.' in str(error.value)
 
 
+def test_a_folder_set_beside_the_wrapped_data_set(image_folder):
+    """SeededDataset passes it on."""
+    cfg = config(image_folder)
+    cfg.train_dataloader.dataset.update(type='finola_mm.SeededDataset', data_prefix='tarin')
+    with pytest.raises(UserError, match=shows(image_folder / 'tarin')):
+        check_data(cfg)
+
+
 def test_a_folder_without_images(tmp_path):
     (tmp_path / 'train' / 'cat').mkdir(parents=True)
     (tmp_path / 'train' / 'cat' / 'notes.txt').touch()

@@ -1,10 +1,12 @@
 """Checkpoint files: round trips, and files that are refused."""
 
+import argparse
 import errno
 import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -139,6 +141,13 @@ def test_entries_of_another_type(tmp_path, content, said):
     message = str(caught.value)
     assert 'w.pth' in message and '\n' not in message
     assert said <= set(re.findall(r'\w+', message))
+
+
+def test_harmless_objects_of_foreign_files(tmp_path):
+    """The arguments of MAE's and DETR's scripts, for example."""
+    args = argparse.Namespace(lr=0.1, output_dir=Path('out'), frozen=frozenset([1]))
+    torch.save(dict(model=dict(x=torch.ones(1)), args=args), tmp_path / 'w.pth')
+    assert read_checkpoint(tmp_path / 'w.pth')['args'] == args
 
 
 def test_metadata_of_foreign_files():
