@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 from mmdet.apis import DetInferencer
 from mmdet.models import BaseDetector
 from mmengine.config import Config, ConfigDict
@@ -69,10 +70,12 @@ class StrictDetInferencer(DetInferencer):
         img_out_dir: str,
         **_,
     ) -> None:
-        """Draw on the images as the detector sees them, to ``img_out_dir/vis/*.jpg``."""
+        """Draw on the images as the detector sees them, to ``img_out_dir/vis``."""
         for path, pred in zip(inputs, preds, strict=True):
             image = self.load(dict(img_path=path))['img'][..., ::-1]  # RGB
-            out = Path(img_out_dir, 'vis', f'{Path(path).stem}.jpg')
+            out = Path(img_out_dir, 'vis', Path(path).name)
+            if not cv2.haveImageWriter(out.name):
+                out = out.with_suffix('.png')
             options = dict(draw_gt=False, pred_score_thr=pred_score_thr, out_file=str(out))
             self.visualizer.add_datasample(out.name, image, pred, **options)
 
