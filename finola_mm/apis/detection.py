@@ -70,8 +70,8 @@ class StrictDetInferencer(DetInferencer):
         img_out_dir: str,
         **_,
     ) -> None:
-        """Draw on the images as the detector sees them, to ``img_out_dir/vis``."""
-        for path, pred in zip(inputs, preds, strict=True):
+        """Draw on the images as the detector sees them, to ``img_out_dir/vis``, if it is given."""
+        for path, pred in zip(inputs, preds, strict=True) if img_out_dir else ():
             image = self.load(dict(img_path=path))['img'][..., ::-1]  # RGB
             out = Path(img_out_dir, 'vis', Path(path).name)
             if not cv2.haveImageWriter(out.name):

@@ -36,8 +36,8 @@ DECODE_FLAGS = {
 FULL_SCALES = (255, 1023, 4095, 16383, 65535)
 MIN_RANGE = 16  # grey levels of 255 between the darkest and the brightest 0.1 % of a deep image
 
-JPEG, PNG, TIFF = b'\xff\xd8', b'\x89PNG\r\n\x1a\n', (b'II*\0', b'MM\0*')
-UNCHANGED = (b'II+\0', b'MM\0+', b'v/1\x01')  # BigTIFF and OpenEXR
+JPEG, PNG, OPENEXR = b'\xff\xd8', b'\x89PNG\r\n\x1a\n', b'v/1\x01'
+TIFF = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')  # the last two: BigTIFF
 # First bytes of a file -> what precedes its EXIF data, which is a TIFF without pixels.
 EXIF = {
     JPEG: re.compile(rb'Exif\0\0'),
@@ -50,7 +50,7 @@ XMP = re.compile(rb'tiff:Orientation(?:\s*=\s*["\']|>)\s*(\d+)')
 AVIF = re.compile(rb'\0\0\0\x09(irot|imir)([\0-\xff])')
 # Axis of AVIF's imir -> orientation for 0 to 3 anticlockwise quarter turns (irot)
 AVIF_ORIENTATION = {None: (1, 8, 3, 6), 0: (4, 5, 2, 7), 1: (2, 7, 4, 5)}
-BITS, ORIENTATION = 258, 274  # tags
+BITS, PHOTOMETRIC, ORIENTATION, SAMPLES, PLANAR = TAGS = 258, 262, 274, 277, 284
 
 
 @TRANSFORMS.register_module()
@@ -118,26 +118,31 @@ def decode(
         UserError: the data is empty, truncated or not an image. Damage within a file is not
             detected, as in Pillow.
     """
-    image, problem = _read_pixels(data, reduction), None
+    tags = _read_tags(data) if data.startswith(TIFF) else {}
+    image, problem = _read_pixels(data, tags, reduction), None
     if image is None:
         raise UserError(
             f'{path} is not a complete image that OpenCV can decode ({len(data)} bytes). '
-            'Download it again, or remove it from the data set.'
+            'Download it again, convert it, or remove it from the data set.'
         )
     if image.dtype != np.uint8:
         image, problem = _scale(image, full_scale)
+        if tags.get(PHOTOMETRIC, (1,))[0] == 0:  # 0 is white; OpenCV knows only in 8 bits
+            image = 255 - image
     return turn(image, read_orientation(data)), problem
 
 
-def _read_pixels(data: bytes, reduction: int) -> np.ndarray | None:
+def _read_pixels(data: bytes, tags: dict, reduction: int) -> np.ndarray | None:
     """Decode the pixels as stored, in the file's depth, to (h, w, 3) BGR."""
     flags = DECODE_FLAGS[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
-    tags = _read_tags(data) if data.startswith(TIFF) else {}
     if ORIENTATION in tags:  # OpenCV rotates a TIFF whatever the flags: mark it as upright
         _, position, form = tags[ORIENTATION]
         upright = struct.pack(form, 1)
         data = data[:position] + upright + data[position + len(upright) :]
-    if tags.get(BITS, (8,))[0] > 16 or data.startswith(UNCHANGED):
+    bits, samples, planar = (tags.get(tag, (1,))[0] for tag in (BITS, SAMPLES, PLANAR))
+    if bits > 8 and samples > 1 and planar == 2:
+        return None  # OpenCV reads beyond the first channel
+    if bits > 16 or data.startswith(OPENEXR):
         flags = cv2.IMREAD_UNCHANGED  # others fail if the image is grey or transparent
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -230,16 +235,18 @@ def _read_jpeg_header(data: bytes) -> tuple[tuple[int, int] | None, bytes]:
 def _read_tags(data: bytes, start: int = 0) -> dict[int, tuple[int, int, str]]:
     """Read the first directory of a TIFF: tag -> (first value, its position, its format)."""
     order, tags = '<' if data[start : start + 2] == b'II' else '>', {}
+    big = b'+' in data[start + 2 : start + 4]  # BigTIFF: 8 bytes for offsets and counts
+    word, number, width = ('Q', 'Q', 8) if big else ('I', 'H', 4)
     try:
-        (directory,) = struct.unpack_from(f'{order}I', data, start + 4)
-        (number,) = struct.unpack_from(f'{order}H', data, start + directory)
-        first = start + directory + 2
-        for entry in range(first, first + 12 * number, 12):
-            tag, kind, count, offset = struct.unpack_from(f'{order}HHII', data, entry)
+        (directory,) = struct.unpack_from(order + word, data, start + width)
+        (entries,) = struct.unpack_from(order + number, data, start + directory)
+        first, length = start + directory + struct.calcsize(order + number), 4 + 2 * width
+        for entry in range(first, first + length * entries, length):
+            tag, kind, count, offset = struct.unpack_from(f'{order}HH{word}{word}', data, entry)
             form = {1: 'B', 3: 'H', 4: 'I'}.get(kind)  # bytes, shorts, longs
-            if tag in (BITS, ORIENTATION) and form:
-                inline = count * struct.calcsize(form) <= 4
-                position = entry + 8 if inline else start + offset
+            if tag in TAGS and form:
+                inline = count * struct.calcsize(form) <= width
+                position = entry + 4 + width if inline else start + offset
                 (value,) = struct.unpack_from(order + form, data, position)
                 tags[tag] = value, position, order + form
     except struct.error:  # truncated: use what was read

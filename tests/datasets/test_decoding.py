@@ -89,6 +89,15 @@ def test_every_orientation_of_every_format(name, where, orientation):
     check(data, UPRIGHT, tolerance=0 if name in LOSSLESS else 8)
 
 
+@pytest.mark.parametrize('reduction', [1, 2, 4, 8])
+@pytest.mark.parametrize('orientation', STORED)
+def test_turned_jpegs_are_those_of_opencv(orientation, reduction):
+    data = write(np.kron(UPRIGHT, np.ones((4, 4, 1), np.uint8)), 'jpeg', exif=exif(orientation))
+    flag = decoding.DECODE_FLAGS[reduction] & ~cv2.IMREAD_ANYDEPTH
+    expected = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
+    assert np.array_equal(decode(data, 'image', reduction=reduction)[0], expected)
+
+
 @pytest.mark.parametrize('name', FORMATS)
 def test_exif_takes_precedence_over_xmp(name):
     text = XMP.format(FORMS['element'].format(3))
@@ -196,6 +205,48 @@ def test_deep_tiffs_are_turned(kind, orientation):
     buffer = io.BytesIO()
     Image.fromarray(values).save(buffer, 'tiff', tiffinfo={274: orientation})
     check(buffer.getvalue(), UPRIGHT[..., [1, 1, 1]], tolerance=0)
+
+
+@pytest.mark.parametrize('kind', ['uint8', 'uint16', 'float32'])
+def test_white_may_be_zero(kind):
+    """Photometric interpretation 0, changed in the file."""
+    values = UPRIGHT[..., 1].astype(kind)
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, 'tiff')
+    black_is_zero = struct.pack('<HHIHH', 262, 3, 1, 1, 0)
+    data = buffer.getvalue()
+    assert data.count(black_is_zero) == 1
+    image, _ = decode(data.replace(black_is_zero, struct.pack('<HHIHH', 262, 3, 1, 0, 0)), 'image')
+    assert np.array_equal(image, 255 - UPRIGHT[..., [1, 1, 1]])
+
+
+def test_deep_planes_are_refused():
+    """OpenCV 4.12 returns memory that it has not written."""
+    data = deep('.tiff', UPRIGHT.astype(np.uint16) * 257)
+    decode(data, 'image')
+    contiguous, planes = (struct.pack('<HHIHH', 284, 3, 1, n, 0) for n in (1, 2))
+    assert data.count(contiguous) == 1
+    with pytest.raises(UserError, match='image'):
+        decode(data.replace(contiguous, planes), 'image')
+
+
+@pytest.mark.parametrize('kind', ['uint8', 'uint16', 'float32'])
+@pytest.mark.parametrize('order', ['<', '>'])
+@pytest.mark.parametrize('big', [False, True])
+def test_byte_order_and_size_of_offsets(kind, order, big):
+    """Grey and transparent files of another writer, turned; BigTIFF is for files above 4 GB."""
+    tifffile = pytest.importorskip('tifffile')
+    values = np.dstack([UPRIGHT[..., ::-1], np.full((HEIGHT, WIDTH, 1), 255)]).astype(kind)
+    for channels in (1, 3, 4):
+        buffer = io.BytesIO()
+        stored = STORED[6](values[..., :channels])
+        options = dict(photometric='rgb') if channels > 1 else dict(photometric='minisblack')
+        options['extratags'] = [(274, 3, 1, 6, True)]
+        if channels == 4:
+            options['extrasamples'] = ['unassalpha']
+        stored = stored if channels > 1 else stored[..., 0]
+        tifffile.imwrite(buffer, stored, byteorder=order, bigtiff=big, **options)
+        check(buffer.getvalue(), UPRIGHT if channels > 1 else UPRIGHT[..., [2, 2, 2]], tolerance=0)
 
 
 def test_full_scale_is_the_smallest_that_holds_the_maximum():

@@ -60,7 +60,9 @@ def find_data(args: argparse.Namespace) -> list[CocoData]:
             raise UserError(f'the image folder {args.folder} does not exist')
         content = read_annotations(args.source)
         classes = tuple(category['name'] for category in content['categories'])
-        return [CocoData(Path(args.source), Path(args.folder), classes, False, LoadImageFromFile())]
+        return [
+            CocoData(Path(args.source), Path(args.folder), classes, False, load=LoadImageFromFile())
+        ]
     cfg = load_config(args.source, options=args.cfg_options)
     # Splits may share a file; their loaders are distinct objects.
     data = {data[:-1]: data for split in args.splits for data in find_coco(cfg, split)}

@@ -40,7 +40,7 @@ def find_coco(cfg: Config, split: str) -> Iterator[CocoData]:
                 Path(root, prefix.get('img', '')),
                 classes if isinstance(classes, str) else tuple(classes),
                 data.get('test_mode', False),
-                _build_loader(data),
+                load=_build_loader(data),
             )
 
 
