@@ -215,12 +215,12 @@ def read_size(data: bytes, path: str) -> tuple[int, int]:
 
 
 def _read_jpeg_header(data: bytes) -> tuple[tuple[int, int] | None, bytes]:
-    """Read the stored (height, width), if found, and the EXIF and XMP data of a JPEG."""
+    """Read the stored (height, width), if the header is complete, and the EXIF and XMP data."""
     size, metadata, position = None, [], 2
     while position + 9 <= len(data) and data[position] == 0xFF:
         marker, length = struct.unpack_from('>BH', data, position + 1)
-        if marker == 0xDA:  # the pixels follow
-            break
+        if marker == 0xDA and size and all(size):  # the pixels follow
+            return size, b''.join(metadata)
         if marker == 0xFF:  # a fill byte
             position += 1
             continue
@@ -229,7 +229,7 @@ def _read_jpeg_header(data: bytes) -> tuple[tuple[int, int] | None, bytes]:
         elif marker == 0xE1:
             metadata.append(data[position + 4 : position + 2 + length])
         position += 2 + length
-    return size if size and all(size) else None, b''.join(metadata)
+    return None, b''.join(metadata)
 
 
 def _read_tags(data: bytes, start: int = 0) -> dict[int, tuple[int, int, str]]:
