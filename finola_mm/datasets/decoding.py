@@ -46,7 +46,7 @@ EXIF = {
     b'\0\0\0\x0cjP  ': re.compile(rb'JpgTiffExif->JP2'),  # JPEG 2000
     **dict.fromkeys(TIFF, re.compile(rb'^')),
 }
-XMP = re.compile(rb'tiff:Orientation(?:\s*=\s*["\']|>)\s*(\d+)')
+XMP = re.compile(rb'tiff:Orientation(?:\s*=\s*["\']|>)\s*(\d{1,3})')
 AVIF = re.compile(rb'\0\0\0\x09(irot|imir)([\0-\xff])')
 # Axis of AVIF's imir -> orientation for 0 to 3 anticlockwise quarter turns (irot)
 AVIF_ORIENTATION = {None: (1, 8, 3, 6), 0: (4, 5, 2, 7), 1: (2, 7, 4, 5)}

@@ -122,7 +122,7 @@ def check_image(record: dict, folder: Path, load: BaseTransform | None = None) -
     recorded = (record['width'], record['height'])
     if (width, height) == recorded:
         return None
-    turned = ', as before its EXIF or XMP rotation' if (height, width) == recorded else ''
+    turned = ' (swapped, as by an EXIF or XMP rotation)' if (height, width) == recorded else ''
     return f'{path} is {width} x {height}; its record has {recorded[0]} x {recorded[1]}{turned}'
 
 
