@@ -12,6 +12,8 @@ missing_data_hint = (
     'FINOLA_IMAGENET. Layouts: docs/recipes.md, "Data".'
 )
 
+train_pipeline = [dict(type='finola_mm.LoadImageFromFile'), *_base_.train_pipeline[1:]]
+
 train_dataloader = dict(
     _delete_=True,
     batch_size=32,
@@ -28,7 +30,7 @@ train_dataloader = dict(
             data_root=data_root,
             data_prefix='train',
             with_label=False,
-            pipeline=_base_.train_pipeline,
+            pipeline=train_pipeline,
         ),
     ),
 )

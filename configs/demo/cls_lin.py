@@ -11,13 +11,13 @@ data_root = 'data/shapes/imagenet'
 missing_data_hint = 'Generate it: python tools/dataset_converters/make_shapes.py --out data/shapes'
 
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='finola_mm.LoadImageFromFile'),
     dict(type='RandomResizedCrop', scale=96, crop_ratio_range=(0.5, 1.0)),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackInputs'),
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='finola_mm.LoadImageFromFile'),
     dict(type='ResizeEdge', scale=96, edge='short', backend='pillow', interpolation='bicubic'),
     dict(type='CenterCrop', crop_size=96),
     dict(type='PackInputs'),

@@ -31,14 +31,14 @@ classes = (
 )
 
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='finola_mm.LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(type='Resize', scale=(128, 128), keep_ratio=False),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='finola_mm.LoadImageFromFile'),
     dict(type='Resize', scale=(128, 128), keep_ratio=False),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(

@@ -15,7 +15,7 @@ data_root = 'data/shapes/imagenet'
 missing_data_hint = 'Generate it: python tools/dataset_converters/make_shapes.py --out data/shapes'
 
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='finola_mm.LoadImageFromFile'),
     dict(
         type='MultiView',
         num_views=2,

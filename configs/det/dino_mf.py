@@ -26,16 +26,21 @@ missing_data_hint = (
     'Put COCO 2017 there (annotations/, train2017/ and val2017/), link the folder, or name its '
     'root by the environment variable FINOLA_COCO; without validation images add --no-validate.'
 )
+load = dict(type='finola_mm.LoadImageFromFile')
 train_dataloader = dict(
     sampler=dict(type='finola_mm.SeededSampler'),
     batch_sampler=None,  # mmdet's cannot resume within an epoch: see _base_/coco_detection.py
     dataset=dict(
         _delete_=True,
         type='finola_mm.SeededDataset',
-        dataset=dict(_base_.train_dataloader.dataset, data_root=data_root),
+        dataset=dict(
+            _base_.train_dataloader.dataset,
+            data_root=data_root,
+            pipeline=[load, *_base_.train_pipeline[1:]],
+        ),
     ),
 )
-val_dataloader = dict(dataset=dict(data_root=data_root))
+val_dataloader = dict(dataset=dict(data_root=data_root, pipeline=[load, *_base_.test_pipeline[1:]]))
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + '/annotations/instances_val2017.json')
 test_evaluator = val_evaluator

@@ -35,7 +35,7 @@ classes = (
 missing_data_hint = 'Set data_root to your folder in your copy of configs/det/own_data.py.'
 
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='finola_mm.LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(
         type='RandomChoiceResize',
@@ -46,7 +46,7 @@ train_pipeline = [
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='finola_mm.LoadImageFromFile'),
     dict(type='Resize', scale=(640, 512), keep_ratio=True),
     *_base_.test_pipeline[2:],
 ]

@@ -4,7 +4,7 @@
 _base_ = ['../demo/mocov2.py']
 
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='finola_mm.LoadImageFromFile'),
     dict(
         type='MultiView',
         num_views=2,

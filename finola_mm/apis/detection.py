@@ -1,13 +1,16 @@
 """mmdet's inferencer with strict and safe weight loading. Requires mmdet."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 from mmdet.apis import DetInferencer
 from mmdet.models import BaseDetector
-from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.config import Config, ConfigDict
+from mmengine.dataset import Compose
+from mmengine.registry import MODELS, TRANSFORMS, init_default_scope
 
 from ..engine import find_checkpoint, load_weights
 from ..errors import UserError
@@ -16,10 +19,11 @@ from .inference import load_metainfo
 
 
 class StrictDetInferencer(DetInferencer):
-    """mmdet's ``DetInferencer`` for any detector, with two differences.
+    """mmdet's ``DetInferencer`` for any detector, with three differences.
 
     Every tensor of the model must be in the checkpoint, which is read without running code. The
-    class names are those of the config, and the JSON results contain them as ``names``.
+    class names are those of the config, and the JSON results contain them as ``names``. Inputs are
+    image files, which are read by the config's loader; mmdet's inferencer uses mmcv's.
 
     Args:
         cfg (Config): The config of a detector.
@@ -45,6 +49,35 @@ class StrictDetInferencer(DetInferencer):
         # A palette made for other classes may have too few colours.
         if len(meta.get('palette', ())) < len(meta['classes']):
             meta['palette'] = 'random'
+
+    def _init_pipeline(self, cfg: Config) -> Compose:
+        steps = cfg.test_dataloader.dataset.pipeline
+        index = self._get_transform_idx(steps, ('LoadImageFromFile',))
+        if index >= 0:
+            self.load = TRANSFORMS.build(steps[index])
+            # mmdet builds mmcv's loader in its place, which may not have the same arguments.
+            steps[index] = ConfigDict(type='LoadImageFromFile')
+        pipeline = super()._init_pipeline(cfg)
+        pipeline.transforms[index].from_file = self.load
+        return pipeline
+
+    def visualize(
+        self,
+        inputs: Sequence[str],
+        preds: Sequence,
+        *,
+        pred_score_thr: float,
+        img_out_dir: str,
+        **_,
+    ) -> None:
+        """Draw on the images as the detector sees them, to ``img_out_dir/vis``, if it is given."""
+        for path, pred in zip(inputs, preds, strict=True) if img_out_dir else ():
+            image = self.load(dict(img_path=path))['img'][..., ::-1]  # RGB
+            out = Path(img_out_dir, 'vis', Path(path).name)
+            if not cv2.haveImageWriter(out.name):
+                out = out.with_suffix('.png')
+            options = dict(draw_gt=False, pred_score_thr=pred_score_thr, out_file=str(out))
+            self.visualizer.add_datasample(out.name, image, pred, **options)
 
     def pred2dict(self, data_sample: Any, pred_out_dir: str = '') -> dict:
         result = super().pred2dict(data_sample, pred_out_dir)

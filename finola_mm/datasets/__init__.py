@@ -1,6 +1,7 @@
 """Data sets: per-sample randomness, replacement of unreadable files, crops, the visible block."""
 
 from .bad_samples import BadSampleTracker
+from .decoding import LoadImageFromFile
 from .image_files import IMAGE_SUFFIXES, evenly_spaced, find_images
 from .labelled_data import LabelledData, labelled_data
 from .load_random_resized_crop import LoadRandomResizedCrop
@@ -19,6 +20,7 @@ __all__ = [
     'BadSampleTracker',
     'IMAGE_SUFFIXES',
     'LabelledData',
+    'LoadImageFromFile',
     'LoadRandomResizedCrop',
     'RandomBlock',
     'SampleKey',

@@ -9,33 +9,19 @@ block.
 """
 
 import math
-import struct
 from collections.abc import Sequence
-from io import BytesIO
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from mmcv.transforms import BaseTransform
-from mmengine import fileio
-from PIL import ExifTags, Image
-from PIL.JpegImagePlugin import JpegImageFile
 
 from ..errors import UserError
 from ..registry import TRANSFORMS
-
-# Reduction of each side -> flag of OpenCV's JPEG decoder. All return BGR and apply EXIF rotation.
-DECODE_FLAGS = {
-    8: cv2.IMREAD_REDUCED_COLOR_8,
-    4: cv2.IMREAD_REDUCED_COLOR_4,
-    2: cv2.IMREAD_REDUCED_COLOR_2,
-    1: cv2.IMREAD_COLOR,
-}
+from .decoding import DECODE_FLAGS, LoadImageFromFile, read_jpeg_size
 
 
 @TRANSFORMS.register_module()
-class LoadRandomResizedCrop(BaseTransform):
+class LoadRandomResizedCrop(LoadImageFromFile):
     """Replace ``LoadImageFromFile`` and ``RandomResizedCrop(backend='pillow')``.
 
     The crop is drawn for the size in the JPEG header, with the same draws from ``numpy.random`` as
@@ -45,7 +31,7 @@ class LoadRandomResizedCrop(BaseTransform):
     and the crop moves by up to half a pixel of the decoded image.
 
     **Required keys:** img_path. **Added keys:** img, (h, w, 3) uint8 in BGR order, as OpenCV loads
-    it; img_shape (h, w) of the output; ori_shape (h, w) of the whole image after EXIF rotation.
+    it; img_shape (h, w) of the output; ori_shape (h, w) of the whole image, upright.
 
     Args:
         scale (int | Sequence[int]): Size of the output in pixels: a side, or (h, w).
@@ -56,7 +42,7 @@ class LoadRandomResizedCrop(BaseTransform):
         max_attempts (int): Number of draws until a crop fits into the image; if none fits, the
             largest centred crop is used. Defaults to 10.
         interpolation (str): 'bilinear' or 'bicubic', both antialiased. Defaults to 'bilinear'.
-        backend_args (dict, optional): Storage back end, for ``mmengine.fileio.get``.
+        full_scale, backend_args: As in ``LoadImageFromFile``.
 
     Raises:
         UserError: a setting out of range; a file that is empty, truncated or not an image.
@@ -70,8 +56,10 @@ class LoadRandomResizedCrop(BaseTransform):
         aspect_ratio_range: tuple[float, float] = (3 / 4, 4 / 3),
         max_attempts: int = 10,
         interpolation: str = 'bilinear',
+        full_scale: float | None = None,
         backend_args: dict | None = None,
     ):
+        super().__init__(full_scale=full_scale, backend_args=backend_args)
         self.scale = (scale, scale) if isinstance(scale, int) else tuple(scale)
         if len(self.scale) != 2 or min(self.scale) < 1:
             raise UserError(f'scale is {scale}; set it to a side or (height, width) in pixels')
@@ -88,18 +76,17 @@ class LoadRandomResizedCrop(BaseTransform):
         self.aspect_ratio_range = aspect_ratio_range
         self.max_attempts = max_attempts
         self.interpolation = interpolation
-        self.backend_args = backend_args
 
     def transform(self, results: dict) -> dict:
         path = results['img_path']
-        data = fileio.get(path, backend_args=self.backend_args)
+        data = self.read(path)
         size = read_jpeg_size(data)
         if size:
             box = self.draw_box(*size)
             reduction = self.choose_reduction(box)
-            image = decode(data, path, reduction=reduction)
+            image = self.decode(data, path, reduction=reduction)
         else:  # another format or an unreadable header: the size is known after decoding
-            image, reduction = decode(data, path), 1
+            image, reduction = self.decode(data, path), 1
             size = image.shape[:2]
             box = self.draw_box(*size)
         results['img'] = self.resize(crop(image, box, reduction))
@@ -132,37 +119,6 @@ class LoadRandomResizedCrop(BaseTransform):
         batch = torch.from_numpy(image)[None].permute(0, 3, 1, 2)  # (1, 3, h, w)
         batch = F.interpolate(batch, self.scale, mode=self.interpolation, antialias=True)
         return batch[0].permute(1, 2, 0).numpy()
-
-
-def read_jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Read (height, width) after EXIF rotation from a JPEG header; None if Pillow cannot do so."""
-    try:
-        header = JpegImageFile(BytesIO(data))
-        exif = Image.Exif()  # header.getexif() also reads XMP, which OpenCV ignores
-        exif.load(header.info.get('exif', b''))
-        sideways = exif.get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-    # Pillow's errors; struct.error means invalid EXIF data, which OpenCV ignores.
-    except (OSError, SyntaxError, ValueError, struct.error):
-        return None
-    width, height = header.size
-    return (width, height) if sideways else (height, width)
-
-
-def decode(data: bytes, path: str, *, reduction: int = 1) -> np.ndarray:
-    """Decode an image to (h, w, 3) uint8, BGR, after EXIF rotation; ``path`` is for the message.
-
-    Raises:
-        UserError: the data is empty, truncated or not an image. Damage within a file is not
-            detected, as in Pillow.
-    """
-    pixels = np.frombuffer(data, np.uint8)
-    image = cv2.imdecode(pixels, DECODE_FLAGS[reduction]) if data else None
-    if image is None:
-        raise UserError(
-            f'{path} is not a complete image that OpenCV can decode ({len(data)} bytes). '
-            'Download it again, or remove it from the data set.'
-        )
-    return image
 
 
 def crop(image: np.ndarray, box: tuple[int, int, int, int], reduction: int) -> np.ndarray:

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 import torch
+from PIL import Image
 
 from finola_mm.apis import load_config
 from finola_mm.apis.inference import load_batch, load_inputs, load_model
@@ -57,6 +58,18 @@ def test_offset_for_all(cfg, image_folder):
     files = find_images([str(image_folder / 'val')])
     batch = load_batch(cfg, files, offset=(2, 1))
     assert [sample.block_offset for sample in batch['data_samples']] == [(2, 1)] * 4
+
+
+def test_a_turned_file_is_read_upright(cfg, image_folder, tmp_path):
+    exif = Image.Exif()
+    exif[274] = 6
+    with Image.open(image_folder / 'val/3.jpg') as image:
+        image.save(tmp_path / 'upright.png')
+        stored = image.transpose(Image.Transpose.ROTATE_90)
+    stored.save(tmp_path / 'turned.webp', lossless=True, exif=exif)
+    files = [tmp_path / 'upright.png', tmp_path / 'turned.webp']
+    upright, turned = load_batch(cfg, files, offset=(2, 1))['inputs']
+    assert torch.equal(upright, turned)
 
 
 def test_a_broken_file_is_named(cfg, tmp_path):

@@ -235,7 +235,8 @@ def host_mocov2():
 @pytest.mark.parametrize('name', MOCO)
 def test_mocov2_is_mmpretrains_with_our_encoder(name):
     """On purpose they differ in the encoder, with the neck's width, in the rate, which falls at
-    every step, and in data set, sampler and loop, ours being for exact resume and plain folders.
+    every step, and in data set, loader, sampler and loop, ours being for exact resume, plain
+    folders and turned images.
     """
     (cfg, model), theirs = load(name), host_mocov2()
     ours = without_scope(cfg.to_dict())
@@ -245,7 +246,8 @@ def test_mocov2_is_mmpretrains_with_our_encoder(name):
     expected = dict(theirs['model'], neck=neck, data_preprocessor=theirs['data_preprocessor'])
     expected.pop('backbone')
     assert ours['model'] == expected  # head, queue_len, feat_dim, momentum
-    assert ours['train_pipeline'] == theirs['train_pipeline']
+    assert ours['train_pipeline'][0] == dict(type='finola_mm.LoadImageFromFile')
+    assert ours['train_pipeline'][1:] == theirs['train_pipeline'][1:]
     assert ours['optim_wrapper'] == theirs['optim_wrapper']
     (schedule,) = theirs['param_scheduler']
     assert ours['param_scheduler'] == [dict(schedule, convert_to_iter_based=True)]

@@ -72,7 +72,7 @@ def test_every_image_is_looked_at(check, coco):
     code, said = check(*coco, '--decode', '--show', 1)
     (more,) = (line for line in said.splitlines() if '--show' in line)
     assert code == 1 and '3.jpg' not in said and numbers(more) == [1]
-    assert re.search(shows('3.jpg', 'image file is truncated'), check(*coco, '--decode')[1])
+    assert re.search(shows('3.jpg', 'not a complete image'), check(*coco, '--decode')[1])
 
 
 def test_what_is_not_there(check, coco):

@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import sys
 
+import cv2
+import numpy as np
 import pytest
 
 from tests.messages import shows
@@ -110,6 +112,24 @@ def test_a_report_that_cannot_be_written_is_named_at_once(check, folder, tmp_pat
 def test_all_is_well(check, image_folder):
     code, said = check(image_folder)
     assert code == 0 and {'0', '14'} <= {*total(said)}
+
+
+def test_an_implausible_range_is_counted_but_usable(check, image_folder, tmp_path):
+    folder = tmp_path / 'deep'
+    folder.mkdir()
+    ramp = np.linspace(0, 4095, 300).reshape(10, 30)
+    cv2.imwrite(str(folder / 'good.png'), ramp.astype(np.uint16))
+    cv2.imwrite(str(folder / 'dim.tif'), (60000 + ramp / 9).astype(np.uint16))
+    cv2.imwrite(str(folder / 'nan.tif'), np.where(ramp > 4000, np.nan, ramp).astype(np.float32))
+    code, said = check(folder, '--out', tmp_path / 'report.csv')
+    assert code == 0 and {'0', '3'} <= {*total(said)}
+    assert re.findall(r'\d+', said.splitlines()[-2]) == ['2', '3']
+    assert '60000' in line_on(folder / 'dim.tif', said)
+    assert 'NaN' in line_on(folder / 'nan.tif', said)
+    rows = list(csv.DictReader((tmp_path / 'report.csv').read_text().splitlines()))
+    assert [row['path'] for row in rows] == [f'{folder}/dim.tif', f'{folder}/nan.tif']
+    assert list(rows[0]) == ['path', 'bytes', 'reason']
+    assert str(folder / 'good.png') in check(folder, '--full-scale', 10**6)[1]
 
 
 def test_an_annotation_file(check, folder, tmp_path):

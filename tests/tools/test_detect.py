@@ -80,6 +80,33 @@ def test_images_of_equal_names(tool, setting, tmp_path, capsys):
     assert len(list((tmp_path / 'out').rglob('*.json'))) == 4
 
 
+def test_detect_on_a_turned_image(tool, setting, tmp_path):
+    """Upright, and stored turned as a lossless WebP: the same boxes, drawn on the same image."""
+    checkpoint, folder, options = setting
+    exif = Image.Exif()
+    exif[274] = 6
+    with Image.open(folder / '0.jpg') as image:
+        image.save(tmp_path / 'upright.png')
+        stored = image.transpose(Image.Transpose.ROTATE_90)
+    stored.save(tmp_path / 'turned.webp', lossless=True, exif=exif)
+    files = [str(tmp_path / name) for name in ('upright.png', 'turned.webp')]
+    out = tmp_path / 'out'
+    config = [small_detector.CONFIG, str(checkpoint)]
+    options += ['test_dataloader.dataset.pipeline.0.full_scale=255']  # unknown to mmcv's loader
+    tool('detect').main([*config, *files, '--out', str(out), '--score', '0', *options])
+    found = [
+        json.loads((out / 'preds' / f'{name}.json').read_text()) for name in ('upright', 'turned')
+    ]
+    assert found[0]['bboxes'] == found[1]['bboxes'] and found[0]['scores'] == found[1]['scores']
+    with (
+        Image.open(out / 'vis/upright.png') as upright,
+        Image.open(out / 'vis/turned.webp') as turned,
+    ):
+        assert turned.size == upright.size == (80, 60)
+        difference = np.asarray(upright).astype(int) - np.asarray(turned.convert('RGB'))
+    assert np.abs(difference).mean() < 3  # lossy compression
+
+
 def test_detect_with_a_detector_of_mmdet(tool, setting, tmp_path):
     """A detector named without a scope in the config."""
     _, folder, _ = setting

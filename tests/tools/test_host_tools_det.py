@@ -12,6 +12,8 @@ HOST = Path(mmdet.__file__).parent / '.mim' / 'tools'
 CONFIG = small_detector.CONFIG
 # The tool finds the training pipeline only below wrappers that it knows by name.
 KNOWN_WRAPPER = 'train_dataloader.dataset.type=RepeatDataset'
+# In it, the tool keeps only loaders of this class.
+KNOWN_LOADER = 'train_dataloader.dataset.dataset.pipeline.0.type=LoadImageFromFile'
 
 
 @pytest.fixture(scope='module')
@@ -70,6 +72,7 @@ def test_results_and_their_analysis(project_root, setting, tmp_path):
         1,
         *options,
         KNOWN_WRAPPER,
+        KNOWN_LOADER,
     )
     for folder in ('good', 'bad'):
         assert len(list((tmp_path / 'cases' / folder).glob('*.jpg'))) == 1

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from finola_mm.datasets import LoadImageFromFile
 from tests.messages import shows
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'dataset_converters' / 'resize_images.py'
@@ -114,6 +115,21 @@ def test_converts_a_tree(resize_images, src, tmp_path, capsys):
     assert numbers(out, dst) == sorted(counts)
     assert len([line for line in err.splitlines() if '.jpg' in line]) == 2
     assert 'cut.jpg' in err and 'empty.jpg' in err
+
+
+def test_orientation_is_kept_or_applied(resize_images, tmp_path):
+    """A large and a small turned WebP, read again by the loader of training."""
+    (tmp_path / 'src').mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name, (width, height) in {'large': (100, 75), 'small': (60, 30)}.items():
+        stored = picture(width, height).transpose(Image.Transpose.ROTATE_90)
+        stored.save(tmp_path / 'src' / f'{name}.jpg', 'webp', lossless=True, exif=exif)
+    call(resize_images, tmp_path / 'src', tmp_path / 'dst')
+    for name, (width, height) in {'large': (53, 40), 'small': (60, 30)}.items():
+        image = LoadImageFromFile()(dict(img_path=str(tmp_path / 'dst' / f'{name}.jpg')))['img']
+        assert image.shape == (height, width, 3)
+        assert np.abs(image[..., ::-1].astype(int) - picture(width, height)).mean() < 3
 
 
 def test_antialiased(resize_images):

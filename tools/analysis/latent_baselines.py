@@ -90,7 +90,7 @@ def load_images(folder: str, size: int, limit: int) -> Tensor:
     files = [files[i] for i in evenly_spaced(len(files), limit)]
     load = Compose(
         [
-            dict(type='LoadImageFromFile'),
+            dict(type='finola_mm.LoadImageFromFile'),
             dict(type='ResizeEdge', scale=size, backend='pillow', interpolation='bicubic'),
             dict(type='CenterCrop', crop_size=size),
         ]

@@ -7,8 +7,9 @@ The first form reads files, folders and class names from the config. The second 
 the file and prints the line that sets them in a config. tools/train.py performs the same checks at
 startup, but on 100 images only. The exit status is 1 if there are errors.
 
-Without --decode, only the header of each image is read: the file must exist and have the annotated
-size. With --decode, every pixel is read, which also detects truncated files.
+Each image must exist and, as the loader in training reads it, have the annotated size. Without
+--decode, the size is read from the header of JPEG and PNG files. With --decode, every image is
+decoded, which also detects truncated files.
 """
 
 import argparse
@@ -16,9 +17,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
+from mmcv.transforms import BaseTransform
 
 from finola_mm.apis import add_cfg_options, command_line, load_config, progress
+from finola_mm.datasets import LoadImageFromFile
 from finola_mm.datasets.validation import (
     CocoData,
     check_image,
@@ -58,9 +60,13 @@ def find_data(args: argparse.Namespace) -> list[CocoData]:
             raise UserError(f'the image folder {args.folder} does not exist')
         content = read_annotations(args.source)
         classes = tuple(category['name'] for category in content['categories'])
-        return [CocoData(Path(args.source), Path(args.folder), classes, False)]
+        return [
+            CocoData(Path(args.source), Path(args.folder), classes, False, load=LoadImageFromFile())
+        ]
     cfg = load_config(args.source, options=args.cfg_options)
-    found = list(dict.fromkeys(data for split in args.splits for data in find_coco(cfg, split)))
+    # Splits may share a file; their loaders are distinct objects.
+    data = {data[:-1]: data for split in args.splits for data in find_coco(cfg, split)}
+    found = list(data.values())
     if not found:
         raise UserError(
             f'{args.source} has no local COCO file for {", ".join(args.splits)}; choose the '
@@ -88,23 +94,22 @@ def print_contents(content: dict[str, list[dict]], classes: Sequence[str]) -> No
         print(f'  {name:{width}}{objects[name]:10}{images_with[name]:10}')
 
 
-def find_bad_images(content: dict[str, list[dict]], folder: Path, *, decode: bool) -> list[str]:
+def find_bad_images(content: dict[str, list[dict]], data: CocoData, *, decode: bool) -> list[str]:
     """Return one line for each image file that differs from its annotation."""
     lines = []
     for record in progress(content['images'], 'images'):
-        line = check_image(record, folder)
+        line = check_image(record, data.folder, data.load)
         if line is None and decode:
-            line = decoding_error(folder / record['file_name'])
+            line = decoding_error(data.folder / record['file_name'], data.load)
         if line:
             lines.append(line)
     return lines
 
 
-def decoding_error(path: Path) -> str | None:
+def decoding_error(path: Path, load: BaseTransform | None) -> str | None:
     try:
-        with Image.open(path) as image:
-            image.load()
-    except Exception as error:  # decoders raise different types
+        (load or LoadImageFromFile())(dict(img_path=str(path)))
+    except Exception as error:  # loaders raise different types
         return f'{path} cannot be decoded ({error})'
     return None
 
@@ -115,7 +120,7 @@ def check(data: CocoData, args: argparse.Namespace) -> bool:
     problems = list(find_problems(content, data.classes))
     print(data.file)
     print_contents(content, data.classes)
-    bad = find_bad_images(content, data.folder, decode=args.decode)
+    bad = find_bad_images(content, data, decode=args.decode)
     for problem in problems:
         print(f'  {"WRONG" if problem.fatal else "note"}: {problem.text}')
     for line in bad[: args.show]:

@@ -7,7 +7,8 @@ The first form checks all images below a folder, with or without class folders. 
 the images listed in a COCO file, including their existence and annotated size (tools/check/coco.py
 also checks the annotations). The decoder is the one used in training. The exit status is 1 if any
 image is bad. Training replaces bad images up to a maximum share (max_bad_share); an evaluation
-aborts on the first bad image.
+aborts on the first bad image. Images of more than 8 bits per channel with an implausible range of
+values are listed and counted separately: they can be used, but are probably too dark or too bright.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from mmengine.fileio import list_dir_or_file
 
 from finola_mm.apis import check_out, command_line, int_range, progress, write_csv
 from finola_mm.datasets import IMAGE_SUFFIXES
-from finola_mm.datasets.load_random_resized_crop import decode
+from finola_mm.datasets.decoding import decode
 from finola_mm.datasets.validation import check_image, read_annotations
 from finola_mm.errors import UserError
 
@@ -34,6 +35,7 @@ class BadImage(NamedTuple):
     path: str
     bytes: int | None  # None: the file does not exist
     reason: str
+    usable: bool = False  # only its range of values is implausible
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -46,9 +48,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default=os.cpu_count(),
         help='number of processes; default: the number of cores, here %(default)s',
     )
-    parser.add_argument('--out', help='write the bad images to this CSV file: path, bytes, reason')
     parser.add_argument(
-        '--show', type=int, default=20, help='number of bad images printed; default: %(default)s'
+        '--full-scale',
+        type=float,
+        help='value of white in images of more than 8 bits per channel, as full_scale of the '
+        'loader in the config; default: found for each image',
+    )
+    parser.add_argument('--out', help='write the images listed to this CSV: path, bytes, reason')
+    parser.add_argument(
+        '--show', type=int, default=20, help='number of images listed; default: %(default)s'
     )
     args = parser.parse_args(argv)
     if (args.folder is not None) != args.source.endswith('.json'):
@@ -75,7 +83,7 @@ def find_records(args: argparse.Namespace) -> tuple[Path, list[dict]]:
     return folder, records
 
 
-def check_record(record: dict, folder: Path) -> BadImage | None:
+def check_record(record: dict, folder: Path, full_scale: float | None = None) -> BadImage | None:
     """Check one image."""
     path = folder / record['file_name']
     try:
@@ -83,19 +91,24 @@ def check_record(record: dict, folder: Path) -> BadImage | None:
     except OSError as error:
         return BadImage(str(path), None, f'cannot be read ({error.strerror})')
     try:
-        decode(data, str(path))
+        _, problem = decode(data, str(path), full_scale=full_scale)
     except Exception as error:  # decoders raise different types
         message = ' '.join(str(error).removeprefix(f'{path} is ').split())
         reason = f'cannot be decoded ({message or type(error).__name__})'
         return BadImage(str(path), len(data), reason if data else 'is empty')
     line = check_image(record, folder) if 'width' in record else None
-    return BadImage(str(path), len(data), line.removeprefix(f'{path} ')) if line else None
+    if line:
+        return BadImage(str(path), len(data), line.removeprefix(f'{path} '))
+    return BadImage(str(path), len(data), problem, usable=True) if problem else None
 
 
-def find_bad_images(folder: Path, records: list[dict], processes: int) -> Iterator[BadImage]:
-    """Yield the bad images in the order of the records."""
+def find_bad_images(
+    folder: Path, records: list[dict], processes: int, full_scale: float | None = None
+) -> Iterator[BadImage]:
+    """Yield the bad and the implausible images in the order of the records."""
+    check = partial(check_record, folder=folder, full_scale=full_scale)
     with ProcessPoolExecutor(processes, initializer=start_worker) as pool:
-        checked = pool.map(partial(check_record, folder=folder), records, chunksize=16)
+        checked = pool.map(check, records, chunksize=16)
         yield from filter(None, progress(checked, 'images', len(records)))
 
 
@@ -110,14 +123,20 @@ def main(argv: list[str] | None = None) -> None:
     folder, records = find_records(args)
     if args.out:
         check_out(args.out)
-    bad = list(find_bad_images(folder, records, args.processes))
-    for image in bad[: args.show]:
+    listed = list(find_bad_images(folder, records, args.processes, args.full_scale))
+    for image in listed[: args.show]:
         print(f'{image.path} ({image.bytes} bytes) {image.reason}')
-    if len(bad) > args.show:
-        print(f'and {len(bad) - args.show} more; see --show and --out')
-    print(f'{len(bad)} of {len(records)} images are bad ({len(bad) / len(records):.2%})')
+    if len(listed) > args.show:
+        print(f'and {len(listed) - args.show} more; see --show and --out')
+    bad = sum(not image.usable for image in listed)
+    if len(listed) > bad:
+        print(f'{len(listed) - bad} of {len(records)} images have an implausible range of values')
+    print(f'{bad} of {len(records)} images are bad ({bad / len(records):.2%})')
     if args.out:
-        write_csv(args.out, [image._asdict() for image in bad], BadImage._fields)
+        fields = BadImage._fields[:-1]
+        write_csv(
+            args.out, [{key: getattr(image, key) for key in fields} for image in listed], fields
+        )
     if bad:
         raise SystemExit(1)
 

@@ -3,8 +3,8 @@
     python tools/dataset_converters/resize_images.py data/imagenet data/imagenet320
 
 If the shorter side of an image exceeds --short-side, the image is resized to it (Pillow's
-antialiased bicubic filter), with EXIF rotation applied, and written as JPEG. Other images are
-copied byte for byte. Names and folders are kept, so that lists of files remain valid: a resized
+antialiased bicubic filter), upright and with 8 bits per channel, and written as JPEG. Other images
+are copied byte for byte. Names and folders are kept, so that lists of files remain valid: a resized
 x.png then contains a JPEG, as in ImageNet itself, and is decoded by its content. Other files are
 not copied. Unreadable images are reported and left out. To resume an interrupted run, run the same
 command again.
@@ -32,7 +32,7 @@ from PIL import Image
 from finola_mm.apis import command_line, int_range, progress
 from finola_mm.apis.command_line import claim_folder
 from finola_mm.datasets import IMAGE_SUFFIXES
-from finola_mm.datasets.load_random_resized_crop import decode
+from finola_mm.datasets.decoding import decode
 from finola_mm.engine import atomic_write
 from finola_mm.errors import UserError
 
@@ -92,7 +92,7 @@ def convert(src: Path, dst: Path, short_side: int, quality: int, name: str) -> O
         if target.exists():
             return Outcome('existing', source.stat().st_size, target.stat().st_size)
         before = source.read_bytes()
-        image = decode(before, str(source))
+        image, _ = decode(before, str(source))
     except (OSError, ValueError, cv2.error) as error:
         return Outcome('left out', error=str(error))
     large = min(image.shape[:2]) > short_side

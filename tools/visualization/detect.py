@@ -25,7 +25,7 @@ from finola_mm.apis import (
     load_config,
 )
 from finola_mm.datasets import find_images
-from finola_mm.datasets.load_random_resized_crop import decode
+from finola_mm.datasets.decoding import decode
 from finola_mm.errors import UserError
 
 

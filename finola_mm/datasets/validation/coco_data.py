@@ -5,16 +5,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mmcv.transforms import BaseTransform
 from mmengine.config import Config
 from mmengine.logging import print_log
-from PIL import ExifTags, Image
+from mmengine.registry import TRANSFORMS
 
 from ...errors import UserError
+from ..decoding import LoadImageFromFile
 from ..image_files import evenly_spaced
 from .annotations import TOLERATED, Problem, find_problems, read_annotations
 from .config_datasets import find_datasets, get_dataset_class
-
-SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
 class CocoData(NamedTuple):
@@ -24,6 +24,7 @@ class CocoData(NamedTuple):
     folder: Path  # of the images
     classes: tuple[str, ...] | str  # names of the labels; a string is a mistake
     test_mode: bool
+    load: BaseTransform | None = None  # reads the images; by default LoadImageFromFile
 
 
 def find_coco(cfg: Config, split: str) -> Iterator[CocoData]:
@@ -39,7 +40,17 @@ def find_coco(cfg: Config, split: str) -> Iterator[CocoData]:
                 Path(root, prefix.get('img', '')),
                 classes if isinstance(classes, str) else tuple(classes),
                 data.get('test_mode', False),
+                load=_build_loader(data),
             )
+
+
+def _build_loader(data: dict) -> BaseTransform | None:
+    """Build the transform of a data set's pipeline that loads its images."""
+    for transform in data.get('pipeline') or ():
+        kind = transform['type']  # a name or a class
+        if getattr(kind, '__name__', kind).endswith('LoadImageFromFile'):
+            return TRANSFORMS.build(transform)
+    return None
 
 
 def _reads_as_coco(dataset_class: Any) -> bool:
@@ -66,7 +77,7 @@ def check_coco(cfg: Config, split: str, data: CocoData) -> None:
     problems = [
         *_config_problems(cfg, metrics, data),
         *find_problems(content, data.classes),
-        *sample_images(content['images'], data.folder, tolerated=tolerated),
+        *sample_images(content['images'], data.folder, tolerated=tolerated, load=data.load),
     ]
     fatal = [problem.text for problem in problems if problem.fatal]
     if fatal:
@@ -92,29 +103,40 @@ def _config_problems(cfg: Config, metrics: Sequence[dict], data: CocoData) -> It
             yield Problem(True, f'the evaluator uses a different file, {used}. Set the same one')
 
 
-def check_image(record: dict, folder: Path) -> str | None:
-    """Compare an image file's header with its record; return the mismatch as a string, or None."""
+def check_image(record: dict, folder: Path, load: BaseTransform | None = None) -> str | None:
+    """Compare an image file, as ``load`` reads it, with its record; return the mismatch, or None.
+
+    ``LoadImageFromFile``, the default, reads only the header of most files.
+    """
     path = Path(folder, record['file_name'])
     if not path.is_file():
         return f'{path} is missing'
+    load = load or LoadImageFromFile()
     try:
-        with Image.open(path) as image:
-            turned = image.getexif().get(ExifTags.Base.Orientation) in SIDEWAYS
-            size = image.size[::-1] if turned else image.size
-    except Exception as error:  # the exception type depends on the format
+        if isinstance(load, LoadImageFromFile):
+            height, width = load.read_size(str(path))
+        else:
+            height, width = load(dict(img_path=str(path)))['ori_shape']
+    except Exception as error:  # other loaders raise different types
         return f'{path} cannot be read as an image ({error})'
-    if size == (record['width'], record['height']):
+    recorded = (record['width'], record['height'])
+    if (width, height) == recorded:
         return None
-    found = f'{size[0]} x {size[1]}{" after EXIF rotation" if turned else ""}'
-    return f'{path} is {found}; its record has {record["width"]} x {record["height"]}'
+    turned = ' (swapped, as by an EXIF or XMP rotation)' if (height, width) == recorded else ''
+    return f'{path} is {width} x {height}; its record has {recorded[0]} x {recorded[1]}{turned}'
 
 
 def sample_images(
-    images: list[dict], folder: Path, *, number: int = 100, tolerated: float = TOLERATED
+    images: list[dict],
+    folder: Path,
+    *,
+    number: int = 100,
+    tolerated: float = TOLERATED,
+    load: BaseTransform | None = None,
 ) -> Iterator[Problem]:
     """Check ``number`` evenly spaced image files; yield a problem if any does not match."""
     chosen = [images[i] for i in evenly_spaced(len(images), number)]
-    wrong = [text for record in chosen if (text := check_image(record, folder))]
+    wrong = [text for record in chosen if (text := check_image(record, folder, load))]
     if wrong:
         yield Problem(
             len(wrong) / len(chosen) > tolerated,
