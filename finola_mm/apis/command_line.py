@@ -4,8 +4,10 @@ import argparse
 import csv
 import functools
 import inspect
+import io
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -24,18 +26,26 @@ def command_line(main: Callable) -> Callable:
     """Decorate the ``main`` of a tool.
 
     On a ``UserError`` or a full disk, the tool prints one line, ``tool: message``, and exits with
-    status 1. Ctrl-C exits with status 130. Any other exception produces a traceback. Under
-    torchrun, torch reports the error of the first failing rank (``record``).
+    status 1, also on text that is not UTF-8; file names may be so, and are printed with escapes.
+    Ctrl-C exits with status 130. Any other exception produces a traceback. Under torchrun, torch
+    reports the error of the first failing rank (``record``).
     """
     tool = Path(inspect.getfile(main)).stem
 
     @functools.wraps(main)
     def run(*args):
         register_checkpoint_io()
+        if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be UTF-8
+            sys.stdout.reconfigure(errors='backslashreplace')
         try:
             return record(main)(*args)
         except UserError as error:
             raise SystemExit(f'{tool}: {error}') from None
+        except (UnicodeEncodeError, UnicodeDecodeError) as error:
+            around = error.object[max(error.start - 30, 0) : error.end + 30]
+            raise SystemExit(
+                f'{tool}: {around!r} is not UTF-8; rename or convert the file'
+            ) from error
         except KeyboardInterrupt:
             raise SystemExit(130) from None
         except OSError as error:
@@ -148,7 +158,7 @@ def write_stamp(folder: Path, stamp: str, request: dict, *, complete: bool) -> N
 
 def write_csv(path: str | Path, rows: Sequence[dict], fields: Sequence[str] = ()) -> None:
     """Write rows with six significant digits; pass ``fields`` if ``rows`` may be empty."""
-    with open(path, 'w', newline='') as file:
+    with open(path, 'w', newline='', encoding='utf-8', errors='backslashreplace') as file:
         writer = csv.DictWriter(file, fields or rows[0], lineterminator='\n')
         writer.writeheader()
         for row in rows:

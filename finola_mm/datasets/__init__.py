@@ -1,7 +1,12 @@
 """Data sets: per-sample randomness, replacement of unreadable files, crops, the visible block."""
 
 from .bad_samples import BadSampleTracker
-from .image_files import IMAGE_SUFFIXES, evenly_spaced, find_images
+from .image_files import (
+    IMAGE_SUFFIXES,
+    evenly_spaced,
+    find_images,
+    list_images,
+)
 from .labelled_data import LabelledData, labelled_data
 from .load_random_resized_crop import LoadRandomResizedCrop
 from .random_block import RandomBlock
@@ -27,6 +32,7 @@ __all__ = [
     'evenly_spaced',
     'find_images',
     'labelled_data',
+    'list_images',
     'preserve_rng_state',
     'seeded',
 ]

@@ -1,6 +1,7 @@
 """Self-supervised algorithms on mmpretrain."""
 
+from ..datasets.image_folder import ImageFolder
 from .finola import FINOLA
 from .masked_finola import MaskedFINOLA
 
-__all__ = ['FINOLA', 'MaskedFINOLA']
+__all__ = ['FINOLA', 'ImageFolder', 'MaskedFINOLA']

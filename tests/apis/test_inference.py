@@ -29,7 +29,7 @@ def test_files_and_folders_in_order(image_folder, tmp_path):
     with pytest.raises(UserError, match=shows(tmp_path / 'nowhere')):
         find_images([str(tmp_path / 'nowhere')])
     (tmp_path / 'empty').mkdir()
-    with pytest.raises(UserError, match=shows(tmp_path / 'empty', '.jpg')):
+    with pytest.raises(UserError, match=shows(tmp_path / 'empty', 'no file')):
         find_images([str(tmp_path / 'empty')])
 
 
@@ -59,7 +59,12 @@ def test_offset_for_all(cfg, image_folder):
     assert [sample.block_offset for sample in batch['data_samples']] == [(2, 1)] * 4
 
 
-def test_a_broken_file_is_named(cfg, tmp_path):
-    (tmp_path / 'page.jpg').write_bytes(b'<html>')
-    with pytest.raises(ValueError, match=shows(tmp_path / 'page.jpg')):
-        load_batch(cfg, [tmp_path / 'page.jpg'])
+def test_broken_files_are_named_and_skipped(cfg, image_folder, tmp_path, capsys):
+    """The others are loaded as without them."""
+    page, image = tmp_path / 'page.jpg', image_folder / 'val/0.jpg'
+    page.write_bytes(b'<html>')
+    (sample,) = load_batch(cfg, [page, image])['inputs']
+    assert torch.equal(sample, load_batch(cfg, [image], first=1)['inputs'][0])
+    assert str(page) in capsys.readouterr().out
+    with pytest.raises(UserError, match=shows(page)):
+        load_batch(cfg, [page])
