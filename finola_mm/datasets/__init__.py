@@ -1,12 +1,7 @@
 """Data sets: per-sample randomness, replacement of unreadable files, crops, the visible block."""
 
 from .bad_samples import BadSampleTracker
-from .image_files import (
-    IMAGE_SUFFIXES,
-    evenly_spaced,
-    find_images,
-    list_images,
-)
+from .image_files import evenly_spaced, find_images, list_images
 from .labelled_data import LabelledData, labelled_data
 from .load_random_resized_crop import LoadRandomResizedCrop
 from .random_block import RandomBlock
@@ -21,7 +16,6 @@ from .seeded_dataset import (
 
 __all__ = [
     'BadSampleTracker',
-    'IMAGE_SUFFIXES',
     'LabelledData',
     'LoadRandomResizedCrop',
     'RandomBlock',

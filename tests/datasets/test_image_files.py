@@ -21,7 +21,8 @@ from PIL import Image
 
 from finola_mm.apis import command_line, load_config
 from finola_mm.apis.training import build_runner
-from finola_mm.datasets import IMAGE_SUFFIXES, find_images, labelled_data, list_images
+from finola_mm.datasets import find_images, labelled_data, list_images
+from finola_mm.datasets.image_files import IMAGE_SUFFIXES
 from finola_mm.datasets.image_folder import ImageFolder
 from finola_mm.datasets.validation import check_data
 from finola_mm.errors import UserError
@@ -69,15 +70,14 @@ def odd(tmp_path):
         (folder / 'dog/link').symlink_to(away)
         (away / 'back').symlink_to(folder)
         (folder / 'cat/self').symlink_to('.')
+        (folder / 'class').symlink_to('.')
     return tmp_path / 'odd'
 
 
 def config(name, root, project_root):
-    options = [
-        f'{split}_dataloader.dataset.dataset.data_root={root}' for split in ('train', 'val', 'test')
-    ]
-    cfg = load_config(str(project_root / 'configs' / f'{name}.py'), options=None)
-    cfg.merge_from_dict(dict(option.split('=', 1) for option in options))
+    cfg = load_config(str(project_root / 'configs' / f'{name}.py'))
+    for split in ('train', 'val', 'test'):
+        cfg.merge_from_dict({f'{split}_dataloader.dataset.dataset.data_root': str(root)})
     init_default_scope('mmpretrain')
     return cfg
 
@@ -152,7 +152,7 @@ def test_the_same_images_everywhere(list_from, odd, tmp_path, project_root, caps
         assert [label for _, label in found] == [0] * 6 + [1] * 6
     (line, *_) = [line for line in capsys.readouterr().out.splitlines() if 'left out' in line]
     assert re.search(shows(odd / 'train', '2 .txt', '1 .heic', '1 without suffix'), line)
-    assert re.search(shows('5 hidden', '2 linked in a circle'), line)
+    assert re.search(shows('5 hidden', '3 linked in a circle'), line)
 
 
 @pytest.mark.parametrize('name', ['masked_finola_b', 'cls_lin'])
@@ -183,6 +183,10 @@ def test_ordinary_folders_are_numbered_as_in_mmpretrain(tmp_path, with_label):
     assert data[0].metainfo == data[1].metainfo
 
 
+OLD = tuple(map(int, cv2.__version__.split('.')[:2])) < (4, 12)
+
+
+@pytest.mark.skipif(OLD, reason='reads fewer formats')
 def test_the_suffixes_are_the_formats_that_opencv_decodes():
     """Of everything that Pillow and OpenCV write, in colour and grey."""
     image = np.tile(np.arange(64, dtype=np.uint8)[:, None, None], (1, 64, 3))
