@@ -75,15 +75,15 @@ def scan(
 ) -> Iterator[tuple[str, str]]:
     """Yield (path relative to ``folder``, kind) of everything outside hidden folders.
 
-    kind: 'folder', 'file', or why the entry is left out: 'hidden' or 'linked in a circle'.
+    kind: 'folder', 'file', or why the entry is left out, such as 'hidden'.
     above: real paths of the folders through which the scan came here.
     """
     above = [*above, os.path.realpath(folder)]
-    for name, is_folder in _list_entries(str(folder)):
+    for name, kind in _list_entries(str(folder)):
         if name.startswith('.'):
             yield name, 'hidden'
-        elif not is_folder:
-            yield name, 'file'
+        elif kind != 'folder':
+            yield name, kind
         elif os.path.realpath(os.path.join(folder, name)) in above:
             yield name, 'linked in a circle'
         else:
@@ -92,20 +92,24 @@ def scan(
             yield from ((f'{name}/{path}', kind) for path, kind in inner)
 
 
-def _list_entries(folder: str) -> list[tuple[str, bool]]:
-    """Return (name, whether it is a folder) of the entries of a local or remote folder."""
+def _list_entries(folder: str) -> list[tuple[str, str]]:
+    """Return the name and kind of the entries of a local or remote folder."""
     if '://' in folder:
         names_of = get_file_backend(folder, enable_singleton=True).list_dir_or_file
         folders, files = names_of(folder, list_file=False), names_of(folder, list_dir=False)
-        return [(name, True) for name in folders] + [(name, False) for name in files]
+        return [(name, 'folder') for name in folders] + [(name, 'file') for name in files]
     try:
-        # A broken link counts as a file: its reader reports it. Only links cost a system call.
-        return [
-            (entry.name, os.path.isdir(entry) if entry.is_symlink() else entry.is_dir())
-            for entry in os.scandir(folder)
-        ]
+        return [(entry.name, _get_kind(entry)) for entry in os.scandir(folder)]
     except OSError as error:
         raise UserError(f'cannot list {folder} ({error.strerror}); check permissions') from error
+
+
+def _get_kind(entry: os.DirEntry) -> str:
+    # Links cost a system call; DirEntry's own methods fail on a link to itself.
+    link = entry.is_symlink()
+    if os.path.isdir(entry) if link else entry.is_dir():
+        return 'folder'
+    return 'file' if (os.path.isfile(entry) if link else entry.is_file()) else 'not a regular file'
 
 
 def evenly_spaced(length: int, count: int | None) -> Sequence[int]:
