@@ -19,8 +19,9 @@ FLOORS = {
     'functional': (set(), {'torch'}),
     'layers': ({'functional'}, {'torch'}),
     **{name: (BELOW | SIDEWAYS.get(name, set()), PACKAGES) for name in PARTS},
-    'selfsup': (BELOW, {'torch', 'mmpretrain'}),
-    'classification': (BELOW, {'torch', 'mmpretrain'}),
+    'datasets': (BELOW, PACKAGES | {'mmpretrain'}),  # mmpretrain: datasets/image_folder.py alone
+    'selfsup': (BELOW | {'datasets'}, {'torch', 'mmpretrain'}),
+    'classification': (BELOW | {'datasets'}, {'torch', 'mmpretrain'}),
     'det': (BELOW, {'torch', 'mmdet'}),
     'apis': (BELOW | {*PARTS}, PACKAGES | {'mmdet', 'rich'}),  # mmdet: apis/detection.py alone
 }

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_main_process
-from mmengine.runner import Runner
 from torch import distributed
 
 from finola_mm.apis import (
@@ -21,8 +20,8 @@ from finola_mm.apis import (
     add_run_options,
     command_line,
     load_config,
-    optimize_for_cpu,
 )
+from finola_mm.apis.training import build_runner
 from finola_mm.datasets.validation import check_data
 from finola_mm.engine import find_checkpoint, init_dist, load_weights
 from finola_mm.errors import UserError
@@ -70,8 +69,7 @@ def main() -> None:
     checkpoint = find_checkpoint(args.checkpoint)
     check_data(cfg, ['test'])
     init_dist(args.launcher, cfg)
-    runner = Runner.from_cfg(cfg)
-    optimize_for_cpu(runner.model)
+    runner = build_runner(cfg)
     # Runner.load_checkpoint would ignore missing tensors and test random weights.
     load_weights(runner.model, checkpoint, allow_unused=False)
     metrics = runner.test()

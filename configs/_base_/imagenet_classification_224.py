@@ -48,7 +48,7 @@ train_dataloader = dict(
     dataset=dict(
         type='finola_mm.SeededDataset',
         dataset=dict(
-            type='mmpretrain.CustomDataset',
+            type='finola_mm.ImageFolder',
             data_root=data_root,
             data_prefix='train',
             pipeline=train_pipeline,
@@ -66,7 +66,7 @@ val_dataloader = dict(
     dataset=dict(
         type='finola_mm.SeededDataset',
         dataset=dict(
-            type='mmpretrain.CustomDataset',
+            type='finola_mm.ImageFolder',
             data_root=data_root,
             data_prefix='val',
         ),

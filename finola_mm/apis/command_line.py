@@ -4,8 +4,10 @@ import argparse
 import csv
 import functools
 import inspect
+import io
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,8 +29,9 @@ LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 def command_line(main: Callable) -> Callable:
     """Decorate the ``main`` of a tool.
 
-    On a ``UserError``, a full disk or a missing module of ``OPTIONAL``, the tool prints one line,
-    ``tool: message``, and exits with status 1. Ctrl-C exits with status 130. Any other exception
+    On a ``UserError``, a full disk, a missing module of ``OPTIONAL`` or text that is not UTF-8, the
+    tool prints one line, ``tool: message``, and exits with status 1. File names may be in another
+    encoding; they are printed with escapes. Ctrl-C exits with status 130. Any other exception
     produces a traceback. Under torchrun, torch reports the error of the first failing rank
     (``record``).
     """
@@ -37,6 +40,8 @@ def command_line(main: Callable) -> Callable:
     @functools.wraps(main)
     def run(*args):
         register_checkpoint_io()
+        if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be UTF-8
+            sys.stdout.reconfigure(errors='backslashreplace')
         try:
             return record(main)(*args)
         except UserError as error:
@@ -49,6 +54,11 @@ def command_line(main: Callable) -> Callable:
                 f'{tool}: {missing[0]} is not installed; run, in the folder of finola_mm: '
                 f'python -m pip install {OPTIONAL[missing[0]]}'
             ) from None
+        except (UnicodeEncodeError, UnicodeDecodeError) as error:
+            around = error.object[max(error.start - 30, 0) : error.end + 30]
+            raise SystemExit(
+                f'{tool}: {around!r} is not UTF-8; rename or convert the file'
+            ) from error
         except KeyboardInterrupt:
             raise SystemExit(130) from None
         except OSError as error:
@@ -161,7 +171,7 @@ def write_stamp(folder: Path, stamp: str, request: dict, *, complete: bool) -> N
 
 def write_csv(path: str | Path, rows: Sequence[dict], fields: Sequence[str] = ()) -> None:
     """Write rows with six significant digits; pass ``fields`` if ``rows`` may be empty."""
-    with open(path, 'w', newline='') as file:
+    with open(path, 'w', newline='', encoding='utf-8', errors='backslashreplace') as file:
         writer = csv.DictWriter(file, fields or rows[0], lineterminator='\n')
         writer.writeheader()
         for row in rows:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..datasets import SampleKey, seeded
 from ..engine import find_checkpoint, load_weights
-from ..errors import UserError
+from ..errors import UserError, list_names
 from ..registry import MODELS
 from .cpu import optimize_for_cpu
 
@@ -41,6 +41,8 @@ def load_batch(
 ) -> dict:
     """Load files with the config's test pipeline as one batch for ``model.val_step``.
 
+    Unreadable files are reported and skipped.
+
     offset: (row, col) of the visible block. By default it is drawn from ``seed`` and the index of
         the file among all files.
     first: index of the first of ``files`` among all files.
@@ -52,7 +54,9 @@ def load_batch(
             try:
                 samples.append(pipeline(dict(img_path=str(file), sample_idx=i)))
             except Exception as error:  # decoders raise different types
-                raise UserError(f'{file} cannot be read as an image ({error!r})') from error
+                print(f'skipped: {file} cannot be read as an image ({error!r})')
+    if not samples:
+        raise UserError(f'none of {list_names(files)} can be read; see the lines above')
     if offset is not None:
         for sample in samples:
             sample['data_samples'].set_metainfo(dict(block_offset=tuple(offset)))

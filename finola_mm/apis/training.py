@@ -1,5 +1,6 @@
 """Train from a config: the starting point of a run, its options, and the run itself."""
 
+import io
 import signal
 from collections.abc import Callable
 from functools import partial
@@ -146,11 +147,21 @@ def split_init_cfg(module: ConfigDict) -> tuple[list[ConfigDict], list[ConfigDic
     return readers, [init for init in inits if init not in readers]
 
 
+def build_runner(cfg: Config) -> Runner:
+    """Build a runner, whose log may contain file names that are not UTF-8."""
+    runner = Runner.from_cfg(cfg)
+    for handler in runner.logger.handlers:
+        stream = getattr(handler, 'stream', None)
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors='backslashreplace')
+    optimize_for_cpu(runner.model)
+    return runner
+
+
 def train_from_cfg(cfg: Config) -> None:
     """Build a runner and train; on a signal, save a checkpoint and raise ``InterruptedRun``."""
     try:
-        runner = Runner.from_cfg(cfg)
-        optimize_for_cpu(runner.model)
+        runner = build_runner(cfg)
         check_batch(runner)
         runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
         merge_param_groups(runner.optim_wrapper.optimizer)

@@ -2,7 +2,7 @@
 
 from .bad_samples import BadSampleTracker
 from .decoding import LoadImageFromFile
-from .image_files import IMAGE_SUFFIXES, evenly_spaced, find_images
+from .image_files import evenly_spaced, find_images, list_images
 from .labelled_data import LabelledData, labelled_data
 from .load_random_resized_crop import LoadRandomResizedCrop
 from .random_block import RandomBlock
@@ -18,7 +18,6 @@ from .seeded_dataset import (
 
 __all__ = [
     'BadSampleTracker',
-    'IMAGE_SUFFIXES',
     'LabelledData',
     'LoadImageFromFile',
     'LoadRandomResizedCrop',
@@ -30,6 +29,7 @@ __all__ = [
     'evenly_spaced',
     'find_images',
     'labelled_data',
+    'list_images',
     'nest_arguments',
     'preserve_rng_state',
     'seeded',

@@ -30,7 +30,7 @@ def test_files_and_folders_in_order(image_folder, tmp_path):
     with pytest.raises(UserError, match=shows(tmp_path / 'nowhere')):
         find_images([str(tmp_path / 'nowhere')])
     (tmp_path / 'empty').mkdir()
-    with pytest.raises(UserError, match=shows(tmp_path / 'empty', '.jpg')):
+    with pytest.raises(UserError, match=shows(tmp_path / 'empty', 'no file')):
         find_images([str(tmp_path / 'empty')])
 
 
@@ -72,7 +72,12 @@ def test_a_turned_file_is_read_upright(cfg, image_folder, tmp_path):
     assert torch.equal(upright, turned)
 
 
-def test_a_broken_file_is_named(cfg, tmp_path):
-    (tmp_path / 'page.jpg').write_bytes(b'<html>')
-    with pytest.raises(ValueError, match=shows(tmp_path / 'page.jpg')):
-        load_batch(cfg, [tmp_path / 'page.jpg'])
+def test_broken_files_are_named_and_skipped(cfg, image_folder, tmp_path, capsys):
+    """The others are loaded as without them."""
+    page, image = tmp_path / 'page.jpg', image_folder / 'val/0.jpg'
+    page.write_bytes(b'<html>')
+    (sample,) = load_batch(cfg, [page, image])['inputs']
+    assert torch.equal(sample, load_batch(cfg, [image], first=1)['inputs'][0])
+    assert str(page) in capsys.readouterr().out
+    with pytest.raises(UserError, match=shows(page)):
+        load_batch(cfg, [page])

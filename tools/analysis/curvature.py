@@ -179,7 +179,7 @@ def main(argv: list[str] | None = None) -> None:
         channels += channel_rows(name, measured)
     write_csv(out / 'ranks.csv', ranks)
     write_csv(out / 'channels.csv', channels)
-    draw(ranked, args.top, len(files), out / 'curvature.png')
+    draw(ranked, args.top, len(measured), out / 'curvature.png')
     print(f'wrote curvature.png, ranks.csv and channels.csv to {out}')
 
 

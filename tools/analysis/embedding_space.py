@@ -233,10 +233,6 @@ def main(argv: list[str] | None = None) -> None:
     files = find_images(args.images)
     candidates = find_images(args.show) if args.show else files
     shown_files = [candidates[i] for i in evenly_spaced(len(candidates), args.num_psnr)]
-    if min(len(files), len(shown_files)) < 2:
-        raise UserError(
-            'covariance and mixtures require at least two images, got one; pass more images'
-        )
     out = make_folder(args.out)
     model = load_model(cfg, args.checkpoint)
     if not hasattr(model, 'encode'):
@@ -247,6 +243,10 @@ def main(argv: list[str] | None = None) -> None:
     q = torch.cat([q for q, _ in encode(model, cfg, files, args.batch_size)])
     shown = list(encode(model, cfg, shown_files, args.batch_size))
     shown_q, pictures = (torch.cat(parts) for parts in zip(*shown, strict=True))
+    if min(len(q), len(shown_q)) < 2:
+        raise UserError(
+            'covariance and mixtures require at least two readable images, got one; pass more'
+        )
     space = EmbeddingSpace(model, q, args.batch_size)
     explore(space, shown_q.flatten(1).double(), pictures, args, out)
     print(f'wrote 4 figures, components.csv and summary.csv to {out}')

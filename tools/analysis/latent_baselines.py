@@ -100,8 +100,11 @@ def load_images(folder: str, size: int, limit: int) -> Tensor:
         try:
             bgr = load(dict(img_path=str(file)))['img']
         except Exception as error:  # decoders raise different types
-            raise UserError(f'{file} cannot be read as an image ({error!r})') from error
-        images.append(torch.from_numpy(bgr[..., ::-1].copy()).permute(2, 0, 1))
+            print(f'skipped: {file} cannot be read as an image ({error!r})')
+        else:
+            images.append(torch.from_numpy(bgr[..., ::-1].copy()).permute(2, 0, 1))
+    if not images:
+        raise UserError(f'none of the {len(files)} images in {folder} can be read')
     return torch.stack(images).float() / 255
 
 

@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import cv2
-from mmengine.fileio import list_dir_or_file
 
 from finola_mm.apis import check_out, command_line, int_range, progress, write_csv
-from finola_mm.datasets import IMAGE_SUFFIXES
+from finola_mm.datasets import list_images
 from finola_mm.datasets.decoding import decode
 from finola_mm.datasets.validation import check_image, read_annotations
 from finola_mm.errors import UserError
@@ -72,14 +71,9 @@ def find_records(args: argparse.Namespace) -> tuple[Path, list[dict]]:
         folder = Path(args.source)
         if not folder.is_dir():
             raise UserError(f'the folder {folder} does not exist')
-        # Follows links, as mmpretrain's CustomDataset does.
-        names = list_dir_or_file(folder, list_dir=False, recursive=True)
-        names = sorted(name for name in names if name.lower().endswith(IMAGE_SUFFIXES))
-        records = [dict(file_name=name) for name in names]
+        records = [dict(file_name=name) for name in list_images(folder)]
     if not records:
-        raise UserError(
-            f'{args.source} must contain images ({", ".join(IMAGE_SUFFIXES)}); found none'
-        )
+        raise UserError(f'{args.source} must list images; found none')
     return folder, records
 
 

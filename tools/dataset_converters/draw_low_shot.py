@@ -4,7 +4,7 @@
 
 writes data/imagenet/low_shot/train_1pct.txt and train_10pct.txt, which are read by the configs in
 configs/classification/low_shot/. Each line is "path label": the path is relative to SRC; the label
-is the index of the class folder in sorted order, as in mmpretrain's CustomDataset.
+is the one that training gives the class folder: its index in sorted order.
 
 The number of images per class is PERCENT of the mean class size, rounded, and at least 1: for the
 1,281,167 images and 1000 classes of ImageNet, 13 at 1 % and 128 at 10 %. A class with fewer images
@@ -14,14 +14,14 @@ it differs from the new list, the tool reports an error.
 """
 
 import argparse
+import itertools
 import os
 import random
+import re
 from pathlib import Path
 
-from mmpretrain.datasets.custom import find_folders, get_samples
-
 from finola_mm.apis import command_line, make_folder
-from finola_mm.datasets import IMAGE_SUFFIXES
+from finola_mm.datasets.image_folder import ImageFolder
 from finola_mm.engine import atomic_write
 from finola_mm.errors import UserError, list_names
 
@@ -56,16 +56,11 @@ def find_classes(src: Path) -> dict[str, list[str]]:
     """Return the images of each class folder, relative to ``src``, in the order of the labels."""
     if not src.is_dir():
         raise UserError(f'the folder {src} does not exist')
-    names, labels = find_folders(str(src))
-    samples, _ = get_samples(str(src), labels, lambda name: name.lower().endswith(IMAGE_SUFFIXES))
-    if not samples:
-        raise UserError(
-            f'{src} must contain class folders with images ({", ".join(IMAGE_SUFFIXES)}); found '
-            'none'
-        )
-    classes: dict[str, list[str]] = {name: [] for name in names}
-    for path, label in samples:
-        classes[names[label]].append(path)
+    data = ImageFolder(data_root=str(src))
+    classes: dict[str, list[str]] = {name: [] for name in data.CLASSES}
+    for i in range(len(data)):
+        sample = data.get_data_info(i)
+        classes[data.CLASSES[sample['gt_label']]].append(os.path.relpath(sample['img_path'], src))
     return classes
 
 
@@ -76,13 +71,21 @@ def draw(classes: dict[str, list[str]], percent: float, seed: int) -> list[list[
     drawn = []
     for name, images in classes.items():
         # One random stream per class: adding a class does not change the samples of others.
-        order = random.Random(f'{seed} {name}').sample(images, len(images))
+        stream = random.Random(f'{seed} {name}'.encode(errors='surrogateescape'))
+        order = stream.sample(images, len(images))
         drawn.append(sorted(order[:count]))
     return drawn
 
 
 def write_list(path: Path, drawn: list[list[str]]) -> bool:
     """Write a list; return False if the same list already exists."""
+    for image in itertools.chain(*drawn):
+        # mmpretrain reads a list line by line, as UTF-8, and strips spaces.
+        if image != image.lstrip() or re.search('[\n\r\ud800-\udfff]', image):
+            raise UserError(
+                f'the name {image!r} cannot be written to the list {path}: it begins with a space, '
+                'contains a line break, or is not UTF-8. Rename the file or folder.'
+            )
     text = ''.join(f'{image} {label}\n' for label, images in enumerate(drawn) for image in images)
     if not path.exists():
         make_folder(path.parent)

@@ -5,9 +5,9 @@
 If the shorter side of an image exceeds --short-side, the image is resized to it (Pillow's
 antialiased bicubic filter), upright and with 8 bits per channel, and written as JPEG. Other images
 are copied byte for byte. Names and folders are kept, so that lists of files remain valid: a resized
-x.png then contains a JPEG, as in ImageNet itself, and is decoded by its content. Other files are
-not copied. Unreadable images are reported and left out. To resume an interrupted run, run the same
-command again.
+x.png then contains a JPEG, as in ImageNet itself, and is decoded by its content. Linked folders
+are copied, hidden and other files are not. Unreadable images are reported and left out. To resume
+an interrupted run, run the same command again.
 
 Resizing changes the training data. Small crops lose resolution: with a square image and
 --short-side 320, crops are enlarged to 256 x 256 pixels if they cover less than
@@ -31,7 +31,7 @@ from PIL import Image
 
 from finola_mm.apis import command_line, int_range, progress
 from finola_mm.apis.command_line import claim_folder
-from finola_mm.datasets import IMAGE_SUFFIXES
+from finola_mm.datasets import list_images
 from finola_mm.datasets.decoding import decode
 from finola_mm.engine import atomic_write
 from finola_mm.errors import UserError
@@ -68,21 +68,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='number of processes; default: the number of cores, here %(default)s',
     )
     return parser.parse_args(argv)
-
-
-def list_images(src: Path) -> list[str]:
-    """Return the paths of all images below ``src``, relative to it, sorted."""
-    if not src.is_dir():
-        raise UserError(f'the folder {src} does not exist')
-    names = sorted(
-        os.path.relpath(os.path.join(folder, name), src)
-        for folder, _, names in os.walk(src, followlinks=True)
-        for name in names
-        if name.lower().endswith(IMAGE_SUFFIXES)
-    )
-    if not names:
-        raise UserError(f'{src} must contain images ({", ".join(IMAGE_SUFFIXES)}); found none')
-    return names
 
 
 def convert(src: Path, dst: Path, short_side: int, quality: int, name: str) -> Outcome:
@@ -148,6 +133,8 @@ def convert_all(args: argparse.Namespace, names: list[str]) -> str:
 @command_line
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    if not args.src.is_dir():
+        raise UserError(f'the folder {args.src} does not exist')
     names = list_images(args.src)
     inner, outer = args.dst.resolve(), args.src.resolve()
     if inner.is_relative_to(outer) or outer.is_relative_to(inner):

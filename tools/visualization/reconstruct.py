@@ -5,7 +5,7 @@
 IMAGES are files and folders. The picture has one column for each image, with the rows original,
 visible block, prediction and the two combined; for a whole-image model, only original and
 prediction. Normalization, including per-patch normalization, is undone. The config's test pipeline
-resizes and crops the images.
+resizes and crops the images. Unreadable images are reported and skipped.
 """
 
 import argparse

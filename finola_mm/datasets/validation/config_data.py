@@ -10,7 +10,7 @@ from mmengine.dist import is_distributed, is_main_process
 from mmengine.fileio import list_dir_or_file
 
 from ...errors import UserError, list_names
-from ..image_files import IMAGE_SUFFIXES
+from ..image_files import IMAGE_SUFFIXES, list_classes, list_images, scan
 from .coco_data import check_coco, find_coco
 from .config_datasets import find_datasets, get_dataset_class
 
@@ -49,14 +49,16 @@ def _check_paths(dataset: dict, split: str, hint: str) -> None:
         if not folder.is_dir():
             raise UserError(f'the {split} data folder {folder} does not exist. {hint}')
         # The images of a list may be anywhere below the folder.
-        if not ann_file and not _has_image(folder):
-            raise UserError(
-                f'the {split} data folder {folder} contains no image '
-                f'({", ".join(IMAGE_SUFFIXES)}). {hint}'
-            )
+        suffixes = tuple(dataset.get('extensions', IMAGE_SUFFIXES))
+        files = (path for path, kind in scan(folder) if kind == 'file')
+        if not (ann_file or any(path.lower().endswith(suffixes) for path in files)):
+            try:
+                list_images(folder, suffixes)
+            except UserError as error:
+                raise UserError(f'{split} data: {error} {hint}') from error
     if ann_file and dataset.get('with_label') is False:
         # The first line shows whether the list has labels or is relative to another folder.
-        with open(ann_file) as lines:
+        with open(ann_file, encoding='utf-8', errors='surrogateescape') as lines:
             first = Path(root, prefixes[0], next(lines, '').rstrip('\n'))
         if not first.is_file():
             raise UserError(
@@ -66,20 +68,10 @@ def _check_paths(dataset: dict, split: str, hint: str) -> None:
             )
 
 
-def _has_image(folder: Path) -> bool:
-    return any(
-        name.lower().endswith(IMAGE_SUFFIXES)
-        for _, _, names in os.walk(folder, followlinks=True)
-        for name in names
-    )
-
-
 def _check_class_folders(cfg: Config, splits: Sequence[str]) -> None:
     """Check that all splits have the same class folders, as many as the model has classes."""
     folders = {
-        root: set(list_dir_or_file(str(root), list_file=False))
-        for split in splits
-        for root in _class_roots(cfg, split)
+        root: set(list_classes(root)) for split in splits for root in _class_roots(cfg, split)
     }
     if not folders:
         return
@@ -110,10 +102,20 @@ def _class_roots(cfg: Config, split: str) -> Iterator[Path]:
     for data in find_datasets(cfg, split):
         if data.get('ann_file') or data.get('split') or data.get('with_label') is False:
             continue
-        if hasattr(get_dataset_class(cfg, data), '_find_samples'):
+        kind = get_dataset_class(cfg, data)
+        if hasattr(kind, '_find_samples'):  # requires mmpretrain, as ImageFolder does
+            from ..image_folder import ImageFolder
+
             prefix = data.get('data_prefix', '')
             prefix = prefix.get('img_path', '') if isinstance(prefix, dict) else prefix
-            yield Path(data['data_root'], prefix)
+            root = Path(data['data_root'], prefix)
+            others = {*list_dir_or_file(root, list_file=False)} - {*list_classes(root)}
+            if others and not issubclass(kind, ImageFolder):
+                raise UserError(
+                    f'{root} contains {list_names(sorted(others))}, which {data["type"]} takes as '
+                    "a class folder. Set type='finola_mm.ImageFolder', or delete it."
+                )
+            yield root
 
 
 def _check_number(cfg: Config, splits: Sequence[str], root: Path, number: int) -> None:

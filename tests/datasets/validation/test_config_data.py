@@ -5,6 +5,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmpretrain.registry import DATASETS
 
+import finola_mm.selfsup  # noqa: F401  registers ImageFolder
 from finola_mm.datasets.validation import check_data
 from finola_mm.errors import UserError
 from tests.messages import shows
@@ -49,7 +50,9 @@ def test_a_folder_set_beside_the_wrapped_data_set(image_folder):
 def test_a_folder_without_images(tmp_path):
     (tmp_path / 'train' / 'cat').mkdir(parents=True)
     (tmp_path / 'train' / 'cat' / 'notes.txt').touch()
-    with pytest.raises(UserError, match=shows(tmp_path / 'train', '.jpg')):
+    (tmp_path / 'train' / 'cat' / '._0.jpg').touch()
+    seen = shows(tmp_path / 'train', '1 .txt', '1 hidden', 'Put it there.')
+    with pytest.raises(UserError, match=seen):
         check_data(config(tmp_path))
 
 
@@ -112,13 +115,17 @@ def test_a_class_that_only_the_training_has(tmp_path):
 
 
 def test_class_folders_are_those_of_the_data_set(tmp_path):
-    """Hidden and empty folders count, files do not."""
-    cfg = classes(tmp_path, 4, train=['a', 'b', '.hidden', 'empty'])
+    """Empty folders count, hidden folders and files do not."""
+    cfg = classes(tmp_path, 3, train=['a', 'b', '.hidden', 'empty'])
     (tmp_path / 'train' / 'empty' / '0.jpg').unlink()
     (tmp_path / 'train' / 'notes.txt').touch()
     init_default_scope('mmpretrain')
-    dataset = DATASETS.build(cfg.train_dataloader.dataset.dataset)
-    assert dataset.CLASSES == ('.hidden', 'a', 'b', 'empty')
+    data = cfg.train_dataloader.dataset.dataset
+    assert DATASETS.build(data).CLASSES == ('.hidden', 'a', 'b', 'empty')
+    with pytest.raises(UserError, match=shows(tmp_path / 'train', '.hidden', 'CustomDataset')):
+        check_data(cfg)
+    data.type = 'finola_mm.ImageFolder'
+    assert DATASETS.build(data).CLASSES == ('a', 'b', 'empty')
     check_data(cfg)
 
 
