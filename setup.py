@@ -84,6 +84,7 @@ setup(
         'rich',
         'safetensors',
         'scikit-image',  # SSIM; its wheel contains the photographs of the demo's data set
+        'scipy',
         'tensorboard',
     ],
     extras_require={
