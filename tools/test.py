@@ -19,13 +19,14 @@ from torch import distributed
 from finola_mm.apis import (
     add_config_and_checkpoint,
     add_run_options,
+    check_out,
     command_line,
     load_config,
+    make_folder,
     optimize_for_cpu,
 )
 from finola_mm.datasets.validation import check_data
 from finola_mm.engine import find_checkpoint, init_dist, load_weights
-from finola_mm.errors import UserError
 
 
 def parse_args() -> argparse.Namespace:
@@ -40,8 +41,6 @@ def parse_args() -> argparse.Namespace:
 def apply_cli_overrides(args: argparse.Namespace, cfg: Config) -> None:
     cfg.launcher = args.launcher
     cfg.load_from, cfg.resume = None, False  # these settings are for training
-    if args.out and Path(args.out).suffix != '.json':
-        raise UserError(f'--out {args.out}: expected a file name that ends in .json')
     if args.show_dir:
         enable_visualization(cfg.default_hooks.visualization, args.show_dir)
 
@@ -62,6 +61,11 @@ def main() -> None:
     apply_cli_overrides(args, cfg)
     checkpoint = find_checkpoint(args.checkpoint)
     check_data(cfg, ['test'])
+    make_folder(cfg.work_dir)
+    if args.show_dir:
+        make_folder(args.show_dir)
+    if args.out:
+        check_out(args.out, ('.json',))
     init_dist(args.launcher, cfg)
     runner = Runner.from_cfg(cfg)
     optimize_for_cpu(runner.model)
@@ -69,7 +73,6 @@ def main() -> None:
     load_weights(runner.model, checkpoint, allow_unused=False)
     metrics = runner.test()
     if args.out and is_main_process():
-        Path(args.out).parent.mkdir(parents=True, exist_ok=True)
         Path(args.out).write_text(json.dumps(metrics, indent=2) + '\n')
     if distributed.is_initialized():
         distributed.destroy_process_group()

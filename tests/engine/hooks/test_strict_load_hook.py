@@ -33,7 +33,8 @@ def resume(module, state, **content):
 
 
 def runner_of(module):
-    return SimpleNamespace(model=module, logger=MMLogger.get_current_instance(), max_iters=100)
+    logger = MMLogger.get_current_instance()
+    return SimpleNamespace(model=module, logger=logger, max_iters=100, param_schedulers=None)
 
 
 @pytest.mark.parametrize('wrap', [lambda module: module, Wrapped])
@@ -53,6 +54,7 @@ def test_resume_of_a_finished_run(source, reached, complete):
     runner = SimpleNamespace(
         model=Whole(),
         max_iters=100,
+        param_schedulers=None,
         logger=SimpleNamespace(info=lambda line: None, warning=said.append),
     )
     checkpoint = dict(
