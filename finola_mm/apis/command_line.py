@@ -5,6 +5,7 @@ import csv
 import functools
 import inspect
 import json
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -91,13 +92,13 @@ def check_out(path: str | Path, suffixes: Sequence[str] = (), *, overwrite: bool
     path = Path(path)
     if suffixes and path.suffix.lower() not in suffixes:
         raise UserError(f'the output file name must end in {" or ".join(suffixes)}, got {path}')
-    if path.exists() and not overwrite:
+    exists = os.path.lexists(path)  # False for a name that is too long
+    if exists and not overwrite:
         raise UserError(f'the output file {path} already exists; delete it or choose another name')
-    new = not path.exists()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.open('ab').close()
-        if new:
+        if not exists:
             path.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(

@@ -120,8 +120,10 @@ def load_config(
         _check_effect(option, cfg)
     try:
         cfg.merge_from_dict(options or {})
-    except (KeyError, TypeError) as error:  # an index past the end, an entry of a number
-        raise UserError(f'--cfg-options {list_names(options or {})}: {error.args[0]}') from None
+    except (AttributeError, KeyError, TypeError) as error:  # an entry of a number; a list index
+        raise UserError(
+            f'--cfg-options {list_names(options or {})} does not fit the config ({error})'
+        ) from None
     cfg.work_dir = work_dir or cfg.get('work_dir') or str(Path('work_dirs', file.stem))
     _remove_unused(cfg)
     return cfg

@@ -20,7 +20,7 @@ TRAINING_ONLY = ('init_cfg', 'with_cp', 'frozen_stages', 'norm_eval', 'drop_path
 REPORTED = dict(
     MaskedPSNR='psnr|psnr_mean_colour|gain',
     ImageQuality='psnr|ssim|lpips|psnr/.+',
-    Accuracy='top.+',
+    Accuracy=r'top\d+(_thr-.+)?',
     CocoMetric='(bbox|segm)_(mAP(_50|_75|_s|_m|_l)?|AR.+)|AR@.+|.+_precision',
 )
 
