@@ -27,6 +27,7 @@ from finola_mm.apis import (
 )
 from finola_mm.datasets.validation import check_data
 from finola_mm.engine import find_checkpoint, init_dist, load_weights
+from finola_mm.errors import UserError
 
 
 def parse_args() -> argparse.Namespace:
@@ -42,6 +43,11 @@ def apply_cli_overrides(args: argparse.Namespace, cfg: Config) -> None:
     cfg.launcher = args.launcher
     cfg.load_from, cfg.resume = None, False  # these settings are for training
     if args.show_dir:
+        if not cfg.get('default_hooks', {}).get('visualization'):
+            raise UserError(
+                f'{cfg.filename} has no default_hooks.visualization, which --show-dir requires; '
+                'set it or omit --show-dir'
+            )
         enable_visualization(cfg.default_hooks.visualization, args.show_dir)
 
 

@@ -31,9 +31,9 @@ KNOWN_ENTRIES = {
     'test_pipeline',
 }
 
-
 NUMBER = re.compile(r'[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)(e[+-]?\d+)?', re.ASCII | re.IGNORECASE)
 # MMEngine replaces '{{$NAME:default}}' by an environment variable.
+SPECIAL = re.compile(r'[\x00-\x1f"\'\\{\ud800-\udfff]')  # the last: bytes that are not UTF-8
 VARIABLE = re.compile(r'\{\{\s*\$(\w+)')
 # The hooks of every MMEngine runner.
 DEFAULT_HOOKS = 'runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint'
@@ -131,19 +131,16 @@ def load_config(
 
 @contextmanager
 def _escaped_variables(path: str) -> Iterator[None]:
-    r"""Let MMEngine, which edits the text of a config, insert environment variables unchanged.
+    """Escape the variables in the strings of a config while MMEngine edits its text.
 
-    Meanwhile, quotes, backslashes and the like are escaped in the variables that the config inserts
-    in strings (``'{{$NAME:default}}'``): once for Python, and the backslash again for ``re.sub``.
+    A character becomes its escape sequence in Python, with a second backslash for ``re.sub``.
     """
     original = {name: os.environ[name] for name in _variables(path) if name in os.environ}
-    for name, value in original.items():
-        if not value:
-            raise UserError(f'the environment variable {name} is empty; set it, or unset it')
-        os.environ[name] = re.sub(
-            r'[\x00-\x1f"\'\\{\ud800-\udfff]', lambda char: rf'\\u{ord(char[0]):04x}', value
-        )
     try:
+        for name, value in original.items():
+            if not value:
+                raise UserError(f'the environment variable {name} is empty; set it, or unset it')
+            os.environ[name] = SPECIAL.sub(lambda char: rf'\\u{ord(char[0]):04x}', value)
         yield
     finally:
         os.environ.update(original)

@@ -145,10 +145,13 @@ def test_environment_variables_arrive_unchanged(value, project_root, tmp_path, m
     assert os.environ['OWN'] == value
 
 
-def test_an_empty_environment_variable(project_root, monkeypatch):
+def test_an_empty_environment_variable(project_root, tmp_path, monkeypatch):
     monkeypatch.setenv('FINOLA_IMAGENET', '')
+    monkeypatch.setenv('OWN', "it's")
+    (tmp_path / 'own.py').write_text(f"_base_ = '{project_root / CONFIG}'\na = '{{{{$OWN:b}}}}'\n")
     with pytest.raises(UserError, match='FINOLA_IMAGENET'):
-        load_config(CONFIG)
+        load_config(tmp_path / 'own.py')
+    assert os.environ['OWN'] == "it's"
 
 
 def test_data_loaders_without_workers(project_root):

@@ -84,8 +84,8 @@ class AtomicCheckpointHook(CheckpointHook):
         for name in {*self.save_best} - {'auto'}:
             if not any(re.fullmatch(pattern, name) for pattern in names):
                 raise UserError(
-                    f'save_best={name} of the checkpoint hook is not a metric of the validation; '
-                    f'expected {" or ".join(names)}'
+                    f'default_hooks.checkpoint.save_best={name} is not a metric of the '
+                    f'validation; set it to {" or ".join(names)}'
                 )
 
     def before_save_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:
@@ -133,8 +133,8 @@ class AtomicCheckpointHook(CheckpointHook):
         unknown = {*self.save_best} - {'auto', *metrics}
         if unknown:
             raise UserError(
-                f'save_best={", ".join(unknown)} of the checkpoint hook is no metric of the '
-                f'validation, which reports {", ".join(metrics)}'
+                f'default_hooks.checkpoint.save_best={", ".join(unknown)} is not a metric of the '
+                f'validation; set it to one of {", ".join(metrics)}'
             )
         outdated: list[str] = []
         self.file_backend.remove = outdated.append  # MMEngine removes before it writes
