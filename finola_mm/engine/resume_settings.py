@@ -9,35 +9,23 @@ from typing import Any
 
 from ..errors import CheckpointError, list_names
 
-# Entries of a schedule that are not settings; the last three are ReduceOnPlateau's.
-POSITION = (
-    'last_step',
-    '_global_step',
-    '_last_value',
-    'best',
-    'num_bad_epochs',
-    'cooldown_counter',
-)
+POSITION = ('last_step', '_global_step', '_last_value')  # of a schedule; the rest are settings
 
 
 def apply_settings(runner, checkpoint: dict[str, Any], path: str) -> None:
     """Replace the settings in ``checkpoint`` by this run's, and log those that differ.
 
     Called before MMEngine restores the checkpoint. Where schedules differ, the learning rate
-    becomes that of a run which had this run's settings from the beginning. If a schedule depends on
-    metrics, all settings of the checkpoint are kept.
+    becomes that of a run which had this run's settings from the beginning. With several optimizers
+    or a schedule that depends on metrics, all settings of the checkpoint are kept.
 
     Raises:
         CheckpointError: the state is that of another optimizer.
     """
     state, schedules = checkpoint['optimizer'], runner.param_schedulers or []
-    if 'param_groups' not in state or isinstance(schedules, dict):  # several optimizers
-        return
-    if any(hasattr(schedule, 'need_val_args') for schedule in schedules):
-        runner.logger.warning(
-            f'Optimizer and schedules keep the settings of {path}, since a schedule depends on '
-            'metrics'
-        )
+    by_metrics = any(hasattr(schedule, 'need_val_args') for schedule in schedules)
+    if by_metrics or 'param_groups' not in state:  # several optimizers
+        runner.logger.warning(f'Optimizers and schedules keep the settings of {path}')
         return
     groups = runner.optim_wrapper.param_groups
     saved = [*state['param_groups'], *filter(None, [state.get('base_param_settings')])]
@@ -46,8 +34,9 @@ def apply_settings(runner, checkpoint: dict[str, Any], path: str) -> None:
         found, expected = _state_shape(old, new), _state_shape(new, old)
         if found != expected or len(saved) != len(groups):
             raise CheckpointError(
-                f'{path} holds the state of another optimizer: {len(saved)} groups, one with '
-                f'{found}; this run has {len(groups)}, one with {expected}. Restore optim_wrapper, '
+                f'{path} holds the state of another optimizer: {len(saved)} groups of parameters, '
+                f'this run has {len(groups)}; only there: {list_names(sorted(found - expected), 8)}'
+                f'; only here: {list_names(sorted(expected - found), 8)}. Restore optim_wrapper, '
                 f'or start a new run from the weights: --cfg-options load_from={path}'
             )
     before = [_settings(schedule) for schedule in checkpoint.get('param_schedulers', [])]
@@ -97,12 +86,13 @@ def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     return [f'{name.removeprefix("initial_")} {old.get(name)} -> {new[name]}' for name in names]
 
 
-def _state_shape(group: dict[str, Any], other: dict[str, Any]) -> str:
+def _state_shape(group: dict[str, Any], other: dict[str, Any]) -> set[str]:
     """Describe what the state depends on: size, numbers, and flags (not those of another torch)."""
-    shape = [f'{len(group["params"])} parameters']
-    for name in sorted(name for name in group if not name.startswith(('params', 'initial_'))):
-        if isinstance(group[name], bool):
-            shape += [f'{name}={group[name]}'] if name in other else []
-        elif isinstance(group[name], (float, int, tuple, list)):
-            shape.append(name)
-    return ', '.join(shape)
+    settings = {name: value for name, value in group.items() if not name.startswith('initial_')}
+    shape = {f'{len(settings.pop("params"))} parameters'}
+    for name, value in settings.items():
+        if isinstance(value, bool):
+            shape |= {f'{name}={value}'} if name in other else set()
+        elif isinstance(value, (float, int, tuple, list)):
+            shape.add(name)
+    return shape

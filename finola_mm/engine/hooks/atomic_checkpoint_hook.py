@@ -9,7 +9,7 @@ from typing import Any
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 
-from ...errors import UserError, as_user_error
+from ...errors import UserError
 from ...registry import HOOKS
 from ..checkpoints.checkpoint_file import atomic_write, register_checkpoint_io, remove_stale_tmp
 
@@ -51,8 +51,10 @@ class AtomicCheckpointHook(CheckpointHook):
     best_ckpt_path: str | None
 
     def __init__(self, *args: Any, **kwargs: Any):
-        with as_user_error():  # a metric without rule
+        try:
             super().__init__(*args, **kwargs)
+        except (AssertionError, KeyError, ValueError) as error:  # such as a metric without rule
+            raise UserError(f'default_hooks.checkpoint: {error}') from error
 
     def before_run(self, runner) -> None:
         register_checkpoint_io()

@@ -337,9 +337,17 @@ def test_save_best_without_validation():
     hook.before_train(SimpleNamespace(**{**vars(run_with()), 'val_loop': None}))
 
 
-def test_save_best_without_a_rule():
-    with pytest.raises(UserError, match='my_metric'):
-        AtomicCheckpointHook(save_best='my_metric')
+@pytest.mark.parametrize(
+    ('settings', 'said'),
+    [
+        (dict(save_best='my_metric'), 'my_metric'),  # no rule
+        (dict(save_best='masked/psnr', rule='bigger'), 'bigger'),
+        (dict(save_best=True), 'bool'),
+    ],
+)
+def test_settings_of_save_best(settings, said):
+    with pytest.raises(UserError, match=said):
+        AtomicCheckpointHook(**settings)
 
 
 def test_a_metric_that_the_first_validation_does_not_report(tmp_path):

@@ -19,6 +19,9 @@ from finola_mm.engine import (
 from tests.engine.whole import META, Whole, randomized
 from tests.messages import shows
 
+EMPTY = dict(param_groups=[])
+NO_OPTIMIZER = dict(param_schedulers=[], optim_wrapper=SimpleNamespace(param_groups=[]))
+
 
 class Wrapped(MMDistributedDataParallel):
     def __init__(self, module):
@@ -27,14 +30,14 @@ class Wrapped(MMDistributedDataParallel):
 
 
 def resume(module, state, **content):
-    checkpoint = dict(meta=META, message_hub={}, optimizer={}, state_dict=dict(state))
+    checkpoint = dict(meta=META, message_hub={}, optimizer=EMPTY, state_dict=dict(state))
     hook = StrictResumeHook('w.pth')
     hook.after_load_checkpoint(runner_of(module), {**checkpoint, **content})
 
 
 def runner_of(module):
     logger = MMLogger.get_current_instance()
-    return SimpleNamespace(model=module, logger=logger, max_iters=100, param_schedulers=None)
+    return SimpleNamespace(model=module, logger=logger, max_iters=100, **NO_OPTIMIZER)
 
 
 @pytest.mark.parametrize('wrap', [lambda module: module, Wrapped])
@@ -54,11 +57,14 @@ def test_resume_of_a_finished_run(source, reached, complete):
     runner = SimpleNamespace(
         model=Whole(),
         max_iters=100,
-        param_schedulers=None,
+        **NO_OPTIMIZER,
         logger=SimpleNamespace(info=lambda line: None, warning=said.append),
     )
     checkpoint = dict(
-        meta=dict(META, iter=reached), message_hub={}, optimizer={}, state_dict=source.state_dict()
+        meta=dict(META, iter=reached),
+        message_hub={},
+        optimizer=EMPTY,
+        state_dict=source.state_dict(),
     )
     StrictResumeHook('w.pth').after_load_checkpoint(runner, checkpoint)
     assert len(said) == complete
