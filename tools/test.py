@@ -18,8 +18,10 @@ from torch import distributed
 from finola_mm.apis import (
     add_config_and_checkpoint,
     add_run_options,
+    check_out,
     command_line,
     load_config,
+    make_folder,
 )
 from finola_mm.apis.training import build_runner
 from finola_mm.datasets.validation import check_data
@@ -39,8 +41,6 @@ def parse_args() -> argparse.Namespace:
 def apply_cli_overrides(args: argparse.Namespace, cfg: Config) -> None:
     cfg.launcher = args.launcher
     cfg.load_from, cfg.resume = None, False  # these settings are for training
-    if args.out and Path(args.out).suffix != '.json':
-        raise UserError(f'--out {args.out}: expected a file name that ends in .json')
     set_visualization(cfg.default_hooks, args.show_dir)
 
 
@@ -68,13 +68,17 @@ def main() -> None:
     apply_cli_overrides(args, cfg)
     checkpoint = find_checkpoint(args.checkpoint)
     check_data(cfg, ['test'])
+    make_folder(cfg.work_dir)
+    if args.show_dir:
+        make_folder(args.show_dir)
+    if args.out:
+        check_out(args.out, ('.json',))
     init_dist(args.launcher, cfg)
     runner = build_runner(cfg)
     # Runner.load_checkpoint would ignore missing tensors and test random weights.
     load_weights(runner.model, checkpoint, allow_unused=False)
     metrics = runner.test()
     if args.out and is_main_process():
-        Path(args.out).parent.mkdir(parents=True, exist_ok=True)
         Path(args.out).write_text(json.dumps(metrics, indent=2) + '\n')
     if distributed.is_initialized():
         distributed.destroy_process_group()

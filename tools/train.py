@@ -12,6 +12,7 @@ from torch import distributed
 
 from finola_mm.apis import add_run_options, command_line, load_config
 from finola_mm.apis.training import (
+    check_settings,
     enable_amp,
     enable_compile,
     enable_lr_scaling,
@@ -81,6 +82,7 @@ def main() -> None:
     cfg = load_config(args.config, options=args.cfg_options, work_dir=args.work_dir)
     apply_cli_overrides(args, cfg)
     check_data(cfg, ['train'] if args.no_validate else ['train', 'val'])
+    check_settings(cfg)
     init_dist(args.launcher, cfg)
     # Which checkpoint --resume takes: finola_mm/engine/checkpoints/resume_point.py.
     set_starting_point(cfg, resume=args.resume, pretrained=args.pretrained)

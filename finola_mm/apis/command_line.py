@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from rich.console import Console
 from rich.progress import track
@@ -82,7 +83,8 @@ def add_cfg_options(parser: argparse.ArgumentParser) -> None:
         '--cfg-options',
         nargs='+',
         action=CfgOptions,
-        help='config settings to override, key=value; nested: a.b=1; lists: a="[1,2]"',
+        help='config settings to override, key=value; nested: a.b=1; lists: a="[1,2]"; text that '
+        'looks like a number or a list: a="\'1\'"',
     )
 
 
@@ -113,20 +115,28 @@ def check_out(path: str | Path, suffixes: Sequence[str] = (), *, overwrite: bool
     path = Path(path)
     if suffixes and path.suffix.lower() not in suffixes:
         raise UserError(f'the output file name must end in {" or ".join(suffixes)}, got {path}')
-    if path.is_dir() or (path.exists() and not overwrite):
+    exists = os.path.lexists(path)  # False for a name that is too long
+    if exists and not overwrite:
         raise UserError(f'the output file {path} already exists; delete it or choose another name')
-    folder = make_folder(path.parent)
-    if not os.access(path if path.exists() else folder, os.W_OK):
-        raise UserError(f'no permission to write {path}; choose another output file')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open('ab').close()
+        if not exists:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(
+            f'cannot write the output file {path} ({error.strerror}); choose another one'
+        ) from None
     return path
 
 
 def make_folder(path: str | Path) -> Path:
-    """Create a folder and its parents if they do not exist."""
+    """Create an output folder and its parents if they do not exist; check that it is writable."""
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=path).close()
     except OSError as error:
-        raise UserError(f'cannot create the folder {path} ({error.strerror})') from error
+        raise UserError(f'cannot write to the folder {path} ({error.strerror})') from error
     return Path(path)
 
 

@@ -1,9 +1,13 @@
 """Read a config for a tool, and reject command-line options that would have no effect."""
 
 import argparse
+import ast
 import difflib
 import inspect
+import os
+import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +31,71 @@ KNOWN_ENTRIES = {
     'test_pipeline',
 }
 
+NUMBER = re.compile(r'[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)(e[+-]?\d+)?', re.ASCII | re.IGNORECASE)
+# MMEngine replaces '{{$NAME:default}}' by an environment variable.
+SPECIAL = re.compile(r'[\x00-\x1f"\'\\{\ud800-\udfff]')  # the last: bytes that are not UTF-8
+VARIABLE = re.compile(r'\{\{\s*\$(\w+)')
+# The hooks of every MMEngine runner.
+DEFAULT_HOOKS = 'runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint'
+# Data loader arguments that torch accepts only with worker processes.
+NEED_WORKERS = ('persistent_workers', 'prefetch_factor', 'timeout', 'multiprocessing_context')
+
 
 class CfgOptions(DictAction):
-    """The argparse action of ``--cfg-options``, key=value, as in MMEngine's tools."""
+    """The argparse action of ``--cfg-options``, key=value; MMEngine's removes white space."""
 
     def __call__(self, parser, namespace, values, option_string=None):
-        for value in values:
-            if '=' not in value:
-                raise argparse.ArgumentError(self, f'{value!r} has no "="; expected key=value')
-        super().__call__(parser, namespace, values, option_string)
+        options = dict(getattr(namespace, self.dest) or {})
+        for setting in values:
+            key, equals, value = setting.partition('=')
+            if not equals or not key or key != key.strip():
+                raise argparse.ArgumentError(
+                    self, f'got {setting!r}; expected key=value without spaces around "="'
+                )
+            options[key] = parse_value(value)
+        setattr(namespace, self.dest, options)
+
+
+def parse_value(text: str) -> Any:
+    """Return the number, boolean, None, list or tuple that ``text`` denotes, or else ``text``.
+
+    The elements of ``[a, b]`` and ``(a, b)`` need no quotes. Without brackets, only numbers and the
+    like form a list (``1,2``), since a file name may contain a comma. In quotes, all is text.
+    """
+    if len(text) > 1 and text[0] in '\'"' and text.find(text[0], 1) == len(text) - 1:
+        return text[1:-1]
+    if NUMBER.fullmatch(text) or text == 'None':
+        return ast.literal_eval(text)
+    if text.lower() in ('true', 'false'):
+        return text.lower() == 'true'
+    if text[:1] + text[-1:] in ('[]', '()') and (parts := _split_at_commas(text[1:-1])) is not None:
+        values = [parse_value(part) for part in parts]
+        return tuple(values) if text[0] == '(' else values
+    if ',' in text and (parts := _split_at_commas(text)) and parts != [text]:
+        values = [parse_value(part) for part in parts]
+        if all(value != part for value, part in zip(values, parts, strict=True)):
+            return values
+    return text
+
+
+def _split_at_commas(text: str) -> list[str] | None:
+    """Split at commas outside of brackets and quotes; None if these are not balanced."""
+    parts, depth, quote = [''], 0, ''
+    for char in text:
+        if quote:
+            quote = '' if char == quote else quote
+        elif char in '\'"' and parts[-1].rstrip()[-1:] in '[(,':  # not the apostrophe of a word
+            quote = char
+        else:
+            depth += (char in '[(') - (char in ')]')
+        if depth < 0:
+            return None
+        if char == ',' and not depth and not quote:
+            parts.append('')
+        else:
+            parts[-1] += char
+    parts = [part.strip() for part in parts]
+    return None if depth or quote else parts if parts[-1] else parts[:-1]
 
 
 def load_config(
@@ -54,12 +114,58 @@ def load_config(
         raise UserError(f'there is no config file {path}; similar names: {hint}')
     if file.suffix not in ('.py', '.json', '.yaml', '.yml'):
         raise UserError(f'a config file name must end in .py, .json, .yaml or .yml, got {path}')
-    cfg = Config.fromfile(path)
+    with _escaped_variables(str(path)):
+        cfg = Config.fromfile(path)
     for option in options or {}:
         _check_effect(option, cfg)
-    cfg.merge_from_dict(options or {})
+    try:
+        cfg.merge_from_dict(options or {})
+    except (AttributeError, KeyError, TypeError) as error:  # an entry of a number; a list index
+        raise UserError(
+            f'--cfg-options {list_names(options or {})} does not fit the config ({error})'
+        ) from None
     cfg.work_dir = work_dir or cfg.get('work_dir') or str(Path('work_dirs', file.stem))
+    _remove_unused(cfg)
     return cfg
+
+
+@contextmanager
+def _escaped_variables(path: str) -> Iterator[None]:
+    """Escape the variables in the strings of a config while MMEngine edits its text.
+
+    A character becomes its escape sequence in Python, with a second backslash for ``re.sub``.
+    """
+    original = {name: os.environ[name] for name in _variables(path) if name in os.environ}
+    try:
+        for name, value in original.items():
+            if not value:
+                raise UserError(f'the environment variable {name} is empty; set it, or unset it')
+            os.environ[name] = SPECIAL.sub(lambda char: rf'\\u{ord(char[0]):04x}', value)
+        yield
+    finally:
+        os.environ.update(original)
+
+
+def _variables(path: str) -> Iterator[str]:
+    """Yield the environment variables in the strings of a config file and of its bases."""
+    yield from VARIABLE.findall(Path(path).read_text(encoding='utf-8'))
+    for base in Config._get_base_files(path):
+        yield from _variables(Config._get_cfg_path(base, path)[0])
+
+
+def _remove_unused(cfg: Config) -> None:
+    """Remove hooks set to None, and data loader arguments that need worker processes."""
+    hooks = cfg.get('default_hooks') or {}
+    # Of MMEngine's own hooks, None removes the default.
+    for name in [name for name in hooks if hooks[name] is None and name not in DEFAULT_HOOKS]:
+        hooks.pop(name)
+    if cfg.get('custom_hooks'):
+        cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook is not None]
+    for split in ('train', 'val', 'test'):
+        loader = cfg.get(f'{split}_dataloader') or {}
+        if not loader.get('num_workers'):
+            for name in NEED_WORKERS:
+                loader.pop(name, None)
 
 
 def _check_effect(option: str, cfg: Config) -> None:

@@ -23,6 +23,7 @@ from ..engine import (
     merge_param_groups,
 )
 from ..errors import UserError
+from .command_line import make_folder
 from .cpu import optimize_for_cpu
 
 
@@ -52,6 +53,20 @@ def enable_lr_scaling(cfg: Config) -> None:
 
 def add_hook(cfg: Config, **hook: Any) -> None:
     cfg.custom_hooks = [*cfg.get('custom_hooks', []), hook]
+
+
+def check_settings(cfg: Config) -> None:
+    """Reject settings that would end the run at its first validation or checkpoint."""
+    make_folder(cfg.work_dir)
+    out_dir = (cfg.get('default_hooks', {}).get('checkpoint') or {}).get('out_dir')
+    if out_dir and '://' not in out_dir:
+        make_folder(out_dir)
+    interval = cfg.train_cfg.get('val_interval', 1)
+    if cfg.get('val_cfg') is not None and not (isinstance(interval, int) and interval > 0):
+        raise UserError(
+            f'train_cfg.val_interval is {interval!r}; expected 1 or more. To train without '
+            'validation, add --no-validate'
+        )
 
 
 def set_starting_point(

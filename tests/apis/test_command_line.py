@@ -77,11 +77,18 @@ def test_output_files(tmp_path):
     check_out(file, ('.png',))
     with pytest.raises(UserError, match=shows(file)):
         check_out(file, ('.png',), overwrite=False)
-    for path in (tmp_path, file / 'b.png'):
-        with pytest.raises(UserError, match=shows(path if path == tmp_path else file)):
+    assert list(file.parent.iterdir()) == [file]  # the check leaves no file
+
+
+def test_outputs_that_cannot_be_written(tmp_path):
+    """A folder, a file as parent, a read-only file system (/proc, also for root), a long name."""
+    (tmp_path / 'file').touch()
+    for path in (tmp_path, tmp_path / 'file/b.png', '/proc/b.png', '/proc/a/b.png', 'a' * 300):
+        with pytest.raises(UserError, match=shows(path)):
             check_out(path)
-    with pytest.raises(UserError, match=shows(file)):
-        make_folder(file)
+    for path in (tmp_path / 'file', tmp_path / 'file/b', '/proc', '/proc/a/b', 'a' * 300):
+        with pytest.raises(UserError, match=shows(path)):
+            make_folder(path)
 
 
 def test_tables(tmp_path):

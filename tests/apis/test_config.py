@@ -1,8 +1,10 @@
 """Configs for the tools: a user's mistake is a UserError, an error of the file itself is not."""
 
 import argparse
+import os
 
 import pytest
+from torch.utils.data import DataLoader
 
 from finola_mm.apis import CfgOptions, load_config
 from finola_mm.errors import UserError
@@ -58,15 +60,121 @@ def test_options_that_a_config_need_not_have(project_root):
     assert load_config(CONFIG, options={'compile': True}).compile is True
 
 
-def test_settings_of_the_command_line(capsys):
+def parse(*settings):
     parser = argparse.ArgumentParser()
     parser.add_argument('--cfg-options', nargs='+', action=CfgOptions)
-    given = parser.parse_args(['--cfg-options', 'a.b=1', 'c=[2,d=3]']).cfg_options
-    assert given == {'a.b': 1, 'c': [2, 'd=3']}
-    with pytest.raises(SystemExit):
-        parser.parse_args(['--cfg-options', 'a.b', '3'])
-    error = capsys.readouterr().err
-    assert 'a.b' in error and 'key=value' in error
+    return parser.parse_args(['--cfg-options', *settings]).cfg_options
+
+
+def test_settings_of_the_command_line(capsys):
+    assert parse('a.b=1', 'c=[2,d=3]', 'd.1.e=x=y') == {'a.b': 1, 'c': [2, 'd=3'], 'd.1.e': 'x=y'}
+    for wrong in ('a.b', 'a.b = 3', 'a.b =3', '=3'):
+        with pytest.raises(SystemExit):
+            parse(wrong)
+        error = capsys.readouterr().err
+        assert repr(wrong) in error and 'key=value' in error
+
+
+TEXTS = [
+    *('/data/set v1', ' a', 'a ', 'a\tb', '/data/a,b/list.txt', 'a,b', ',', 'a,', '1,a', ''),
+    *('set [v1]', 'a(b)', 'f(1,2)', '[a]/[b]', '[v1]/x', '[a', '(]', '[a(b, c]'),
+    *("Bob's photos", "'it's'", '"', "'", 'a"b', '~/x', 'a\\1b', 'C:\\new', '50%', '%s', '日本'),
+    *('007', '00', '1_000', '2026_11_29', '0x10', '1.2.3', '1j', '1e', '-', '.', '...', '١'),
+    *('inf', 'nan', 'none', 'null', 'yes', "{'a': 1}", '{{x}}', '# x', 'a=b', 's3://b/x?y=1,2'),
+]
+
+
+@pytest.mark.parametrize('text', TEXTS)
+def test_text_arrives_as_typed(text, tmp_path):
+    """Also from the config that a run saves."""
+    options = parse(f'load_from={text}')
+    assert options == dict(load_from=text)
+    (tmp_path / 'c.py').touch()
+    load_config(tmp_path / 'c.py', options=options).dump(tmp_path / 'saved.py')
+    assert load_config(tmp_path / 'saved.py').load_from == text
+
+
+@pytest.mark.parametrize(
+    ('text', 'value'),
+    [
+        *[('5', 5), ('-5', -5), ('+5', 5), ('0', 0), ('0.5', 0.5), ('.5', 0.5), ('5.', 5.0)],
+        *[('1e-3', 1e-3), ('1E5', 1e5), ('None', None), ('True', True), ('false', False)],
+        *[("'5'", '5'), ('"None"', 'None'), ('"a, b"', 'a, b'), ("'C:\\new'", 'C:\\new')],
+        # Lists as in MMEngine's documentation.
+        *[('1,2', [1, 2]), ('1, 2', [1, 2]), ('[1,2]', [1, 2]), ('(1,2)', (1, 2)), ('1,', [1])],
+        *[('(1)', (1,)), ('(1,)', (1,)), ('[]', []), ('()', ()), ('[1,None,a]', [1, None, 'a'])],
+        ('[(1, 2, 3), [a, b], c]', [(1, 2, 3), ['a', 'b'], 'c']),
+        ('(1,2),(3,4)', [(1, 2), (3, 4)]),
+        # Elements of lists arrive as typed, too.
+        ('[/data/set v1, /data/v2]', ['/data/set v1', '/data/v2']),
+        ("[\"/data/a, b\", '(c]', 007, Bob's]", ['/data/a, b', '(c]', '007', "Bob's"]),
+        ("'a','b'", ['a', 'b']),
+    ],
+)
+def test_numbers_lists_and_quotes(text, value):
+    (found,) = parse(f'a={text}').values()
+    assert found == value and type(found) is type(value)
+
+
+def test_an_option_that_does_not_fit_the_config(project_root):
+    for option in ('param_scheduler.7.T_max', 'train_cfg.max_epochs.x', 'custom_hooks.0'):
+        with pytest.raises(UserError, match=shows('--cfg-options', option)):
+            load_config(CONFIG, options={option: None})
+
+
+VALUES = [
+    *("/x/Bob's photos", 'a"b', 'a\\1b', 'C:\\new', 'a\\', '\\g<0>', '\\u0041', "a\\'b", 'a\nb'),
+    *('# a', '{{x}}', '{{$HOME:x}}', '{{ fileDirname }}', '{{_base_.x}}', '%s', '日本'),
+    os.fsdecode(b'/x/\xff'),
+]
+
+
+@pytest.mark.parametrize('value', VALUES)
+def test_environment_variables_arrive_unchanged(value, project_root, tmp_path, monkeypatch):
+    """In the shipped bases, and in a user's own config, also within a longer string."""
+    monkeypatch.setenv('FINOLA_IMAGENET', value)
+    monkeypatch.setenv('OWN', value)
+    monkeypatch.setenv('NUMBERS', "['a', 1]")  # an expression, not a part of a string
+    (tmp_path / 'own.py').write_text(
+        f"_base_ = '{project_root / CONFIG}'\n"
+        "work_dir = '{{$OWN:a/b}}/run'\nlaunch = dict(a={{'$NUMBERS:1'}})\n"
+    )
+    cfg = load_config(tmp_path / 'own.py')
+    assert cfg.train_dataloader.dataset.dataset.data_root == value
+    assert cfg.work_dir == f'{value}/run' and cfg.launch.a == ['a', 1]
+    assert os.environ['OWN'] == value
+
+
+def test_an_empty_environment_variable(project_root, tmp_path, monkeypatch):
+    monkeypatch.setenv('FINOLA_IMAGENET', '')
+    monkeypatch.setenv('OWN', "it's")
+    (tmp_path / 'own.py').write_text(f"_base_ = '{project_root / CONFIG}'\na = '{{{{$OWN:b}}}}'\n")
+    with pytest.raises(UserError, match='FINOLA_IMAGENET'):
+        load_config(tmp_path / 'own.py')
+    assert os.environ['OWN'] == "it's"
+
+
+def test_data_loaders_without_workers(project_root):
+    """torch rejects the other arguments; every loader of these configs can be built."""
+    none = {f'{split}_dataloader.num_workers': 0 for split in ('train', 'val', 'test')}
+    none['train_dataloader.prefetch_factor'] = 4
+    cfg = load_config(CONFIG, options=none)
+    for split in ('train', 'val', 'test'):
+        settings = dict(cfg[f'{split}_dataloader'], dataset=[1], sampler=None, collate_fn=None)
+        assert len(DataLoader(**settings)) == (split != 'train')  # drop_last
+    assert load_config(CONFIG).train_dataloader.persistent_workers
+
+
+def test_hooks_set_to_none(project_root, tmp_path):
+    (tmp_path / 'c.py').write_text(
+        f"_base_ = '{project_root / CONFIG}'\n"
+        'default_hooks = dict(knn=None, timer=None)\n'
+        'custom_hooks = [None, *_base_.custom_hooks]\n'
+    )
+    cfg = load_config(tmp_path / 'c.py')
+    assert 'knn' not in cfg.default_hooks and 'visualization' in cfg.default_hooks
+    assert cfg.default_hooks.timer is None  # MMEngine removes its own
+    assert cfg.custom_hooks == load_config(CONFIG).custom_hooks
 
 
 @pytest.mark.parametrize(

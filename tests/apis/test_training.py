@@ -56,6 +56,28 @@ def test_a_config_with_a_scaled_learning_rate_is_not_scaled_again():
         training.enable_lr_scaling(config())
 
 
+def test_settings_that_would_end_a_run_later(tmp_path):
+    """An interval of no validation, and folders that cannot be written."""
+    hooks = dict(checkpoint=dict(out_dir='/proc/x'))
+
+    def check(val_interval=1, val_cfg={}, **settings):  # noqa: B006
+        settings = dict(work_dir=str(tmp_path / 'run'), default_hooks={}, **settings)
+        loop = dict(val_interval=val_interval)
+        training.check_settings(config(**{**dict(train_cfg=loop, val_cfg=val_cfg), **settings}))
+
+    check()
+    assert (tmp_path / 'run').is_dir()
+    check(0, val_cfg=None)  # --no-validate
+    for interval in (0, -1, 0.5, 'x', None):
+        with pytest.raises(UserError, match=shows('val_interval', interval)):
+            check(interval)
+    for setting in (dict(work_dir='/proc/x'), dict(default_hooks=hooks)):
+        with pytest.raises(UserError, match=shows('/proc/x')):
+            training.check_settings(
+                config(**{**dict(work_dir=str(tmp_path), train_cfg={}), **setting})
+            )
+
+
 @pytest.mark.parametrize(
     'settings',
     [

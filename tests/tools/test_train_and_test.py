@@ -147,6 +147,44 @@ def test_resume_of_another_model_is_refused(trained, image_folder, tmp_path):
     assert 'Traceback' not in out
 
 
+def test_a_resume_with_another_learning_rate(trained, image_folder, tmp_path):
+    """What the log announces is used: the third step of a warm-up of 30 to this rate."""
+    out = tool(
+        'tools/train.py',
+        CONFIG,
+        '--work-dir',
+        tmp_path,
+        '--no-validate',
+        '--resume',
+        trained,
+        '--cfg-options',
+        *tiny_options(image_folder),
+        'train_cfg.max_iters=3',
+        'optim_wrapper.optimizer.lr=1e-6',
+    )
+    assert re.search(r'learning rate 1e-06', out)
+    assert f' lr: {1e-6 * (0.01 + 0.99 * 2 / 29):.4e}' in out
+    assert re.search(r'WARNING.*lr 0.0005 -> 1e-06', out)
+
+
+@pytest.mark.parametrize('option', ['--out', '--work-dir', '--show-dir'])
+def test_outputs_are_checked_before_the_test(trained, image_folder, tmp_path, option):
+    out = tool(
+        'tools/test.py',
+        CONFIG,
+        trained,
+        '--work-dir',
+        tmp_path,
+        option,
+        '/proc/x.json',
+        '--cfg-options',
+        *tiny_options(image_folder),
+        expect=1,
+    )
+    assert re.search(shows('test: ', '/proc/x.json'), out.splitlines()[-1])
+    assert 'Iter(test)' not in out and 'Traceback' not in out
+
+
 def test_amp_and_auto_scale_lr(image_folder, tmp_path):
     """On a CPU --amp is bfloat16 where it has it; the learning rate scales by 2 images over 64."""
     out = tool(

@@ -8,7 +8,7 @@ CHECKPOINT is a checkpoint file or a work directory, of which the last checkpoin
 
 import argparse
 
-from finola_mm.apis import command_line, extract_encoder
+from finola_mm.apis import check_out, command_line, extract_encoder
 from finola_mm.apis.encoder import format_weights
 
 
@@ -25,6 +25,7 @@ def parse_args() -> argparse.Namespace:
 @command_line
 def main() -> None:
     args = parse_args()
+    check_out(args.out)
     file = extract_encoder(args.checkpoint, args.out, force=args.force)
     print(f'wrote {format_weights(file)}')
     print('Load it with finola_mm.load_encoder(FILE), tools/train.py --pretrained FILE, or in a')

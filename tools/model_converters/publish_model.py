@@ -8,7 +8,7 @@ CHECKPOINT is a checkpoint file or a work directory, of which the last checkpoin
 
 import argparse
 
-from finola_mm.apis import command_line, publish_model
+from finola_mm.apis import check_out, command_line, publish_model
 from finola_mm.apis.encoder import format_weights
 
 
@@ -29,6 +29,7 @@ def parse_args() -> argparse.Namespace:
 @command_line
 def main() -> None:
     args = parse_args()
+    check_out(args.out)
     file = publish_model(args.checkpoint, args.out, force=args.force)
     print(f'wrote {format_weights(file)}')
     print('Pass it to tools/test.py as CHECKPOINT, or its encoder to tools/train.py --pretrained.')

@@ -23,6 +23,7 @@ from finola_mm.apis import (
     command_line,
     int_range,
     load_config,
+    make_folder,
 )
 from finola_mm.datasets import find_images
 from finola_mm.datasets.decoding import decode
@@ -91,6 +92,7 @@ def main(argv: list[str] | None = None) -> None:
     cfg = load_config(args.config, options=args.cfg_options)
     files = find_images(args.images)
     check_out_dir(args.out)
+    make_folder(args.out)
     inferencer = StrictDetInferencer(cfg, args.checkpoint)
     files = skip_unreadable(files)
     score = args.score

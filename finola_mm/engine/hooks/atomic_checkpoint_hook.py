@@ -1,6 +1,7 @@
 """Save checkpoints so that a complete one exists at all times, with metadata of the run."""
 
 import json
+import re
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,20 @@ from typing import Any
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 
+from ...errors import UserError
 from ...registry import HOOKS
 from ..checkpoints.checkpoint_file import atomic_write, register_checkpoint_io, remove_stale_tmp
 
 # Arguments of a backbone that affect only a training run, not the trained encoder.
 TRAINING_ONLY = ('init_cfg', 'with_cp', 'frozen_stages', 'norm_eval', 'drop_path_rate')
+
+# The metrics of evaluators, as regular expressions; unknown evaluators may report any name.
+REPORTED = dict(
+    MaskedPSNR='psnr|psnr_mean_colour|gain',
+    ImageQuality='psnr|ssim|lpips|psnr/.+',
+    Accuracy=r'top\d+(_thr-.+)?',
+    CocoMetric='(bbox|segm)_(mAP(_50|_75|_s|_m|_l)?|AR.+)|AR@.+|.+_precision',
+)
 
 
 @HOOKS.register_module()
@@ -33,14 +43,26 @@ class AtomicCheckpointHook(CheckpointHook):
     arguments are those of ``CheckpointHook``.
     """
 
+    # Without ``rule``, a name that contains one of these is compared accordingly.
+    _default_greater_keys = [*CheckpointHook._default_greater_keys, 'psnr', 'gain', 'ssim']
+    _default_less_keys = [*CheckpointHook._default_less_keys, 'lpips']
+
     keep_ckpt_ids: deque[int]
     best_ckpt_path: str | None
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        try:
+            super().__init__(*args, **kwargs)
+        except (AssertionError, KeyError, ValueError) as error:  # such as a metric without rule
+            raise UserError(f'default_hooks.checkpoint: {error}') from error
 
     def before_run(self, runner) -> None:
         register_checkpoint_io()
 
     def before_train(self, runner) -> None:
         super().before_train(runner)
+        if self.save_best and runner.val_loop:
+            self._check_save_best(runner.val_loop.evaluator.metrics)
         if self.max_keep_ckpts > 0:
             # Unbounded: there is one more checkpoint until the outdated one is removed.
             self.keep_ckpt_ids = deque(self.keep_ckpt_ids)
@@ -52,6 +74,21 @@ class AtomicCheckpointHook(CheckpointHook):
             for folder in {str(self.out_dir), str(runner.work_dir)}:
                 for name in remove_stale_tmp(folder) if '://' not in folder else ():
                     runner.logger.info(f'Removed {name}, which a killed process left incomplete')
+
+    def _check_save_best(self, evaluators: list) -> None:
+        """Reject names that no evaluator can report before the first step."""
+        names = [
+            f'{metric.prefix}/({REPORTED.get(type(metric).__name__, ".+")})'
+            if metric.prefix
+            else '.+'
+            for metric in evaluators
+        ]
+        for name in {*self.save_best} - {'auto'}:
+            if not any(re.fullmatch(pattern, name) for pattern in names):
+                raise UserError(
+                    f'default_hooks.checkpoint.save_best={name} is not a metric of the '
+                    f'validation; set it to {" or ".join(names)}'
+                )
 
     def before_save_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:
         """Add the metadata of the run, including to checkpoints saved by other hooks."""
@@ -95,6 +132,12 @@ class AtomicCheckpointHook(CheckpointHook):
     def _save_best_checkpoint(self, runner, metrics: dict[str, float]) -> None:
         if not self.save_best:
             return
+        unknown = {*self.save_best} - {'auto', *metrics}
+        if unknown:
+            raise UserError(
+                f'default_hooks.checkpoint.save_best={", ".join(unknown)} is not a metric of the '
+                f'validation; set it to one of {", ".join(metrics)}'
+            )
         outdated: list[str] = []
         self.file_backend.remove = outdated.append  # MMEngine removes before it writes
         try:

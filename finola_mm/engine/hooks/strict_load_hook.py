@@ -18,6 +18,7 @@ from ..checkpoints.state_dict_match import (
 )
 from ..model import unwrap_model
 from ..param_groups import merge_saved_groups
+from ..resume_settings import apply_settings
 
 NEW_RUN = ', or start a new run without --resume in another --work-dir'
 
@@ -57,7 +58,9 @@ class StrictLoadHook(Hook):
 
 @HOOKS.register_module()
 class StrictResumeHook(StrictLoadHook):
-    """Reject a checkpoint of another model when resuming; added by tools/train.py.
+    """Resume the same model with this run's settings; added by tools/train.py.
+
+    Rejects a checkpoint of another model or optimizer (``apply_settings``).
 
     Args:
         path (str): The checkpoint's name for messages.
@@ -76,6 +79,7 @@ class StrictResumeHook(StrictLoadHook):
         validate_training_checkpoint(checkpoint, self.path)
         super().after_load_checkpoint(runner, checkpoint)
         merge_saved_groups(checkpoint, runner.optim_wrapper.optimizer, unwrap_model(runner.model))
+        apply_settings(runner, checkpoint, self.path)
         if checkpoint['meta'].get('iter', 0) >= runner.max_iters:
             runner.logger.warning(
                 f'{self.path} is the end of its run ({runner.max_iters} iterations); there '

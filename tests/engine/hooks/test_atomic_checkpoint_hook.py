@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmdet.evaluation import CocoMetric
 from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 from mmengine.fileio import LocalBackend
@@ -19,6 +20,7 @@ from mmengine.fileio.backends import registry_utils
 from mmengine.model import BaseModel
 from mmengine.runner import CheckpointLoader, Runner
 from mmengine.runner.checkpoint import load_from_local
+from mmpretrain.evaluation import metrics as mmpretrain_metrics
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -29,8 +31,11 @@ from finola_mm.engine import (
     read_checkpoint,
 )
 from finola_mm.engine.hooks.atomic_checkpoint_hook import run_metadata
+from finola_mm.errors import UserError
+from finola_mm.evaluation import ImageQuality, MaskedPSNR
 from finola_mm.registry import MODELS
 from tests.conftest import ROOT
+from tests.messages import shows
 
 ITERATIONS, INTERVAL = 6, 2
 CHANGES = ('fsync', 'replace', 'remove', 'unlink')  # of os
@@ -287,3 +292,65 @@ def test_every_config_has_it_and_bounds_the_number():
         checkpoint = Config.fromfile(ROOT / f'configs/{name}.py').default_hooks.checkpoint
         assert checkpoint.type == 'finola_mm.AtomicCheckpointHook'
         assert 1 <= checkpoint.max_keep_ckpts <= 3
+
+
+def evaluators():
+    """Evaluators of the recipes, and all metrics that they report for fake results."""
+    masked, quality = MaskedPSNR(), ImageQuality(lpips=False, per_folder=True)
+    accuracy = mmpretrain_metrics.Accuracy(topk=(1, 5))
+    scores = dict(pred_score=torch.rand(9), gt_label=torch.tensor([0]))
+    return [
+        (masked, masked.compute_metrics([[20.0, 15.0]])),
+        (quality, quality.compute_metrics([('cat', [20.0, 0.5])])),
+        (accuracy, accuracy.compute_metrics([scores])),
+        (CocoMetric(), ['bbox_mAP', 'bbox_mAP_50', 'bbox_mAP_s']),  # as in docs/results.md
+    ]
+
+
+def run_with(*metrics):
+    """What before_train reads of a runner."""
+    evaluator = SimpleNamespace(metrics=metrics)
+    return SimpleNamespace(
+        val_loop=SimpleNamespace(evaluator=evaluator),
+        work_dir='none',
+        logger=SimpleNamespace(info=lambda text: None),
+        message_hub=SimpleNamespace(runtime_info={}),
+    )
+
+
+@pytest.mark.parametrize('case', range(4))
+def test_the_metric_of_save_best_is_known_before_the_first_step(case):
+    metric, names = evaluators()[case]
+    names = [f'{metric.prefix}/{name}' for name in names]
+    for name in ('auto', *names):
+        # The rule follows from the name.
+        AtomicCheckpointHook(save_best=name).before_train(run_with(metric))
+    for wrong in (names[0].partition('/')[2], 'knn/top1', f'{names[0]}x'):
+        hook = AtomicCheckpointHook(save_best=wrong, rule='greater')
+        with pytest.raises(UserError, match=shows(f'save_best={wrong}', f'{metric.prefix}/')):
+            hook.before_train(run_with(metric))
+        hook.before_train(run_with(metric, Given()))  # Given has no prefix: any name is possible
+
+
+def test_save_best_without_validation():
+    hook = AtomicCheckpointHook(save_best='knn/top1', rule='greater')
+    hook.before_train(SimpleNamespace(**{**vars(run_with()), 'val_loop': None}))
+
+
+@pytest.mark.parametrize(
+    ('settings', 'said'),
+    [
+        (dict(save_best='my_metric'), 'my_metric'),  # no rule
+        (dict(save_best='masked/psnr', rule='bigger'), 'bigger'),
+        (dict(save_best=True), 'bool'),
+    ],
+)
+def test_settings_of_save_best(settings, said):
+    with pytest.raises(UserError, match=said):
+        AtomicCheckpointHook(**settings)
+
+
+def test_a_metric_that_the_first_validation_does_not_report(tmp_path):
+    """An evaluator without declared names."""
+    with pytest.raises(UserError, match=shows('save_best=scores', 'score, other')):
+        train(tmp_path, scores=[0.1, 0.3, 0.2], save_best='scores', rule='greater')

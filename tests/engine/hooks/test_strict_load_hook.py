@@ -19,6 +19,12 @@ from finola_mm.engine import (
 from tests.engine.whole import META, Whole, randomized
 from tests.messages import shows
 
+EMPTY = dict(param_groups=[])
+NO_OPTIMIZER = dict(
+    param_schedulers=[],
+    optim_wrapper=SimpleNamespace(param_groups=[], optimizer=SimpleNamespace(param_groups=[])),
+)
+
 
 class Wrapped(MMDistributedDataParallel):
     def __init__(self, module):
@@ -27,19 +33,14 @@ class Wrapped(MMDistributedDataParallel):
 
 
 def resume(module, state, **content):
-    checkpoint = dict(meta=META, message_hub={}, optimizer={}, state_dict=dict(state))
+    checkpoint = dict(meta=META, message_hub={}, optimizer=EMPTY, state_dict=dict(state))
     hook = StrictResumeHook('w.pth')
     hook.after_load_checkpoint(runner_of(module), {**checkpoint, **content})
 
 
-def runner_of(module, **settings):
-    defaults = dict(
-        model=module,
-        logger=MMLogger.get_current_instance(),
-        max_iters=100,
-        optim_wrapper=SimpleNamespace(optimizer=SimpleNamespace(param_groups=[])),
-    )
-    return SimpleNamespace(**{**defaults, **settings})
+def runner_of(module):
+    logger = MMLogger.get_current_instance()
+    return SimpleNamespace(model=module, logger=logger, max_iters=100, **NO_OPTIMIZER)
 
 
 @pytest.mark.parametrize('wrap', [lambda module: module, Wrapped])
@@ -56,10 +57,17 @@ def test_resume_of_the_same_model(source, wrap, prefix):
 @pytest.mark.parametrize(('reached', 'complete'), [(99, False), (100, True)])
 def test_resume_of_a_finished_run(source, reached, complete):
     said = []
-    logger = SimpleNamespace(info=lambda line: None, warning=said.append)
-    runner = runner_of(Whole(), logger=logger)
+    runner = SimpleNamespace(
+        model=Whole(),
+        max_iters=100,
+        **NO_OPTIMIZER,
+        logger=SimpleNamespace(info=lambda line: None, warning=said.append),
+    )
     checkpoint = dict(
-        meta=dict(META, iter=reached), message_hub={}, optimizer={}, state_dict=source.state_dict()
+        meta=dict(META, iter=reached),
+        message_hub={},
+        optimizer=EMPTY,
+        state_dict=source.state_dict(),
     )
     StrictResumeHook('w.pth').after_load_checkpoint(runner, checkpoint)
     assert len(said) == complete
