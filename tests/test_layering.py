@@ -21,7 +21,7 @@ FLOORS = {
     **{name: (BELOW | SIDEWAYS.get(name, set()), PACKAGES) for name in PARTS},
     'selfsup': (BELOW, {'torch', 'mmpretrain'}),
     'classification': (BELOW, {'torch', 'mmpretrain'}),
-    'det': (BELOW, {'torch', 'mmdet'}),
+    'det': (BELOW, {'torch', 'numpy', 'mmdet'}),
     'apis': (BELOW | {*PARTS}, PACKAGES | {'mmdet', 'rich'}),  # mmdet: apis/detection.py alone
 }
 LIBRARY = set(sys.stdlib_module_names)

@@ -22,6 +22,7 @@ from finola_mm.apis import (
     command_line,
     load_config,
     optimize_for_cpu,
+    use_own_coco_metric,
 )
 from finola_mm.datasets.validation import check_data
 from finola_mm.engine import find_checkpoint, init_dist, load_weights
@@ -38,6 +39,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def apply_cli_overrides(args: argparse.Namespace, cfg: Config) -> None:
+    use_own_coco_metric(cfg)
     cfg.launcher = args.launcher
     cfg.load_from, cfg.resume = None, False  # these settings are for training
     if args.out and Path(args.out).suffix != '.json':

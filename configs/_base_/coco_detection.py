@@ -91,6 +91,8 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 
 val_evaluator = dict(
-    type='CocoMetric', ann_file=data_root + '/annotations/instances_val2017.json', metric='bbox'
+    type='finola_mm.CocoMetric',
+    ann_file=data_root + '/annotations/instances_val2017.json',
+    metric='bbox',
 )
 test_evaluator = val_evaluator

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.runner import Runner
+from mmengine.utils import import_modules_from_strings
 
 from ..errors import UserError, list_names
 
@@ -60,6 +61,20 @@ def load_config(
     cfg.merge_from_dict(options or {})
     cfg.work_dir = work_dir or cfg.get('work_dir') or str(Path('work_dirs', file.stem))
     return cfg
+
+
+def use_own_coco_metric(cfg: Config) -> None:
+    """Replace mmdet's ``CocoMetric`` by ``finola_mm.CocoMetric``, which corrects its AP."""
+    for split in ('val', 'test'):
+        evaluator = cfg.get(f'{split}_evaluator') or ConfigDict()
+        for metric in evaluator if isinstance(evaluator, list) else [evaluator]:
+            if f'{cfg.get("default_scope")}.{metric.get("type")}'.endswith('mmdet.CocoMetric'):
+                metric.type = 'finola_mm.CocoMetric'
+                # The config that the run writes must import the metric, too.
+                imports = cfg.setdefault('custom_imports', ConfigDict(imports=[]))
+                names = imports.imports if isinstance(imports.imports, list) else [imports.imports]
+                imports.imports = [*names, 'finola_mm.det']
+                import_modules_from_strings('finola_mm.det')
 
 
 def _check_effect(option: str, cfg: Config) -> None:

@@ -1,6 +1,7 @@
 """Object detection on mmdet."""
 
+from .coco_metric import CocoMetric
 from .mobile_former_detr import MobileFormerDETR
 from .mobile_former_detr_head import MobileFormerDETRHead
 
-__all__ = ['MobileFormerDETR', 'MobileFormerDETRHead']
+__all__ = ['CocoMetric', 'MobileFormerDETR', 'MobileFormerDETRHead']
