@@ -58,7 +58,7 @@ def find_data(args: argparse.Namespace) -> list[CocoData]:
             raise UserError(f'the image folder {args.folder} does not exist')
         content = read_annotations(args.source)
         classes = tuple(category['name'] for category in content['categories'])
-        return [CocoData(Path(args.source), Path(args.folder), classes, False)]
+        return [CocoData(Path(args.source), Path(args.folder), classes)]
     cfg = load_config(args.source, options=args.cfg_options)
     found = list(dict.fromkeys(data for split in args.splits for data in find_coco(cfg, split)))
     if not found:
@@ -111,8 +111,11 @@ def decoding_error(path: Path) -> str | None:
 
 def check(data: CocoData, args: argparse.Namespace) -> bool:
     """Print the report on one file; return whether it has no errors."""
-    content = read_annotations(data.file)
-    problems = list(find_problems(content, data.classes))
+    content = read_annotations(data.file, labelled=data.labelled)
+    problems = [
+        *data.problems,
+        *find_problems(content, data.classes, labelled=data.labelled),
+    ]
     print(data.file)
     print_contents(content, data.classes)
     bad = find_bad_images(content, data.folder, decode=args.decode)
