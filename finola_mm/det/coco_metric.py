@@ -8,15 +8,12 @@ from ..registry import METRICS
 
 @METRICS.register_module()
 class CocoMetric(MMDetCocoMetric):
-    """mmdet's ``CocoMetric``, corrected where it would be too low without a message.
+    """mmdet's ``CocoMetric``, corrected where its AP would be too low; the arguments are the same.
 
     * Objects of images that were not evaluated do not count as missed: with the data set's
       ``indices``, the AP is that of the subset.
-    * Any unique annotation id may be used. pycocotools never counts the object 0 as found.
+    * Annotation ids do not matter. pycocotools never counts the object with id 0 as found.
     * An image that was evaluated several times counts once.
-
-    Args:
-        *args, **kwargs: The arguments of mmdet's ``CocoMetric``.
     """
 
     def __init__(self, *args, **kwargs):

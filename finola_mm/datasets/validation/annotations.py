@@ -197,8 +197,8 @@ def _crowd_problems(objects: list[dict], names: dict[int, str]) -> Iterator[Prob
         yield Problem(
             number == len(objects),
             f'{number} of {len(objects)} objects ({number / len(objects):.0%}) are crowds or '
-            'ignored (iscrowd or ignore is not 0). They are not learned, and crowds do not count '
-            'in AP. Set both to 0 for single objects',
+            'ignored (iscrowd or ignore is not 0), which are not learned; crowds do not count in '
+            'AP. Set both to 0 for single objects',
         )
     if only:
         yield Problem(False, f'all objects of these classes are crowds or ignored: {_list(only)}')
