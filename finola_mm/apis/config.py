@@ -67,7 +67,7 @@ def use_own_coco_metric(cfg: Config) -> None:
     """Replace mmdet's ``CocoMetric`` by ``finola_mm.CocoMetric``, which corrects its AP."""
     for split in ('val', 'test'):
         evaluator = cfg.get(f'{split}_evaluator') or ConfigDict()
-        for metric in evaluator if isinstance(evaluator, list) else [evaluator]:
+        for metric in evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]:
             if f'{cfg.get("default_scope")}.{metric.get("type")}'.endswith('mmdet.CocoMetric'):
                 metric.type = 'finola_mm.CocoMetric'
                 # The config that the run writes must import the metric, too.

@@ -302,7 +302,7 @@ def test_the_tools_replace_the_metric_of_mmdet():
             default_scope='mmdet',
             custom_imports=dict(imports='finola_mm.backbones', allow_failed_imports=False),
             val_evaluator=dict(type='CocoMetric', ann_file='a.json'),
-            test_evaluator=[dict(type='mmdet.CocoMetric'), dict(type='mmpose.CocoMetric')],
+            test_evaluator=(dict(type='mmdet.CocoMetric'), dict(type='mmpose.CocoMetric')),
         )
     )
     use_own_coco_metric(cfg)
