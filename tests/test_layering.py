@@ -21,8 +21,8 @@ FLOORS = {
     **{name: (BELOW | SIDEWAYS.get(name, set()), PACKAGES) for name in PARTS},
     'datasets': (BELOW, PACKAGES | {'mmpretrain'}),  # mmpretrain: datasets/image_folder.py alone
     'selfsup': (BELOW | {'datasets'}, {'torch', 'mmpretrain'}),
-    'classification': (BELOW | {'datasets'}, {'torch', 'mmpretrain'}),
-    'det': (BELOW, {'torch', 'mmdet'}),
+    'classification': (BELOW | {'datasets'}, {'torch', 'numpy', 'mmengine', 'mmpretrain'}),
+    'det': (BELOW, {'torch', 'numpy', 'scipy', 'mmengine', 'mmdet'}),
     'apis': (BELOW | {*PARTS}, PACKAGES | {'mmdet', 'rich'}),  # mmdet: apis/detection.py alone
 }
 LIBRARY = set(sys.stdlib_module_names)

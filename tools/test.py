@@ -22,6 +22,7 @@ from finola_mm.apis import (
     command_line,
     load_config,
     make_folder,
+    use_own_coco_metric,
 )
 from finola_mm.apis.training import build_runner
 from finola_mm.datasets.validation import check_data
@@ -39,6 +40,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def apply_cli_overrides(args: argparse.Namespace, cfg: Config) -> None:
+    use_own_coco_metric(cfg)
     cfg.launcher = args.launcher
     cfg.load_from, cfg.resume = None, False  # these settings are for training
     set_visualization(cfg.default_hooks, args.show_dir)

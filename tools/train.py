@@ -10,7 +10,7 @@ import argparse
 from mmengine.config import Config
 from torch import distributed
 
-from finola_mm.apis import add_run_options, command_line, load_config
+from finola_mm.apis import add_run_options, command_line, load_config, use_own_coco_metric
 from finola_mm.apis.training import (
     check_settings,
     enable_amp,
@@ -66,6 +66,7 @@ def parse_args() -> argparse.Namespace:
 
 def apply_cli_overrides(args: argparse.Namespace, cfg: Config) -> None:
     cfg.launcher = args.launcher
+    use_own_coco_metric(cfg)
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.compile:

@@ -5,6 +5,8 @@
 # The data are in data/coco/{annotations,train2017,val2017}, or in the folder given in FINOLA_COCO.
 # Annotation files are checked before a run; tools/check/coco.py also checks all images. For other
 # classes, set `metainfo=dict(classes=(...))` in both data sets and `num_classes` in the model.
+custom_imports = dict(imports=['finola_mm.det'], allow_failed_imports=False)
+
 data_root = '{{$FINOLA_COCO:data/coco}}'
 
 missing_data_hint = (
@@ -91,6 +93,8 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 
 val_evaluator = dict(
-    type='CocoMetric', ann_file=data_root + '/annotations/instances_val2017.json', metric='bbox'
+    type='finola_mm.CocoMetric',
+    ann_file=data_root + '/annotations/instances_val2017.json',
+    metric='bbox',
 )
 test_evaluator = val_evaluator

@@ -15,8 +15,6 @@
 # Measured   not yet run on COCO.
 _base_ = ['../_base_/coco_detection.py', '../_base_/detection_runtime.py']
 
-custom_imports = dict(imports=['finola_mm.det'], allow_failed_imports=False)
-
 model = dict(
     type='finola_mm.MobileFormerDETR',
     data_preprocessor=dict(

@@ -10,6 +10,8 @@
 # Measured   not yet run.
 _base_ = ['mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py']
 
+custom_imports = dict(imports=['finola_mm.det'], allow_failed_imports=False)
+
 model = dict(
     backbone=dict(
         _delete_=True,
@@ -42,7 +44,9 @@ train_dataloader = dict(
 )
 val_dataloader = dict(dataset=dict(data_root=data_root, pipeline=[load, *_base_.test_pipeline[1:]]))
 test_dataloader = val_dataloader
-val_evaluator = dict(ann_file=data_root + '/annotations/instances_val2017.json')
+val_evaluator = dict(
+    type='finola_mm.CocoMetric', ann_file=data_root + '/annotations/instances_val2017.json'
+)
 test_evaluator = val_evaluator
 
 train_cfg = dict(type='finola_mm.ExactEpochLoop')

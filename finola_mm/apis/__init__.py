@@ -11,7 +11,7 @@ from .command_line import (
     progress,
     write_csv,
 )
-from .config import CfgOptions, load_config
+from .config import CfgOptions, load_config, use_own_coco_metric
 from .cpu import optimize_for_cpu
 from .encoder import extract_encoder, load_encoder, publish_model
 
@@ -30,5 +30,6 @@ __all__ = [
     'optimize_for_cpu',
     'progress',
     'publish_model',
+    'use_own_coco_metric',
     'write_csv',
 ]

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.runner import Runner
+from mmengine.utils import import_modules_from_strings
 
 from ..errors import UserError, list_names
 
@@ -166,6 +167,20 @@ def _remove_unused(cfg: Config) -> None:
         if not loader.get('num_workers'):
             for name in NEED_WORKERS:
                 loader.pop(name, None)
+
+
+def use_own_coco_metric(cfg: Config) -> None:
+    """Replace mmdet's ``CocoMetric`` by ``finola_mm.CocoMetric``, which corrects its AP."""
+    for split in ('val', 'test'):
+        evaluator = cfg.get(f'{split}_evaluator') or ConfigDict()
+        for metric in evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]:
+            if f'{cfg.get("default_scope")}.{metric.get("type")}'.endswith('mmdet.CocoMetric'):
+                metric.type = 'finola_mm.CocoMetric'
+                # The config that the run writes must import the metric, too.
+                imports = cfg.setdefault('custom_imports', ConfigDict(imports=[]))
+                names = imports.imports if isinstance(imports.imports, list) else [imports.imports]
+                imports.imports = [*names, 'finola_mm.det']
+                import_modules_from_strings('finola_mm.det')
 
 
 def _check_effect(option: str, cfg: Config) -> None:

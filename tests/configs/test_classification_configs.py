@@ -243,7 +243,8 @@ def test_mocov2_is_mmpretrains_with_our_encoder(name):
     assert ours['model'].pop('backbone') == dict(type='finola_mm.MobileFormer', arch=arch(name))
     neck = dict(theirs['model']['neck'], in_channels=model.backbone.out[0].out_channels)
     assert neck.pop('with_avg_pool') is model.neck.with_avg_pool is True  # the neck's default
-    expected = dict(theirs['model'], neck=neck, data_preprocessor=theirs['data_preprocessor'])
+    preprocessor = dict(theirs['data_preprocessor'], type='finola_mm.SelfSupDataPreprocessor')
+    expected = dict(theirs['model'], neck=neck, data_preprocessor=preprocessor)
     expected.pop('backbone')
     assert ours['model'] == expected  # head, queue_len, feat_dim, momentum
     assert ours['train_pipeline'][0] == dict(type='finola_mm.LoadImageFromFile')

@@ -121,6 +121,15 @@ def test_pipelines_and_hooks_build(path):
     assert dict(type='NumClassCheckHook') in cfg.custom_hooks
 
 
+@pytest.mark.parametrize('pattern', ['configs/det/*.py', 'configs/demo/det_*.py'])
+def test_the_metric_is_imported(pattern):
+    """An import by another test would hide a missing one."""
+    for path in ROOT.glob(pattern):
+        cfg = Config.fromfile(path)
+        assert cfg.val_evaluator.type == cfg.test_evaluator.type == 'finola_mm.CocoMetric'
+        assert 'finola_mm.det' in cfg.custom_imports.imports
+
+
 @pytest.mark.parametrize('path', CONFIGS)
 def test_running_statistics_are_shared_before_they_are_saved(path):
     """Or each process would evaluate another model, and none but the first its checkpoint."""

@@ -37,15 +37,15 @@ def refused(scenes, work_dir):
     ('changes', 'values'),
     [
         (
-            [dict(bbox=[1, 1, float('nan'), 9]), dict(category_id=99)],
-            ['[1, 1, nan, 9]', 'category_id', 99],
+            [dict(bbox=[1, 1, float('nan'), 9]), dict(area='81')],
+            ['[1, 1, nan, 9]', 'area', "'81'"],
         ),
         (
-            [dict(bbox=[20, 20, -9, -9]), dict(bbox=[200, 1, 9, 9])],
-            ['area', '[20.0, 20.0, -9.0, -9.0]', '[200.0, 1.0, 9.0, 9.0]'],
+            [dict(bbox=[20, 20, -9, -9]), dict(bbox=[200, 1, 9, 9]), dict(category_id=99)],
+            ['area', '[20.0, 20.0, -9.0, -9.0]', '[200.0, 1.0, 9.0, 9.0]', 'category_id', 99],
         ),
     ],
-    ids=['not a number, unknown category', 'negative size, outside the image'],
+    ids=['values that are no numbers', 'negative size, outside the image, unknown category'],
 )
 def test_bad_annotations_are_in_one_message(scenes, tmp_path, changes, values):
     file = scenes / 'annotations/instances_train2017.json'

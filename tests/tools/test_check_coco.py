@@ -5,8 +5,11 @@ import json
 import re
 
 import pytest
+from mmengine.config import Config
 from PIL import Image
 
+from finola_mm.datasets.validation import check_data
+from finola_mm.errors import UserError
 from tests.messages import shows
 
 
@@ -100,6 +103,58 @@ def test_a_config(check, coco):
     assert code == 1 and any({79, 80} <= {*numbers(line)} for line in said.splitlines())
     config = 'configs/selfsup/masked_finola_b.py'
     assert re.search(shows(config, 'COCO', 'train', 'val'), check(config)[0])
+
+
+CONFIG = """
+default_scope = 'mmdet'
+model = dict(bbox_head=dict(num_classes={number}))
+val_dataloader = dict(dataset=dict(type='CocoDataset', data_root={root!r}, test_mode=True,
+    ann_file='annotations/instances_val2017.json', data_prefix=dict(img='val2017'),
+    metainfo=dict(classes=('cup',))))
+val_evaluator = dict(type='CocoMetric', ann_file={file!r}, format_only={format_only})
+"""
+
+
+@pytest.mark.parametrize(
+    ('change', 'number', 'other_file', 'seen'),
+    [
+        ('', 1, False, ()),
+        ('', 4, False, ('num_classes=4',)),
+        ('', 1, True, ('other.json',)),
+        ("content['annotations'][0]['id'] = 0", 1, False, ()),
+        ("content['annotations'][1]['area'] = '81'", 1, False, ("'81'", 'annotations[1]')),
+        ("content['annotations'][1]['iscrowd'] = None", 1, False, ('None', 'iscrowd')),
+        ("content['images'][1]['width'] = '60'", 1, False, ("'60'", 'images[1]')),
+        ("for a in content['annotations']: a['iscrowd'] = 1", 1, False, ('iscrowd', '100%')),
+        ("encoding = 'utf-16'", 1, False, ('UTF-16',)),
+        ("del content['annotations']", 1, False, ('annotations',)),
+    ],
+)
+def test_the_answer_of_a_run(check, coco, tmp_path, change, number, other_file, seen):
+    """A run, the tool with a config and the tool with a file agree."""
+    file, folder = coco
+    scope = dict(content=json.loads(file.read_text()), encoding='utf-8')
+    exec(change, scope)
+    file.write_text(json.dumps(scope['content']), encoding=scope['encoding'])
+    used = str(file.with_name('other.json') if other_file else file)
+    config = tmp_path / 'config.py'
+    settings = dict(number=number, root=str(tmp_path), file=used)
+    config.write_text(CONFIG.format(**settings, format_only=False))
+    reports = [str(check(config, '--splits', 'val'))]
+    if number == 1 and not other_file:  # these are not in the file
+        reports.append(str(check(file, folder)))
+    try:
+        check_data(Config.fromfile(config), ['val'])
+        reports.append('(0, ')
+    except UserError as error:
+        reports.append(str(error))
+    for report in reports:
+        assert report.startswith('(0, ') == (not seen), report
+        assert re.match(shows(*(repr(value)[1:-1] for value in seen)), report), report
+    config.write_text(CONFIG.format(**settings, format_only=True))
+    if change.startswith('del'):  # predictions for a server
+        assert check(config, '--splits', 'val')[0] == 0
+        check_data(Config.fromfile(config), ['val'])
 
 
 @pytest.mark.parametrize('args', [['a.json'], ['a.py', 'folder']])

@@ -60,9 +60,7 @@ def find_data(args: argparse.Namespace) -> list[CocoData]:
             raise UserError(f'the image folder {args.folder} does not exist')
         content = read_annotations(args.source)
         classes = tuple(category['name'] for category in content['categories'])
-        return [
-            CocoData(Path(args.source), Path(args.folder), classes, False, load=LoadImageFromFile())
-        ]
+        return [CocoData(Path(args.source), Path(args.folder), classes, load=LoadImageFromFile())]
     cfg = load_config(args.source, options=args.cfg_options)
     # Splits may share a file; their loaders are distinct objects.
     data = {data[:-1]: data for split in args.splits for data in find_coco(cfg, split)}
@@ -116,8 +114,11 @@ def decoding_error(path: Path, load: BaseTransform | None) -> str | None:
 
 def check(data: CocoData, args: argparse.Namespace) -> bool:
     """Print the report on one file; return whether it has no errors."""
-    content = read_annotations(data.file)
-    problems = list(find_problems(content, data.classes))
+    content = read_annotations(data.file, labelled=data.labelled)
+    problems = [
+        *data.problems,
+        *find_problems(content, data.classes, labelled=data.labelled),
+    ]
     print(data.file)
     print_contents(content, data.classes)
     bad = find_bad_images(content, data, decode=args.decode)

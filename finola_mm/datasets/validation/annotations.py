@@ -6,9 +6,11 @@ and a class missing from the file shifts the labels of the classes after it. Eve
 the value seen and the remedy.
 """
 
+import codecs
 import json
+import locale
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,21 +19,37 @@ import numpy as np
 
 from ...errors import UserError, list_names
 
+LARGEST = 1e10  # COCO's evaluation ignores objects with a larger area
+
+
+def _is_number(value: Any) -> bool:
+    # Text, null, booleans, NaN and infinity are no numbers.
+    return type(value) in (int, float) and abs(value) <= LARGEST
+
+
+# The values that a field may have: a description and a test.
+Kind = tuple[str, Callable[[Any], bool]]
+ID: Kind = (
+    'a whole number or a string',
+    lambda v: type(v) in (int, str) or (type(v) is float and v.is_integer()),
+)
+CLASS_ID: Kind = ('an integer', lambda v: type(v) is int and _is_number(v))
+TEXT: Kind = ('a string', lambda v: isinstance(v, str))
+SIZE: Kind = ('a positive whole number', lambda v: _is_number(v) and v > 0 and v == int(v))
+AREA: Kind = ("a number (without masks, the box's width times its height)", _is_number)
+BOX: Kind = (
+    'four numbers (x, y, width, height)',
+    lambda v: isinstance(v, list) and len(v) == 4 and all(map(_is_number, v)),
+)
+# mmdet tests whether the value is true, pycocotools whether int(value) is: '0' and 0.5 differ.
+CROWD: Kind = (
+    '0 for a single object or 1 for a crowd',
+    lambda v: type(v) in (int, float, bool) and v in (0, 1),
+)
 FIELDS = {
-    'images': ('id', 'file_name', 'height', 'width'),
-    'annotations': ('id', 'image_id', 'category_id', 'bbox', 'area', 'iscrowd'),
-    'categories': ('id', 'name'),
-}
-# Required types of some fields; ids may be strings.
-TYPES: dict[str, tuple[tuple[type, ...], str]] = {
-    **dict.fromkeys(('id', 'image_id', 'category_id'), ((int, float, str), 'a number')),
-    **dict.fromkeys(('height', 'width', 'area', 'iscrowd'), ((int, float), 'a number')),
-    **dict.fromkeys(('file_name', 'name'), ((str,), 'a string')),
-}
-# Fields that other tools often omit, and the value to write.
-REMEDIES = {
-    'area': "without masks, area is the box's width times its height",
-    'iscrowd': 'iscrowd is 0 for a single object',
+    'images': dict(id=ID, file_name=TEXT, height=SIZE, width=SIZE),
+    'annotations': dict(id=ID, image_id=ID, category_id=ID, bbox=BOX, area=AREA, iscrowd=CROWD),
+    'categories': dict(id=CLASS_ID, name=TEXT),
 }
 # Tolerated share of wrong boxes or images, equal to max_bad_share of SeededDataset. COCO's own
 # files contain some boxes without area.
@@ -39,6 +57,7 @@ TOLERATED = 0.01
 # Fields whose values must be unique.
 UNIQUE = {'images': ('id', 'file_name'), 'annotations': ('id',), 'categories': ('id', 'name')}
 SLACK = 1.0  # pixels by which a box may exceed the image: coordinates are rounded
+CROWDS = 0.05  # share of crowds above which to warn; COCO has 0.01
 
 
 class Problem(NamedTuple):
@@ -48,11 +67,14 @@ class Problem(NamedTuple):
     text: str
 
 
-def read_annotations(file: str | Path) -> dict[str, list[dict]]:
+def read_annotations(file: str | Path, *, labelled: bool = True) -> dict[str, list[dict]]:
     """Read a COCO file as lists of records that have all required fields.
 
+    labelled: whether the file must contain annotations; if not, they default to an empty list.
+
     Raises:
-        UserError: the file is missing, is not JSON, or has a different structure.
+        UserError: the file is missing, is not JSON in UTF-8, has a different structure, or has
+            values that mmdet or pycocotools cannot use.
     """
     file = Path(file)
     if not file.is_file():
@@ -61,42 +83,64 @@ def read_annotations(file: str | Path) -> dict[str, list[dict]]:
             f'the annotation file {file} does not exist; other .json files there: {others}. '
             'Correct ann_file.'
         )
-    try:
-        content = json.loads(file.read_bytes())
-    except ValueError as error:  # of JSON or of the encoding
-        raise UserError(
-            f'{file} is not a complete JSON file in UTF-8 ({error}). Export or copy it again.'
-        ) from None
+    content = _read_json(file)
+    if not labelled and isinstance(content, dict):
+        content.setdefault('annotations', [])
     if not isinstance(content, dict) or not FIELDS.keys() <= content.keys():
         held = sorted(content) if isinstance(content, dict) else f'a {type(content).__name__}'
         raise UserError(
             f'{file} is not a COCO annotation file: it contains {held}, but must contain images, '
             'annotations and categories'
         )
-    for name in FIELDS:
-        if not isinstance(content[name], list):
-            raise UserError(f'{file}: {name} must be a list of records, got {short(content[name])}')
-        for i, record in enumerate(content[name]):
-            _check_record(record, name, f'{file}: {name}[{i}]')
+    wrong = [line for name in FIELDS for line in _wrong_values(name, content[name])]
+    if wrong:
+        raise UserError('\n  '.join([f'{file} cannot be used:', *wrong]))
     return content
 
 
-def _check_record(record: Any, name: str, place: str) -> None:
-    if not isinstance(record, dict):
-        raise UserError(f'{place} must be a record of fields, got {short(record)}')
-    missing = []
-    for field in FIELDS[name]:
-        types, kind = TYPES.get(field, ((object,), ''))
-        if field not in record:
-            missing.append(field)
-        elif not isinstance(record[field], types):
-            raise UserError(f'{place}: {field} must be {kind}, got {short(record[field])}')
-    if missing:
-        hint = ' and '.join(REMEDIES[field] for field in missing if field in REMEDIES)
+def _read_json(file: Path) -> Any:
+    """Read a file that mmdet can read, too: it opens files in the encoding of the locale."""
+    try:
+        data = file.read_bytes()
+        content = json.loads(data)  # also with a byte order mark, or in UTF-16 or UTF-32
+    except (OSError, RecursionError, ValueError) as error:  # of the file, of JSON or the encoding
         raise UserError(
-            f'{place} has no {", ".join(missing)}: {short(record)}. Each of the {name} must have '
-            f'{", ".join(FIELDS[name])}{hint and f" ({hint})"}'
+            f'{file} is not a complete JSON file in UTF-8 ({error}). Export or copy it again.'
+        ) from None
+    encoding = json.detect_encoding(data)
+    if encoding != 'utf-8':
+        found = 'UTF-8 with a byte order mark' if encoding == 'utf-8-sig' else encoding.upper()
+        raise UserError(
+            f'{file} is encoded as {found}, which mmdet cannot read. Save it as UTF-8 without a '
+            'byte order mark.'
         )
+    local = locale.getpreferredencoding(False)
+    if codecs.lookup(local).name != 'utf-8' and not data.isascii():
+        raise UserError(
+            f'{file} contains characters that are not ASCII, and mmdet would read them as {local}, '
+            'the encoding of the locale. Set the environment variable PYTHONUTF8=1.'
+        )
+    return content
+
+
+def _wrong_values(name: str, records: Any) -> Iterator[str]:
+    """Yield a line for each field that is missing or of a wrong kind in any of the records."""
+    if not isinstance(records, list):
+        yield f'{name} must be a list of records, got {short(records)}'
+        return
+    for i, record in enumerate(records):
+        if not isinstance(record, dict):
+            yield f'{name}[{i}] must be a record of fields, got {short(record)}'
+            return
+    for field, (expected, accepts) in FIELDS[name].items():
+        wrong = [i for i, record in enumerate(records) if not accepts(record.get(field, ...))]
+        if wrong:
+            record = records[wrong[0]]
+            got = short(record[field]) if field in record else f'no {field}, but {short(record)},'
+            yield (
+                f'{len(wrong)} of {len(records)} {name} have no valid {field}: expected '
+                f'{expected}, got {got} in {name}[{wrong[0]}]'
+            )
 
 
 def short(value: Any) -> str:
@@ -105,10 +149,13 @@ def short(value: Any) -> str:
     return text if len(text) <= 100 else text[:97] + '...'
 
 
-def find_problems(content: dict[str, list[dict]], classes: Sequence[str]) -> Iterator[Problem]:
+def find_problems(
+    content: dict[str, list[dict]], classes: Sequence[str], *, labelled: bool = True
+) -> Iterator[Problem]:
     """Yield the problems in the records returned by ``read_annotations``.
 
     classes: the config's class names, in the order of the labels.
+    labelled: whether there must be objects.
     """
     images, annotations, categories = (content[name] for name in UNIQUE)
     for name, fields in UNIQUE.items():
@@ -118,19 +165,43 @@ def find_problems(content: dict[str, list[dict]], classes: Sequence[str]) -> Ite
             if repeated:
                 text = f'{name} with the same {field}: {list_names(repeated)}. Each must be unique'
                 yield Problem(True, text)
+    ids = {isinstance(image['id'], str): image['id'] for image in images}
+    if len(ids) > 1:  # pycocotools sorts them
+        text = f'images have both numbers and strings as ids: {_list(ids.values())}. Use one kind'
+        yield Problem(True, text)
     yield from _class_problems(classes, [category['name'] for category in categories])
     if isinstance(classes, str):
         return
     yield from _unknown('category_id', annotations, categories, 'categories')
     yield from _unknown('image_id', annotations, images, 'images')
-    wanted = {category['id'] for category in categories if category['name'] in classes}
-    if not any(a['category_id'] in wanted for a in annotations):
+    names = {c['id']: c['name'] for c in categories if c['name'] in classes}
+    objects = [a for a in annotations if a['category_id'] in names]
+    if labelled and not objects:
         yield Problem(
             True,
             f'none of the {len(annotations)} annotations belongs to a class of the config. '
             'Annotate objects, or correct the classes',
         )
+    yield from _crowd_problems(objects, names)
     yield from _box_problems(images, annotations)
+
+
+def _crowd_problems(objects: list[dict], names: dict[int, str]) -> Iterator[Problem]:
+    """Find objects that training and evaluation ignore; ``names`` are the classes by id."""
+    totals = Counter(names[a['category_id']] for a in objects)
+    # mmdet does not train on objects marked by its own field, ignore, either.
+    crowds = Counter(names[a['category_id']] for a in objects if a['iscrowd'] or a.get('ignore'))
+    only = [name for name in totals if crowds[name] == totals[name]]
+    number = crowds.total()
+    if number > CROWDS * len(objects):
+        yield Problem(
+            number == len(objects),
+            f'{number} of {len(objects)} objects ({number / len(objects):.0%}) are crowds or '
+            'ignored (iscrowd or ignore is not 0), which are not learned; crowds do not count in '
+            'AP. Set both to 0 for single objects',
+        )
+    if only:
+        yield Problem(False, f'all objects of these classes are crowds or ignored: {_list(only)}')
 
 
 def _class_problems(classes: Sequence[str], names: list[str]) -> Iterator[Problem]:
@@ -191,15 +262,7 @@ def _box_problems(images: list[dict], annotations: list[dict]) -> Iterator[Probl
     used = [a for a in annotations if a['image_id'] in sides]
     if not used:
         return
-    boxes = _as_array([a['bbox'] for a in used])
-    if boxes is None:
-        wrong = next(a for a in used if _as_array([a['bbox']]) is None)
-        yield Problem(
-            True,
-            f'annotation {wrong["id"]!r} has the bbox {short(wrong["bbox"])}; correct it to four '
-            'finite numbers x, y, width, height',
-        )
-        return
+    boxes = np.array([a['bbox'] for a in used], float)
     x, y, w, h = boxes.T
     width, height = np.array([sides[a['image_id']] for a in used], float).T
     outside = (np.minimum(x + w, width) <= np.maximum(x, 0)) | (
@@ -229,12 +292,3 @@ def _box_problems(images: list[dict], annotations: list[dict]) -> Iterator[Probl
             )
             text = f'{len(places)} of {len(wrong)} boxes {what}: {examples}.'
             yield Problem(fatal, text + hint * fatal)
-
-
-def _as_array(boxes: list) -> np.ndarray | None:
-    """Return the boxes as (n, 4) float64, or None if any of them is not four finite numbers."""
-    try:
-        array = np.array(boxes, float)
-    except (TypeError, ValueError):
-        return None
-    return array if array.shape == (len(boxes), 4) and np.isfinite(array).all() else None

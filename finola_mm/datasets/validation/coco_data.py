@@ -23,24 +23,30 @@ class CocoData(NamedTuple):
     file: Path
     folder: Path  # of the images
     classes: tuple[str, ...] | str  # names of the labels; a string is a mistake
-    test_mode: bool
+    test_mode: bool = False
+    labelled: bool = True  # False: predictions for a server, which holds the annotations
+    problems: tuple[Problem, ...] = ()  # of the config with this file
     load: BaseTransform | None = None  # reads the images; by default LoadImageFromFile
 
 
 def find_coco(cfg: Config, split: str) -> Iterator[CocoData]:
     """Yield the local COCO files of a split, including those of wrapped data sets."""
+    evaluator = cfg.get(f'{split}_evaluator') or {}
+    metrics = evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]
     for data in find_datasets(cfg, split):
         dataset_class = get_dataset_class(cfg, data)
-        file = data.get('ann_file') or ''
-        if file.endswith('.json') and '://' not in file and _reads_as_coco(dataset_class):
-            root, prefix = data['data_root'], data.get('data_prefix') or {}
+        name = data.get('ann_file') or ''
+        if name and '://' not in name and _reads_as_coco(dataset_class):
+            file, prefix = Path(data['data_root'], name), data.get('data_prefix') or {}
             classes = dataset_class._load_metainfo(data.get('metainfo'))['classes']
             yield CocoData(
-                Path(root, file),
-                Path(root, prefix.get('img', '')),
+                file,
+                Path(data['data_root'], prefix.get('img', '')),
                 classes if isinstance(classes, str) else tuple(classes),
                 data.get('test_mode', False),
-                load=_build_loader(data),
+                not all(metric.get('format_only') for metric in metrics),
+                tuple(_config_problems(cfg, metrics, file, len(classes))),
+                _build_loader(data),
             )
 
 
@@ -65,18 +71,14 @@ def _reads_as_coco(dataset_class: Any) -> bool:
     return False
 
 
-def check_coco(cfg: Config, split: str, data: CocoData) -> None:
+def check_coco(split: str, data: CocoData) -> None:
     """Check an annotation file and a sample of its images; log minor problems, raise fatal ones."""
-    evaluator = cfg.get(f'{split}_evaluator') or {}
-    metrics = evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]
-    if metrics and all(metric.get('format_only') for metric in metrics):
-        return  # predictions for a server, which holds the annotations
-    content = read_annotations(data.file)
+    content = read_annotations(data.file, labelled=data.labelled)
     # In training, an unreadable image is replaced by another one; in evaluation, it is fatal.
     tolerated = 0 if data.test_mode else TOLERATED
     problems = [
-        *_config_problems(cfg, metrics, data),
-        *find_problems(content, data.classes),
+        *data.problems,
+        *find_problems(content, data.classes, labelled=data.labelled),
         *sample_images(content['images'], data.folder, tolerated=tolerated, load=data.load),
     ]
     fatal = [problem.text for problem in problems if problem.fatal]
@@ -86,8 +88,9 @@ def check_coco(cfg: Config, split: str, data: CocoData) -> None:
         print_log(f'{data.file}: {problem.text}', level=logging.WARNING)
 
 
-def _config_problems(cfg: Config, metrics: Sequence[dict], data: CocoData) -> Iterator[Problem]:
-    expected = len(data.classes)
+def _config_problems(
+    cfg: Config, metrics: Sequence[dict], file: Path, expected: int
+) -> Iterator[Problem]:
     heads = cfg.get('model', {}).get('bbox_head') or {}
     for head in heads if isinstance(heads, list) else [heads]:
         number = head.get('num_classes', expected)
@@ -99,7 +102,7 @@ def _config_problems(cfg: Config, metrics: Sequence[dict], data: CocoData) -> It
             )
     for metric in metrics:
         used = metric.get('ann_file')
-        if used and Path(used).resolve() != data.file.resolve():
+        if used and Path(used).resolve() != file.resolve():
             yield Problem(True, f'the evaluator uses a different file, {used}. Set the same one')
 
 

@@ -33,7 +33,7 @@ def check_data(cfg: Config, splits=('train', 'val', 'test')) -> None:
         launched_as = int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0)))
         if is_main_process() if is_distributed() else launched_as == 0:
             for data in find_coco(cfg, split):
-                check_coco(cfg, split, data)
+                check_coco(split, data)
     _check_class_folders(cfg, splits)
 
 

@@ -1,5 +1,7 @@
 """Every mistake in a COCO file has its own message; a correct file has none."""
 
+import contextlib
+import io
 import json
 import re
 
@@ -137,12 +139,23 @@ MISTAKES = {
         set_first('annotations', 3, bbox=[1, 1, 0.5, 9]),
         shows('area', '[1.0, 1.0, 0.5, 9.0]') + counts(3, 200),
     ),
-    'three numbers': (
-        set_first('annotations', bbox=[1, 2, 3]),
-        shows('bbox', '[1, 2, 3]') + counts(0),
+    'image ids of two kinds': (
+        lambda content: [
+            r.update({f: str(r[f])})
+            for n, f in (('images', 'id'), ('annotations', 'image_id'))
+            for r in content[n]
+            if r[f] == 10
+        ],
+        shows("'10'", 'ids'),
     ),
-    'no number': (set_first('annotations', bbox=[1, 2, 3, float('nan')]), shows('bbox', 'nan')),
-    'text': (set_first('annotations', bbox='1 2 3 4'), shows('bbox', '1 2 3 4')),
+    'only crowds': (
+        change('annotations', 'iscrowd', lambda _: 1),
+        shows('iscrowd', '100%') + counts(200),
+    ),
+    'all ignored': (
+        lambda content: [a.update(ignore=1) for a in content['annotations']],
+        shows('ignore', '100%') + counts(200),
+    ),
 }
 
 
@@ -180,6 +193,32 @@ def test_tolerated_problems_are_reported():
     assert re.match(shows("'kite'") + counts(1), said)
 
 
+def crowds(numbers):
+    """The right file, in which the objects with these positions are crowds."""
+    content = right()
+    for i in numbers:
+        content['annotations'][i]['iscrowd'] = 1
+    return content
+
+
+def test_a_large_share_of_crowds_is_reported():
+    assert list(find_problems(crowds(range(10)), CLASSES)) == []  # 5 %
+    for numbers, seen in ((range(11), '6%'), (range(1, 200), '100%')):
+        content = crowds(numbers)
+        assert not texts(content)
+        (said,) = (text for text in texts(content, fatal=False) if 'iscrowd' in text)
+        assert re.match(shows(seen) + counts(len(numbers), 200), said)
+
+
+def test_a_class_of_crowds_is_reported():
+    content = crowds(range(0, 200, 3))
+    assert not texts(content)
+    said = texts(content, fatal=False)
+    assert len(said) == 2 and any(re.match(shows("'cup'") + "(?!.*'dog')", text) for text in said)
+    # Of the classes of the config, all objects are crowds.
+    assert any(re.match(shows('iscrowd', '100%'), text) for text in texts(content, CLASSES[:1]))
+
+
 def test_edges_may_be_rounded():
     content = right()
     change('annotations', 'bbox', lambda b: [-0.4, -0.4, 101.2, 81.2])(content)
@@ -203,11 +242,11 @@ def test_no_annotations_at_all():
         ('{"images": [], "annotations": []}', shows("['annotations', 'images']", 'categories')),
         (
             json.dumps(dict(right(), images=[dict(id=1, file_name='a.jpg', width=1)])),
-            shows('images[0]') + '.*height.*height',  # also in the list of all fields
+            shows('images[0]', 'no height'),
         ),
         (
             json.dumps(dict(right(), annotations=[dict(id=1)])),
-            shows('annotations[0]') + '.*image_id, category_id, bbox.*image_id, category_id, bbox',
+            shows('annotations[0]', 'no image_id', 'no category_id', 'no bbox', 'no area'),
         ),
         (
             json.dumps(
@@ -236,6 +275,147 @@ def test_files_of_another_structure(tmp_path, text, seen):
     file = tmp_path / 'a.json'
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UserError, match=seen):
+        read_annotations(file)
+
+
+# Values of each field by whether they are accepted. The accepted ones are used below.
+VALUES = {
+    ('annotations', 'bbox'): (
+        [[1, 2, 3, 4], [1.5, 2, 30, 4.25]],
+        [
+            [1, 2, 3],
+            [1, 2, 3, 4, 5],
+            [[1], [2], [3], [4]],
+            [[1, 2, 3, 4]],
+            ['1', '2', '3', '4'],
+            [1, 2, 3, None],
+            [1, 2, 3, True],
+            [1, 2, 3, float('nan')],
+            [1, 2, float('inf'), 4],
+            [1, 2, 10**400, 4],
+            [1, 2, 1e300, 4],
+            dict(x=1, y=2, w=3, h=4),
+            '1 2 3 4',
+            '1234',
+            None,
+            7,
+        ],
+    ),
+    ('annotations', 'area'): (
+        [12, 12.5],
+        ['12', None, [12], True, float('nan'), float('inf'), 10**400, 1e11, {}],
+    ),
+    ('annotations', 'iscrowd'): (
+        [0, 1, 0.0, 1.0, True, False],
+        ['0', '1', 'false', '', None, 2, -1, 0.5, float('nan'), [0], [], {}],
+    ),
+    ('annotations', 'id'): ([-3, 1000.0, 'a', 10**400], [None, True, 1.5, float('nan'), [1], {}]),
+    ('annotations', 'image_id'): ([10, 10.0], [None, True, 1.5, float('inf'), [10], {}]),
+    ('annotations', 'category_id'): ([5, 5.0], [None, True, 1.5, float('nan'), [1], {}]),
+    ('images', 'id'): ([0, -3, 7.0, 10**400], [None, True, 1.5, [1], {}]),
+    ('images', 'width'): (
+        [100, 100.0],
+        ['100', None, True, 0, -100, 100.5, float('nan'), float('inf'), 10**400, [100]],
+    ),
+    ('images', 'height'): ([80, 80.0], ['80', None, True, 0, -80, 80.5, float('nan'), [80]]),
+    ('images', 'file_name'): (['a b.jpg'], [None, 7, ['a.jpg'], True]),
+    ('categories', 'id'): ([0, -3], [None, '1', 1.0, True, [1], 10**400]),
+    ('categories', 'name'): (['a b'], [None, 7, ['cup'], True]),
+}
+
+
+def with_value(tmp_path, records, field, value):
+    """Write the right file with another value in the third record, and return its path."""
+    content = right()
+    content[records][2][field] = value
+    file = tmp_path / 'a.json'
+    file.write_text(json.dumps(content))
+    return file
+
+
+@pytest.mark.parametrize(('records', 'field'), VALUES)
+def test_values_of_each_field(tmp_path, records, field):
+    """One wrong value is enough for a traceback of mmdet or pycocotools."""
+    accepted, refused = VALUES[records, field]
+    for value in accepted:
+        read_annotations(with_value(tmp_path, records, field, value))
+    for value in refused:
+        seen = repr(value)[:90]
+        with pytest.raises(UserError, match=shows('a.json', f'{records}[2]', field, seen)):
+            read_annotations(with_value(tmp_path, records, field, value))
+
+
+@pytest.mark.parametrize('field', ['bbox', 'area', 'iscrowd', 'category_id', 'id', 'width'])
+def test_mmdet_loads_every_accepted_value(tmp_path, field):
+    from mmdet.datasets import CocoDataset
+
+    records = 'images' if field == 'width' else 'annotations'
+    for value in VALUES[records, field][0]:
+        file = with_value(tmp_path, records, field, value)
+        with contextlib.redirect_stdout(io.StringIO()):
+            data = CocoDataset(
+                ann_file=str(file),
+                data_prefix=dict(img=''),
+                metainfo=dict(classes=CLASSES),
+                pipeline=[],
+            )
+        loaded = [data.get_data_info(i) for i in range(40)]
+        assert sum(len(info['instances']) for info in loaded) == 200
+        crowd = sum(i['ignore_flag'] for info in loaded for i in info['instances'])
+        assert crowd == (field == 'iscrowd' and value == 1)
+
+
+def test_all_wrong_values_are_in_one_message(tmp_path):
+    content = right()
+    set_first('annotations', 3, area=None, iscrowd='0')(content)
+    set_first('images', width='100')(content)
+    (tmp_path / 'a.json').write_text(json.dumps(content))
+    seen = shows('None', "'0'", "'100'", 'area', 'iscrowd', 'width') + counts(1, 3, 40, 200)
+    with pytest.raises(UserError, match='(?s)' + seen.replace('(?s)', '')):
+        read_annotations(tmp_path / 'a.json')
+
+
+@pytest.mark.parametrize(
+    ('encoding', 'seen'),
+    [
+        ('utf-8-sig', ('UTF-8', 'byte order mark')),
+        ('utf-16', ('UTF-16',)),
+        ('utf-16-le', ('UTF-16-LE',)),
+        ('utf-16-be', ('UTF-16-BE',)),
+        ('utf-32', ('UTF-32',)),
+        ('latin-1', ('0xfc', 'UTF-8')),
+        ('cp1252', ('0xfc', 'UTF-8')),
+    ],
+)
+def test_other_encodings(tmp_path, encoding, seen):
+    file = tmp_path / 'a.json'
+    content = right()
+    content['images'][0]['file_name'] = 'Kühe.jpg'
+    file.write_text(json.dumps(content, ensure_ascii=False), encoding='utf-8')
+    assert read_annotations(file) == content
+    file.write_text(json.dumps(content, ensure_ascii=False), encoding=encoding)
+    with pytest.raises(UserError, match=shows(file, *seen)) as error:
+        read_annotations(file)
+    assert '\n' not in str(error.value)
+
+
+def test_a_file_of_zeros(tmp_path):
+    """After a power cut; it is not reported as UTF-32."""
+    (tmp_path / 'a.json').write_bytes(bytes(4096))
+    with pytest.raises(UserError, match=shows('a.json', 'JSON') + '(?!.*UTF-32)'):
+        read_annotations(tmp_path / 'a.json')
+
+
+def test_the_encoding_of_the_locale(tmp_path, monkeypatch):
+    """mmdet opens the file in the locale's encoding, which reads other characters."""
+    file = tmp_path / 'a.json'
+    content = right()
+    content['categories'][0]['name'] = 'Kühe'
+    monkeypatch.setattr('locale.getpreferredencoding', lambda _=True: 'ISO-8859-1')
+    file.write_text(json.dumps(content))
+    assert read_annotations(file) == content  # written as ASCII
+    file.write_text(json.dumps(content, ensure_ascii=False), encoding='utf-8')
+    with pytest.raises(UserError, match=shows(file, 'ISO-8859-1', 'PYTHONUTF8')):
         read_annotations(file)
 
 
@@ -392,6 +572,14 @@ def test_a_server_keeps_the_annotations(coco):
     check_data(cfg, ['val'])
     cfg.val_evaluator = [cfg.val_evaluator, dict(cfg.val_evaluator, outfile_prefix='other')]
     check_data(cfg, ['val'])
+    content = right()
+    del content['annotations']
+    file.write_text(json.dumps(content))
+    check_data(cfg, ['val'])
+    file.write_text(json.dumps(content), encoding='utf-16')
+    with pytest.raises(UserError, match=shows(file, 'UTF-16')):
+        check_data(cfg, ['val'])
+    file.write_text(json.dumps(dict(content, annotations=[])))
     cfg.val_evaluator[1]['format_only'] = False  # this one needs the annotations
     with pytest.raises(UserError, match=NO_OBJECT):
         check_data(cfg, ['val'])
