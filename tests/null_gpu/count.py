@@ -80,13 +80,13 @@ def count(name: str, show_lines: bool = False) -> Row:
     if trainee.cfg.model.type != 'MoCo':  # it predicts nothing
         steps.append(trainee.predict)
     for step in steps:
-        step()  # creates the optimizer's state, cuBLAS's workspace and the like
-        counts = null_gpu.Counts()
-        step()
+        step(trainee.batch())  # creates the optimizer's state, cuBLAS's workspace and the like
+        batch, counts = trainee.batch(), null_gpu.Counts()
+        step(batch)
         values += map(str, counts.read())
         if show_lines:
             with null_gpu.waiting_lines() as lines:
-                step()
+                step(trainee.batch())
             print_lines(f'{name} {step.__name__}', lines)
     return Row(name, *values)
 

@@ -14,7 +14,6 @@ from mmengine.config import Config, ConfigDict
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
-from torch import nn
 
 from finola_mm.engine import merge_param_groups
 from finola_mm.registry import MODELS
@@ -57,14 +56,17 @@ class Trainee:
         )
         merge_param_groups(self.optim_wrapper.optimizer)
 
-    def train_step(self) -> None:
-        self.model.train()
-        self.model.train_step(make_batch(self.cfg, self.batch_size), self.optim_wrapper)
+    def batch(self) -> dict[str, Any]:
+        return make_batch(self.cfg, self.batch_size)
 
-    def predict(self) -> None:
+    def train_step(self, batch: dict[str, Any]) -> None:
+        self.model.train()
+        self.model.train_step(batch, self.optim_wrapper)
+
+    def predict(self, batch: dict[str, Any]) -> None:
         self.model.eval()
         with torch.no_grad():
-            self.model.val_step(make_batch(self.cfg, self.batch_size))
+            self.model.val_step(batch)
 
 
 def load_config(kind: str) -> Config:
@@ -135,11 +137,3 @@ def detection_batch(cfg: Config, batch_size: int) -> dict[str, Any]:
 def blank_images(*shape: int) -> torch.Tensor:
     """Return a tensor in pinned memory, as of data loaders with ``pin_memory``."""
     return torch.zeros(shape, dtype=torch.uint8).pin_memory()
-
-
-def parts(model: nn.Module) -> dict[str, nn.Module]:
-    """Return the parts of a model by their names in tables, in the order of the forward pass."""
-    names = dict(backbone='encoder', neck='neck', upsampler='upsampler', decoder='decoder')
-    names |= dict(head='head', bbox_head='head')
-    found = {label: getattr(model, name, None) for name, label in names.items()}
-    return {label: part for label, part in found.items() if isinstance(part, nn.Module)}
