@@ -219,7 +219,6 @@ def measure(model: str, cfg, batch_size: int, renamed=None) -> Result:
     """Measure a step, and print a row of the first table for each part."""
     from tests.null_gpu.kinds import Trainee
 
-    torch.manual_seed(0)
     with contextlib.redirect_stdout(sys.stderr):  # the tables alone in standard output
         trainee = Trainee(cfg, batch_size)
     for _ in range(3):

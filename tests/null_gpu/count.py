@@ -13,17 +13,16 @@ record more of them, except with `--accept-waits`.
 import argparse
 import csv
 import json
-import random
 import runpy
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from PIL import Image
 
 from tests.null_gpu import null_gpu
@@ -68,8 +67,6 @@ def split_by_package(names: list[str]) -> list[list[str]]:
 
 def count(name: str, show_lines: bool = False) -> Row:
     """Count launches and waits of a kind or of a run of the tool."""
-    for seed in (random.seed, np.random.seed, torch.manual_seed):
-        seed(0)
     if name.startswith(TOOL):
         return count_tool(name.removeprefix(TOOL), show_lines)
     from tests.null_gpu.kinds import Trainee, load_config
@@ -96,6 +93,9 @@ def count_tool(config: str, show_lines: bool) -> Row:
     from mmengine.hooks import Hook
     from mmengine.registry import HOOKS
 
+    values: list[str] = []
+    counted_lines: Counter[str] = Counter()
+
     @HOOKS.register_module(force=True)
     class CountHook(Hook):
         """Count from the start of an iteration to that of a later one: data, step and hooks."""
@@ -103,17 +103,12 @@ def count_tool(config: str, show_lines: bool) -> Row:
         def before_train_iter(self, runner, batch_idx, data_batch=None):
             if runner.iter == TOOL_ITERATIONS.start:
                 self.counts = null_gpu.Counts()
-                if show_lines:
-                    self.lines = null_gpu.waiting_lines()
-                    self.found = self.lines.__enter__()
+                lines.clear()
             if runner.iter == TOOL_ITERATIONS.stop:
                 values[:] = [f'{n / len(TOOL_ITERATIONS):.4g}' for n in self.counts.read()]
-                if show_lines:
-                    self.lines.__exit__(None, None, None)
-                    print_lines(f'{len(TOOL_ITERATIONS)} iterations of {TOOL}{config}', self.found)
+                counted_lines.update(lines)
 
-    values: list[str] = []
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, null_gpu.waiting_lines() as lines:
         options = write_data(config, Path(folder))
         path = Path(folder, 'counted.py')
         path.write_text(
@@ -124,6 +119,8 @@ def count_tool(config: str, show_lines: bool) -> Row:
         sys.argv = ['train.py', str(path), '--amp', '--no-validate', '--work-dir', folder]
         sys.argv += [*TOOL_RUNS[config], '--cfg-options', *options]
         runpy.run_path(str(null_gpu.ROOT / 'tools/train.py'), run_name='__main__')
+    if show_lines:
+        print_lines(f'{len(TOOL_ITERATIONS)} iterations of {TOOL}{config}', counted_lines)
     return Row(TOOL + config, *values)
 
 
@@ -149,9 +146,9 @@ def write_data(config: str, folder: Path) -> list[str]:
     return options
 
 
-def print_lines(title: str, lines: dict[str, int]) -> None:
+def print_lines(title: str, lines: Counter[str]) -> None:
     print(f'{title}:')
-    for line, number in sorted(lines.items(), key=lambda item: -item[1]):
+    for line, number in lines.most_common():
         print(f'{number:6} {line}')
 
 

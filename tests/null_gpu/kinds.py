@@ -4,11 +4,13 @@ Configs that differ only in width, channels or the share of labelled data launch
 One of them represents its kind. Images are blank: on the null GPU, values do not matter.
 """
 
+import random
 import re
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.optim import OptimWrapper, build_optim_wrapper
@@ -25,7 +27,7 @@ LEFT_OUT = {
     'det/dino_mf': "requires mmcv's CUDA operators",
     'det/retinanet_mf': "requires mmcv's CUDA operators",
 }
-# (height, width) of the images of a batch, in turns. Resized to a shorter side of up to 800 pixels
+# (height, width) of the images of a batch, in turns, where the shorter side is at most 800 pixels
 SCENES = [(800, 1216), (768, 1152), (800, 1066), (640, 960)]
 
 
@@ -40,12 +42,14 @@ def kinds() -> list[str]:
 
 
 class Trainee:
-    """A model with random weights on the device, and its optimizer in bfloat16.
+    """A model with random weights (seed 0) on the device, and its optimizer in bfloat16.
 
     batch_size: images of a batch; by default that of the config
     """
 
     def __init__(self, cfg: Config, batch_size: int | None = None) -> None:
+        for seed in (random.seed, np.random.seed, torch.manual_seed):
+            seed(0)
         self.cfg = cfg
         self.batch_size = batch_size or cfg.train_dataloader.batch_size
         init_default_scope(cfg.default_scope)
@@ -110,11 +114,10 @@ def detection_batch(cfg: Config, batch_size: int) -> dict[str, Any]:
     """Return a batch of images of several sizes with 7 and more objects."""
     from mmdet.structures import DetDataSample
 
-    # own_data resizes to a shorter side of at most 512 pixels
-    scale = 1 if cfg.train_pipeline[2].type == 'RandomFlip' else 0.5
+    shorter_side = min(next(t.scale for t in cfg.test_pipeline if t.type == 'Resize'))
     inputs, samples = [], []
     for i in range(batch_size):
-        height, width = (int(scale * side) for side in SCENES[i % len(SCENES)])
+        height, width = (side * shorter_side // 800 for side in SCENES[i % len(SCENES)])
         corners = 8 * torch.arange(7 + i)[:, None].expand(-1, 2).float()
         sample = DetDataSample(
             metainfo=dict(
