@@ -1,8 +1,8 @@
 """Run torch's CUDA code on a machine without a GPU, and count launches and waits.
 
 `null_cuda.cpp` stands in for CUDA. It is compiled here, and preloaded by the process that counts:
-such a script calls `restart` first. Counts of launches and waits are those of a real GPU. Values,
-kernel times and cuDNN's choice of algorithms are not.
+such a script calls `restart` first. Launches and waits are those of torch on a real GPU, where each
+call of cuBLAS or cuDNN counts as one launch. Values and times of kernels are not available.
 """
 
 import ctypes
@@ -110,9 +110,9 @@ def restart() -> None:
 
 
 class Counts:
-    """Kernel launches (with fills of memory) and waits since its creation.
+    """Kernel launches and waits since the creation of this object.
 
-    Copies are not launches. A wait is a call that returns only when the device has finished, at a
+    Fills of memory are launches, copies are not. A wait is a call that returns only when the device has finished, at a
     time when it may have work left. Asynchronous copies of pageable memory are waits, too: to the
     host, and to the device above 64 KB.
     """
