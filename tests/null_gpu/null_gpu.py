@@ -112,9 +112,9 @@ def restart() -> None:
 class Counts:
     """Kernel launches and waits since the creation of this object.
 
-    Fills of memory are launches, copies are not. A wait is a call that returns only when the device has finished, at a
-    time when it may have work left. Asynchronous copies of pageable memory are waits, too: to the
-    host, and to the device above 64 KB.
+    Fills of memory are launches, copies are not. A wait is a call that returns only when the device
+    has finished, at a time when it may have work left. Asynchronous copies of pageable memory are
+    waits, too: to the host, and to the device above 64 KB.
     """
 
     def __init__(self) -> None:
