@@ -54,14 +54,14 @@ def write_checkpoint(path, options=MODEL, config=CONFIG):
     return path
 
 
-def write_scenes(root):
-    """Four images with an object of every third class, for training and for validation."""
+def write_scenes(root, count=4):
+    """Images with an object of every third class, the same for training and for validation."""
     classes = Config.fromfile(CONFIG).train_dataloader.dataset.dataset.metainfo.classes
     rng = np.random.default_rng(0)
     images, annotations = [], []
-    for i in range(4):
+    for i in range(count):
         images.append(dict(id=i + 1, file_name=f'{i}.jpg', width=80, height=60))
-        for k in range(i, len(classes), 3):
+        for k in range(i % 4, len(classes), 3):
             box = [5.0 + k, 4.0 + k, 30.0, 25.0]
             annotations.append(
                 dict(
