@@ -100,4 +100,6 @@ class MobileFormerDETR(BaseDetector):
             return None
         sizes = [sample.img_shape[:2] for sample in batch_data_samples]
         mask = make_padding_mask(sizes, batch_inputs.shape[2:])
-        return None if mask is None else mask.to(batch_inputs.device, non_blocking=True)
+        if mask is None or not batch_inputs.is_cuda:
+            return mask
+        return mask.pin_memory().to(batch_inputs.device, non_blocking=True)

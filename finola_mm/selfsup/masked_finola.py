@@ -96,7 +96,7 @@ class MaskedFINOLA(Reconstructor):
     def predict(self, inputs: Tensor, data_samples: list[DataSample]) -> list[DataSample]:
         """Reconstruct every image, see ``add_reconstructions``; the masked region is predicted."""
         offset, mask = self.get_offsets_and_mask(inputs, data_samples)
-        masks = self.head.pixel_mask(mask.to(inputs.device))
+        masks = self.head.pixel_mask(mask.to(inputs.device, non_blocking=True))
         pred = self.reconstruct(inputs, offset)
         return self.add_reconstructions(data_samples, inputs, pred, masks)
 
