@@ -1,5 +1,6 @@
 """Train from a config: the starting point of a run, its options, and the run itself."""
 
+import re
 import signal
 from collections.abc import Callable
 from functools import partial
@@ -10,6 +11,7 @@ from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.logging import print_log
 from mmengine.runner import Runner
+from torch import distributed
 
 from ..datasets.validation import check_batch
 from ..engine import (
@@ -19,8 +21,9 @@ from ..engine import (
     computes_bfloat16,
     find_checkpoint,
     find_resume_point,
+    unwrap_model,
 )
-from ..errors import UserError
+from ..errors import UserError, list_names
 from .cpu import optimize_for_cpu
 
 
@@ -161,4 +164,18 @@ def train_from_cfg(cfg: Config) -> None:
         # Launchers terminate the other ranks when the first one exits; all exit with 75.
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
         raise
+    except RuntimeError as error:  # of DDP, in the second step
+        found = re.search('did not receive grad for rank .*: ([ 0-9]+)', str(error))
+        if not found:
+            raise
+        parameters = unwrap_model(runner.model).named_parameters()
+        trained = [name for name, parameter in parameters if parameter.requires_grad]
+        unused = list_names(trained[int(index)] for index in found[1].split())
+        raise UserError(
+            f'no gradient for {unused}, but with several ranks, all parameters of the model must '
+            'contribute to the loss. Add --cfg-options find_unused_parameters=True (if the config '
+            'has a model_wrapper_cfg, set it there), or freeze them (requires_grad=False)'
+        ) from error

@@ -25,10 +25,11 @@ from .hooks.bad_samples_hook import BadSamplesHook
 from .hooks.compile_hook import CompileHook
 from .hooks.data_time_hook import DataTimeHook
 from .hooks.finite_loss_hook import FiniteLossHook
-from .hooks.interruption_hook import SIGNALS, InterruptedRun, InterruptionHook
+from .hooks.interruption_hook import InterruptedRun, InterruptionHook
 from .hooks.strict_load_hook import StrictLoadHook, StrictResumeHook
 from .hooks.sync_buffers_hook import SyncBuffersHook
 from .model import unwrap_model
+from .workers import SIGNALS
 
 __all__ = [
     'AtomicCheckpointHook',

@@ -6,6 +6,7 @@ and requires node names that resolve. Its ``Runner`` uses a process group that a
 
 import os
 import re
+import signal
 import subprocess
 from collections.abc import Mapping
 from datetime import timedelta
@@ -24,9 +25,15 @@ VARIABLES = {'pytorch': TORCH, 'slurm': SLURM, 'mpi': OPEN_MPI}
 
 
 def init_dist(launcher: str, cfg: Config) -> None:
-    """Create the process group of ``env_cfg.dist_cfg``; without a GPU, adapt ``cfg`` to the CPU."""
+    """Create the process group of ``env_cfg.dist_cfg``; without a GPU, adapt ``cfg`` to the CPU.
+
+    From then on, Ctrl-C ends the process at once, until a training run handles signals.
+    """
     if launcher == 'none':
         return
+    # While ranks wait for each other in C code, the handler of Python would not run.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.environ.update(rendezvous_env(launcher, os.environ, gpus=torch.cuda.device_count()))
     options = {'backend': 'nccl', **cfg.get('env_cfg', {}).get('dist_cfg', {})}
     if 'timeout' in options:
