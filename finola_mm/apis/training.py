@@ -175,7 +175,7 @@ def train_from_cfg(cfg: Config) -> None:
         trained = [name for name, parameter in parameters if parameter.requires_grad]
         unused = list_names(trained[int(index)] for index in found[1].split())
         raise UserError(
-            f'no gradient for {unused}, but with several ranks, all parameters of the model must '
-            'contribute to the loss. Add --cfg-options find_unused_parameters=True (if the config '
-            'has a model_wrapper_cfg, set it there), or freeze them (requires_grad=False)'
+            f'no gradient for {unused}. With several ranks, add --cfg-options '
+            'find_unused_parameters=True (in model_wrapper_cfg, if the config has one), or freeze '
+            'these parameters'
         ) from error

@@ -25,13 +25,10 @@ VARIABLES = {'pytorch': TORCH, 'slurm': SLURM, 'mpi': OPEN_MPI}
 
 
 def init_dist(launcher: str, cfg: Config) -> None:
-    """Create the process group of ``env_cfg.dist_cfg``; without a GPU, adapt ``cfg`` to the CPU.
-
-    From then on, Ctrl-C ends the process at once, until a training run handles signals.
-    """
+    """Create the process group of ``env_cfg.dist_cfg``; without a GPU, adapt ``cfg`` to the CPU."""
     if launcher == 'none':
         return
-    # While ranks wait for each other in C code, the handler of Python would not run.
+    # Ranks wait for each other in C code, where Python's handler of Ctrl-C does not run.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.environ.update(rendezvous_env(launcher, os.environ, gpus=torch.cuda.device_count()))

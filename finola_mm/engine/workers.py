@@ -30,12 +30,14 @@ def prepare_workers(loader: DataLoader) -> None:
     loader.worker_init_fn = partial(_start_worker, loader.worker_init_fn)
     atexit.register(_kill_workers)
     if loader.num_workers and multiprocessing.get_start_method() == 'forkserver':
-        # The server, which forks the workers, inherits this mask. The first call unblocks some.
+        # The server, which forks the workers, inherits this mask.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        resource_tracker.ensure_running()
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        forkserver.ensure_running()
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        try:
+            resource_tracker.ensure_running()  # unblocks two of them
+            signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+            forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _start_worker(init: Callable[[int], None] | None, worker: int) -> None:
@@ -49,9 +51,7 @@ def _start_worker(init: Callable[[int], None] | None, worker: int) -> None:
 
 def _exit_with_main_process() -> None:
     """Exit when the main process has ended; torch waits for the end of the fork server instead."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
+    multiprocessing.parent_process().join()  # type: ignore[union-attr]
     os._exit(1)
 
 
@@ -75,9 +75,8 @@ def _send_error(queue: Queue, error: Exception, message: tuple[int, Any]) -> Non
     if isinstance(error, OSError | RuntimeError):
         error = WorkerError(
             f'a data worker cannot send its batch: {error}'.partition('\n')[0]
-            + f'. Check the temporary folder {tempfile.gettempdir()} (TMPDIR: at most 70 '
-            'characters), the free space in /dev/shm and the limit on open files (ulimit -n), or '
-            'set num_workers=0'
+            + f'. Check TMPDIR ({tempfile.gettempdir()}; at most 70 characters), the free space in '
+            '/dev/shm and the limit on open files (ulimit -n), or set num_workers=0'
         )
     raised = (type(error), error, error.__traceback__)
     queue.put((message[0], ExceptionWrapper(raised, where='in a DataLoader worker')))

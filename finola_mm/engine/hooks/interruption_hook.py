@@ -37,8 +37,8 @@ class InterruptionHook(Hook):
     All ranks stop before the same step, regardless of which rank received the signal; with
     gradient accumulation, after a complete update. A validation that has started is finished first.
     ``last_checkpoint`` then names the file, and ``--resume`` continues from it. A second Ctrl-C, at
-    least one second later, stops the run without saving. Before the first step there is nothing to
-    save: the signals then have their default effect.
+    least one second later, stops the run without saving. Before the first step, signals have their
+    default effect.
 
     Each rank has its own BatchNorm statistics. Other checkpoints contain those of rank 0;
     ``interrupted.pth`` contains those of all ranks. Once per update, the ranks all-reduce one
