@@ -26,12 +26,16 @@ class NonFiniteLossError(UserError):
     """The loss or the weights contain NaN or infinity."""
 
 
-class BadDataError(UserError):
-    """Samples of a data set cannot be read."""
+class WorkerError(UserError):
+    """A data worker cannot do its work."""
 
     def __init__(self, message: str):
         # torch re-raises a worker's error with the whole traceback as its message.
         super().__init__(message.rpartition(f'{type(self).__name__}: ')[2].strip())
+
+
+class BadDataError(WorkerError):
+    """Samples of a data set cannot be read."""
 
 
 @contextmanager

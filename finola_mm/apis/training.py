@@ -1,6 +1,7 @@
 """Train from a config: the starting point of a run, its options, and the run itself."""
 
 import io
+import re
 import signal
 from collections.abc import Callable
 from functools import partial
@@ -11,6 +12,7 @@ from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.logging import print_log
 from mmengine.runner import Runner
+from torch import distributed
 
 from ..datasets.validation import check_batch
 from ..engine import (
@@ -21,8 +23,9 @@ from ..engine import (
     find_checkpoint,
     find_resume_point,
     merge_param_groups,
+    unwrap_model,
 )
-from ..errors import UserError
+from ..errors import UserError, list_names
 from .command_line import make_folder
 from .cpu import optimize_for_cpu
 
@@ -185,4 +188,18 @@ def train_from_cfg(cfg: Config) -> None:
         # Launchers terminate the other ranks when the first one exits; all exit with 75.
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
         raise
+    except RuntimeError as error:  # of DDP, in the second step
+        found = re.search('did not receive grad for rank .*: ([ 0-9]+)', str(error))
+        if not found:
+            raise
+        parameters = unwrap_model(runner.model).named_parameters()
+        trained = [name for name, parameter in parameters if parameter.requires_grad]
+        unused = list_names(trained[int(index)] for index in found[1].split())
+        raise UserError(
+            f'no gradient for {unused}. With several ranks, add --cfg-options '
+            'find_unused_parameters=True (in model_wrapper_cfg, if the config has one), or freeze '
+            'these parameters'
+        ) from error

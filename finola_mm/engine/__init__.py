@@ -24,12 +24,13 @@ from .hooks.atomic_checkpoint_hook import AtomicCheckpointHook
 from .hooks.bad_samples_hook import BadSamplesHook
 from .hooks.compile_hook import CompileHook
 from .hooks.finite_loss_hook import FiniteLossHook
-from .hooks.interruption_hook import SIGNALS, InterruptedRun, InterruptionHook
+from .hooks.interruption_hook import InterruptedRun, InterruptionHook
 from .hooks.runtime_info_hook import RuntimeInfoHook
 from .hooks.strict_load_hook import StrictLoadHook, StrictResumeHook
 from .hooks.sync_buffers_hook import SyncBuffersHook
 from .model import unwrap_model
 from .param_groups import merge_param_groups
+from .workers import SIGNALS
 
 __all__ = [
     'AtomicCheckpointHook',

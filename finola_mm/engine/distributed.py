@@ -6,6 +6,7 @@ and requires node names that resolve. Its ``Runner`` uses a process group that a
 
 import os
 import re
+import signal
 import subprocess
 from collections.abc import Mapping
 from datetime import timedelta
@@ -27,6 +28,9 @@ def init_dist(launcher: str, cfg: Config) -> None:
     """Create the process group of ``env_cfg.dist_cfg``; without a GPU, adapt ``cfg`` to the CPU."""
     if launcher == 'none':
         return
+    # Ranks wait for each other in C code, where Python's handler of Ctrl-C does not run.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.environ.update(rendezvous_env(launcher, os.environ, gpus=torch.cuda.device_count()))
     options = {'backend': 'nccl', **cfg.get('env_cfg', {}).get('dist_cfg', {})}
     if 'timeout' in options:

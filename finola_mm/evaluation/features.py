@@ -12,6 +12,7 @@ from mmengine.dataset import default_collate
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from ..engine.workers import raise_send_errors
 from ..errors import UserError
 
 
@@ -22,6 +23,7 @@ def image_loader(dataset: Dataset, indices: Sequence[int], **options: Any) -> Da
     """
     # By default the workers' seeds come from the global generator.
     options |= dict(generator=torch.Generator(), collate_fn=default_collate)
+    options.setdefault('worker_init_fn', raise_send_errors)
     return DataLoader(Subset(dataset, indices), **options)
 
 

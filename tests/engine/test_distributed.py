@@ -1,6 +1,10 @@
 """Ranks, addresses and GPUs of each launcher. tests/tools and tests/slurm start several ranks."""
 
+import signal
 import socket
+import subprocess
+import sys
+import time
 
 import pytest
 import torch
@@ -10,6 +14,7 @@ from torch import distributed
 from finola_mm.engine import init_dist
 from finola_mm.engine.distributed import VARIABLES, rendezvous_env
 from finola_mm.errors import UserError
+from tests.conftest import ROOT
 from tests.messages import shows
 
 SLURM = dict(
@@ -159,6 +164,28 @@ def test_ranks_that_do_not_meet(one_rank):
     one_rank('pytorch', world_size='2')
     with pytest.raises(UserError, match=shows('127.0.0.1', 'MASTER_PORT')):
         init_dist('pytorch', Config(dict(env_cfg=dict(dist_cfg=dict(timeout=1)))))
+
+
+WAITS = """
+from mmengine.config import Config
+from finola_mm.engine import init_dist
+print('waits', flush=True)
+init_dist('pytorch', Config(dict(env_cfg=dict(dist_cfg=dict(timeout=100)))))
+"""
+
+
+def test_ctrl_c_while_ranks_meet(one_rank):
+    """The wait for other ranks is in C code, where Python's handler for Ctrl-C does not run."""
+    one_rank('pytorch', world_size='2')
+    rank = subprocess.Popen([sys.executable, '-c', WAITS], stdout=subprocess.PIPE, cwd=ROOT)
+    try:
+        assert rank.stdout.readline() == b'waits\n'
+        time.sleep(1)
+        rank.send_signal(signal.SIGINT)
+        assert rank.wait(30) == -signal.SIGINT
+    finally:
+        rank.kill()
+        rank.communicate()
 
 
 def test_no_launcher_changes_nothing():

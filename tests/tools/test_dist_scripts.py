@@ -107,6 +107,22 @@ def test_sigterm_saves_and_resume_is_exact(whole, folder, image_folder):
     assert_same_run(work_dir / 'epoch_4.pth', whole[0] / 'epoch_4.pth')
 
 
+def test_unused_parameters(config, folder):
+    """DDP would say which indices they have, in a traceback."""
+    cfg = Config.fromfile(config)
+    cfg.model.backbone.type = 'tests.tools.trouble.WithUnused'
+    cfg.train_cfg.max_epochs = 1
+    cfg.dump(folder / 'unused.py')
+    command = ['dist_train', folder / 'unused.py', 2, '--work-dir', folder / 'unused']
+    _, err = script(*command, cwd=folder, expect=1)
+    said = [line for line in err.splitlines() if line.startswith('train: ')]
+    assert len(said) == 1 and 'Traceback' not in err
+    assert re.search(shows('backbone.unused.bias', 'find_unused_parameters=True'), said[0])
+    options = ['--cfg-options', 'find_unused_parameters=True']
+    out, _ = script(*command, *options, cwd=folder)
+    assert 'Epoch(train) [1][2/2]' in out
+
+
 FAILS = """
 import torch
 from mmengine.config import Config

@@ -9,7 +9,9 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
+from torch import nn
 
+from finola_mm.backbones import MobileFormer
 from finola_mm.engine import InterruptionHook
 from tests.conftest import ROOT
 
@@ -38,6 +40,14 @@ class Run(TroubleHook):
         waited = time.monotonic() + 60
         while not hook.received and time.monotonic() < waited:
             time.sleep(0.05)
+
+
+class WithUnused(MobileFormer):
+    """An encoder with a layer that its forward pass does not use."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.unused = nn.Linear(3, 3)
 
 
 def write_config(path: Path, images: Path, **trouble) -> Path:

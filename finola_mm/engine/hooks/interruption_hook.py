@@ -1,12 +1,11 @@
 """Save a checkpoint and exit cleanly on SIGTERM, SIGINT or SIGUSR1."""
 
-import os
 import signal
-import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import torch
 from mmengine.dist import get_rank, get_world_size, is_main_process
@@ -18,9 +17,8 @@ from torch.utils.data import DataLoader
 from ...registry import HOOKS
 from ..checkpoints.checkpoint_file import atomic_write
 from ..model import unwrap_model
+from ..workers import SIGNALS, prepare_workers
 
-# SIGTERM: time limit, pre-emption, kill; SIGINT: Ctrl-C; SIGUSR1: SLURM's --signal=USR1@SECONDS.
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 FILE_NAME = 'interrupted.pth'  # overwritten by every interruption of a run
 EXIT_STATUS = 75  # EX_TEMPFAIL in sysexits.h: try again later
 
@@ -39,7 +37,8 @@ class InterruptionHook(Hook):
     All ranks stop before the same step, regardless of which rank received the signal; with
     gradient accumulation, after a complete update. A validation that has started is finished first.
     ``last_checkpoint`` then names the file, and ``--resume`` continues from it. A second Ctrl-C, at
-    least one second later, stops the run without saving.
+    least one second later, stops the run without saving. Before the first step, signals have their
+    default effect.
 
     Each rank has its own BatchNorm statistics. Other checkpoints contain those of rank 0;
     ``interrupted.pth`` contains those of all ranks. Once per update, the ranks all-reduce one
@@ -50,6 +49,7 @@ class InterruptionHook(Hook):
 
     def __init__(self):
         self.received, self.received_at = 0, 0.0  # signal number (0: none) and time
+        self.previous: dict[int, Any] = {}  # signal handlers before the first step
         self.group = None  # gloo group, if there are several ranks
         self.buffers: list[dict[str, torch.Tensor]] = []  # of each rank, by name
 
@@ -61,7 +61,7 @@ class InterruptionHook(Hook):
         # Wrap the loop, since MMEngine calls no hook when a run fails. Without training, the loop
         # is not built and is still a config dict.
         if isinstance(runner._train_loop, BaseLoop):
-            runner.train_loop.run = partial(self._run_with_handlers, runner.train_loop.run)
+            runner.train_loop.run = partial(self._restore_handlers, runner.train_loop.run)
 
     def before_train(self, runner):
         if len(self.buffers) == get_world_size():
@@ -75,15 +75,19 @@ class InterruptionHook(Hook):
         for loop in (runner.train_loop, runner.val_loop):
             # mmpretrain's vis_scheduler.py replaces the loader with an object of another class.
             if loop is not None and isinstance(loop.dataloader, DataLoader):
-                ignore_signals_in_workers(loop.dataloader)
+                prepare_workers(loop.dataloader)
 
-    def _run_with_handlers(self, run: Callable[[], nn.Module]) -> nn.Module:
-        previous = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
+    def before_test(self, runner):
+        prepare_workers(runner.test_loop.dataloader)
+
+    def _restore_handlers(self, run: Callable[[], nn.Module]) -> nn.Module:
+        """Run the training loop; afterwards, restore the signal handlers."""
         try:
             return run()
         finally:
-            for number, handler in previous.items():
+            for number, handler in self.previous.items():
                 signal.signal(number, handler)
+            self.previous = {}
 
     def _on_signal(self, number, frame) -> None:
         now = time.monotonic()
@@ -98,6 +102,8 @@ class InterruptionHook(Hook):
         number = self._any_rank_signalled()
         if number:
             self._save_and_exit(runner, signal.Signals(number).name)
+        if not self.previous:  # the first step, which all ranks have reached
+            self.previous = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
 
     def _any_rank_signalled(self) -> int:
         """Return the number of a signal that any rank received, or 0."""
@@ -134,25 +140,3 @@ class InterruptionHook(Hook):
         own = {name: buffer.cpu() for name, buffer in model.named_buffers()}
         distributed.gather_object(own, gathered, group=self.group)
         return gathered or []
-
-
-def ignore_signals_in_workers(loader: DataLoader) -> None:
-    """Make a loader's workers ignore signals, which SLURM and torchrun send to all processes."""
-    loader.worker_init_fn = partial(_start_worker, loader.worker_init_fn)
-
-
-def _start_worker(init: Callable[[int], None] | None, worker: int) -> None:
-    for number in SIGNALS:
-        if number != signal.SIGTERM:
-            signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    threading.Thread(target=_exit_on_sigterm_of_parent, daemon=True).start()
-    if init is not None:
-        init(worker)
-
-
-def _exit_on_sigterm_of_parent() -> None:
-    """Exit only on a SIGTERM from the parent, which Python sends to workers before joining them."""
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
-        pass
-    os._exit(0)

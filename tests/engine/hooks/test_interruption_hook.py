@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from finola_mm.engine import SIGNALS, InterruptionHook
-from finola_mm.engine.hooks.interruption_hook import ignore_signals_in_workers
+from finola_mm.engine.workers import prepare_workers
 from tests.messages import shows
 from tests.tools.trouble import assert_same_run, write_config
 
@@ -86,13 +86,24 @@ def without_model():
 
 @pytest.mark.parametrize('number', SIGNALS)
 def test_signals_that_end_a_run(number):
-    """The handlers are restored after a loop that ends and after one that fails."""
-    hook = InterruptionHook()
+    """Handlers exist from the first step to the end of the loop, also of one that fails."""
+    hook, handler = InterruptionHook(), signal.getsignal(number)
+    runner = SimpleNamespace(iter=0, cfg={})
+
+    def loop():
+        hook.before_train(without_model())
+        assert signal.getsignal(number) == handler
+        hook.before_train_iter(runner, 0)
+        os.kill(os.getpid(), number)
+
     assert hook._any_rank_signalled() == 0
-    hook._run_with_handlers(lambda: os.kill(os.getpid(), number))
+    hook._restore_handlers(loop)
     assert hook._any_rank_signalled() == number
+    assert signal.getsignal(number) == handler
+
+    hook.received = 0
     with pytest.raises(ZeroDivisionError):
-        hook._run_with_handlers(lambda: 1 / 0)
+        hook._restore_handlers(lambda: hook.before_train_iter(runner, 0) or 1 / 0)
 
 
 def test_a_second_ctrl_c_ends_the_run_at_once(monkeypatch):
@@ -114,16 +125,13 @@ def test_workers_ignore_signals():
         persistent_workers=True,
         worker_init_fn=lambda worker: started.set(),
     )
-    ignore_signals_in_workers(loader)
+    prepare_workers(loader)
     batches = iter(loader)
     assert next(batches).item() == 0 and started.is_set()
     (worker,) = batches._workers
-    for number in SIGNALS:  # not from the parent
+    for number in SIGNALS:
         subprocess.run(['kill', f'-{int(number)}', str(worker.pid)], check=True)
     assert [batch.item() for batch in batches] == [1, 2, 3, 4, 5]
-    worker.terminate()  # as Python does at exit
-    worker.join(10)
-    assert worker.exitcode == 0
 
 
 def test_buffers_of_another_number_of_ranks_are_ignored():

@@ -1,0 +1,82 @@
+"""Data-loading worker processes: signals, and errors that torch would only print."""
+
+import atexit
+import multiprocessing
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Callable
+from functools import partial
+from multiprocessing import forkserver, resource_tracker
+from multiprocessing.queues import Queue
+from typing import Any
+
+from torch._utils import ExceptionWrapper
+from torch.utils.data import DataLoader
+
+from ..errors import WorkerError
+
+# SIGTERM: time limit, pre-emption, kill; SIGINT: Ctrl-C; SIGUSR1: SLURM's --signal=USR1@SECONDS.
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+
+def prepare_workers(loader: DataLoader) -> None:
+    """Make a loader's workers ignore signals, which SLURM and torchrun send to all processes.
+
+    A worker exits when its loader closes it, and when the main process ends or is killed. A batch
+    that it cannot send raises an error in the main process.
+    """
+    loader.worker_init_fn = partial(_start_worker, loader.worker_init_fn)
+    atexit.register(_kill_workers)
+    if loader.num_workers and multiprocessing.get_start_method() == 'forkserver':
+        # The server, which forks the workers, inherits this mask.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            resource_tracker.ensure_running()  # unblocks two of them
+            signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+            forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _start_worker(init: Callable[[int], None] | None, worker: int) -> None:
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_exit_with_main_process, daemon=True).start()
+    raise_send_errors(worker)
+    if init is not None:
+        init(worker)
+
+
+def _exit_with_main_process() -> None:
+    """Exit when the main process has ended; torch waits for the end of the fork server instead."""
+    multiprocessing.parent_process().join()  # type: ignore[union-attr]
+    os._exit(1)
+
+
+def _kill_workers() -> None:
+    """Replace the SIGTERM of Python's exit, after which it would wait for workers without end."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would report the kill
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()
+
+
+def raise_send_errors(worker: int) -> None:
+    """In a worker: make the main process raise the error if a batch cannot be sent.
+
+    The thread that sends batches would print the error, and the main process would wait forever.
+    """
+    Queue._on_queue_feeder_error = _send_error  # type: ignore[attr-defined]
+
+
+def _send_error(queue: Queue, error: Exception, message: tuple[int, Any]) -> None:
+    if isinstance(error, OSError | RuntimeError):
+        error = WorkerError(
+            f'a data worker cannot send its batch: {error}'.partition('\n')[0]
+            + f'. Check TMPDIR ({tempfile.gettempdir()}; at most 70 characters), the free space in '
+            '/dev/shm and the limit on open files (ulimit -n), or set num_workers=0'
+        )
+    raised = (type(error), error, error.__traceback__)
+    queue.put((message[0], ExceptionWrapper(raised, where='in a DataLoader worker')))
