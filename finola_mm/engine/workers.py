@@ -1,6 +1,5 @@
 """Data-loading worker processes: signals, and errors that torch would only print."""
 
-import atexit
 import multiprocessing
 import os
 import signal
@@ -10,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.queues import Queue
+from multiprocessing.util import Finalize
 from typing import Any
 
 from torch._utils import ExceptionWrapper
@@ -28,7 +28,7 @@ def prepare_workers(loader: DataLoader) -> None:
     that it cannot send raises an error in the main process.
     """
     loader.worker_init_fn = partial(_start_worker, loader.worker_init_fn)
-    atexit.register(_kill_workers)
+    Finalize(None, _kill_workers, exitpriority=0)  # atexit does not run in a child process
     if loader.num_workers and multiprocessing.get_start_method() == 'forkserver':
         # The server, which forks the workers, inherits this mask.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)

@@ -27,16 +27,25 @@ class Hundreds:
 def fail(worker):
     raise ValueError('the cause')
 
-if __name__ == '__main__':
-    multiprocessing.set_start_method(sys.argv[1])
+def main():
+    multiprocessing.set_start_method(sys.argv[1], force=True)
     init = fail if 'fail' in sys.argv else None
     loader = DataLoader(Hundreds(), num_workers=2, persistent_workers=True, worker_init_fn=init)
     prepare_workers(loader)
+    global batches  # exists until the process exits
     batches = iter(loader)
     numbers = [next(batches).item() for _ in range(3)]
     print(*numbers, *(worker.pid for worker in batches._workers), flush=True)
     if 'wait' in sys.argv:
         time.sleep(100)
+
+if __name__ == '__main__':
+    if 'child' in sys.argv:
+        child = multiprocessing.get_context('fork').Process(target=main)
+        child.start()
+        child.join()
+    else:
+        main()
 """
 
 
@@ -80,10 +89,13 @@ def ended(pid: int) -> bool:
     return False
 
 
-@pytest.mark.parametrize('method', ['fork', 'spawn', 'forkserver'])
-def test_the_process_exits_when_its_work_is_done(start, method):
-    """Workers of a loader that still exists are waiting at that moment."""
-    out, err = start(method).communicate(timeout=100)
+@pytest.mark.parametrize('args', [['fork'], ['spawn'], ['forkserver'], ['fork', 'child']])
+def test_the_process_exits_when_its_work_is_done(start, args):
+    """Workers of a loader that still exists are waiting at that moment.
+
+    child: the run is itself in a process of multiprocessing.
+    """
+    out, err = start(*args).communicate(timeout=100)
     numbers, workers = out.split()[:3], out.split()[3:]
     assert (numbers, err) == (['0', '100', '200'], '')
     assert len(workers) == 2 and all(ended(int(pid)) for pid in workers)
