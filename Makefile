@@ -25,9 +25,9 @@ demo: setup
 
 # Tests run in two processes; ARGS='-n 0 --pdb' runs them in one, with the debugger. loadfile keeps
 # the tests of a file together, since they share trained fixtures. Files run in order, because xdist
-# would otherwise start the slowest file last.
+# would otherwise start the slowest file last. GPUs are hidden, except from ARGS='-m gpu'.
 test: setup
-	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(if $(findstring -m gpu,$(ARGS)),,CUDA_VISIBLE_DEVICES=) $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 	@$(if $(ARGS),,echo "Tests marked gpu were not run. On a machine with a GPU, run: make test ARGS='-m gpu'")
 
 lint: setup
