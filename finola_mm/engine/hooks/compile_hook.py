@@ -22,7 +22,7 @@ class CompileHook(Hook):
     the other form writes into buffers; both consist of a few large matrix products.
 
     On a GPU the mode is 'reduce-overhead' (CUDA graphs), except for detectors, whose images differ
-    in size.
+    in size, and with gradient accumulation, since a graph's next run may overwrite its gradients.
 
     Args:
         parts (Sequence[str], optional): Attributes of the model. By default those of backbone,
@@ -45,7 +45,8 @@ class CompileHook(Hook):
                 f'{type(model).__name__} lacks one of the parts {", ".join(self.parts or PARTS)} '
                 "to compile; set CompileHook's parts to attributes of the model"
             )
-        if torch.cuda.is_available() and not hasattr(model, 'bbox_head'):
+        accumulates = runner.cfg.get('optim_wrapper', {}).get('accumulative_counts', 1) > 1
+        if torch.cuda.is_available() and not (hasattr(model, 'bbox_head') or accumulates):
             self.kwargs = {'mode': 'reduce-overhead', **self.kwargs}
         for part in parts:
             getattr(model, part).compile(**self.kwargs)

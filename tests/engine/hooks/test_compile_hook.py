@@ -25,7 +25,7 @@ def build(name):
 
 def run(model, hook):
     logger = MMLogger.get_instance('compile', log_level='ERROR')
-    runner = SimpleNamespace(model=model, logger=logger)
+    runner = SimpleNamespace(model=model, logger=logger, cfg={})
     hook.before_train(runner)
     hook.before_train_iter(runner, 0)
 
