@@ -42,7 +42,7 @@ def apply_settings(runner, checkpoint: dict[str, Any], path: str) -> None:
     before = checkpoint.get('param_schedulers', [])
     before, after = map(_settings, (before, [schedule.state_dict() for schedule in schedules]))
     changes = []
-    for i, (old, new) in enumerate(zip_longest(before, after, fillvalue={})):
+    for i, (old, new) in enumerate(zip_longest(before, after, fillvalue=dict[str, Any]())):
         changes += [f'param_scheduler.{i}.{change}' for change in _differences(old, new)]
     scheduled = {schedule.param_name for schedule in schedules}
     scheduled |= {'betas'} if 'momentum' in scheduled else set()  # MMEngine schedules beta_0

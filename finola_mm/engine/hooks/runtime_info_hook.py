@@ -13,9 +13,9 @@ from ...registry import HOOKS
 class RuntimeInfoHook(_RuntimeInfoHook):
     """MMEngine's ``RuntimeInfoHook``, which reads losses from the GPU only when they are logged.
 
-    MMEngine's hook reads them after every iteration and waits for the GPU. Here they are read before
-    ``LoggerHook`` logs, before a validation and before a checkpoint. The logged values are the same.
-    Losses on the CPU are read immediately.
+    MMEngine's hook reads them after every iteration and waits for the GPU. Here they are read
+    before ``LoggerHook`` logs, before a validation and before a checkpoint. The logged values are
+    the same. Losses on the CPU are read immediately.
 
     Args:
         max_history (int): Number of latest values kept of each logged scalar, for averages in the
