@@ -63,6 +63,7 @@ def _format_layout(groups: list[dict[str, Any]]) -> str:
     """Describe what the state of an optimizer depends on: sizes and numbers, not their values."""
     sizes = list_names((len(group['params']) for group in groups), 8)
     numbers = {n for group in groups for n in group if type(group[n]) in (int, float, tuple, list)}
+    numbers |= {'amsgrad' for group in groups if group.get('amsgrad')}  # has a state of its own
     names = sorted(name for name in numbers if not name.startswith(('params', 'initial_')))
     return f'{len(groups)} groups of {sizes} parameters with {", ".join(names)}'
 
