@@ -7,9 +7,10 @@ import inspect
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.runner import Runner
@@ -33,9 +34,12 @@ KNOWN_ENTRIES = {
 }
 
 NUMBER = re.compile(r'[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)(e[+-]?\d+)?', re.ASCII | re.IGNORECASE)
+# A string in quotes; the quotes are at the ends of an element, unlike an apostrophe.
+QUOTED = re.compile(r"""(?<![^\s[(,])(?:"[^"]*"|'[^']*')(?![^\s\]),])""")
+INNERMOST = re.compile(r'\([^][()]*\)|\[[^][()]*\]')  # brackets
 # MMEngine replaces '{{$NAME:default}}' by an environment variable.
+VARIABLE = re.compile(r'\{\{\s*\$(\w+)\s*:\s*\S*?\s*\}\}')
 SPECIAL = re.compile(r'[\x00-\x1f"\'\\{\ud800-\udfff]')  # the last: bytes that are not UTF-8
-VARIABLE = re.compile(r'\{\{\s*\$(\w+)')
 # The hooks of every MMEngine runner.
 DEFAULT_HOOKS = 'runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint'
 # Data loader arguments that torch accepts only with worker processes.
@@ -63,7 +67,7 @@ def parse_value(text: str) -> Any:
     The elements of ``[a, b]`` and ``(a, b)`` need no quotes. Without brackets, only numbers and the
     like form a list (``1,2``), since a file name may contain a comma. In quotes, all is text.
     """
-    if len(text) > 1 and text[0] in '\'"' and text.find(text[0], 1) == len(text) - 1:
+    if QUOTED.fullmatch(text):
         return text[1:-1]
     if NUMBER.fullmatch(text) or text == 'None':
         return ast.literal_eval(text)
@@ -80,23 +84,15 @@ def parse_value(text: str) -> Any:
 
 
 def _split_at_commas(text: str) -> list[str] | None:
-    """Split at commas outside of brackets and quotes; None if these are not balanced."""
-    parts, depth, quote = [''], 0, ''
-    for char in text:
-        if quote:
-            quote = '' if char == quote else quote
-        elif char in '\'"' and parts[-1].rstrip()[-1:] in '[(,':  # not the apostrophe of a word
-            quote = char
-        else:
-            depth += (char in '[(') - (char in ')]')
-        if depth < 0:
-            return None
-        if char == ',' and not depth and not quote:
-            parts.append('')
-        else:
-            parts[-1] += char
-    parts = [part.strip() for part in parts]
-    return None if depth or quote else parts if parts[-1] else parts[:-1]
+    """Split at commas outside of quotes and brackets; None if brackets are not balanced."""
+    hidden = QUOTED.sub(lambda quoted: ' ' * len(quoted[0]), text)
+    while INNERMOST.search(hidden):
+        hidden = INNERMOST.sub(lambda inner: ' ' * len(inner[0]), hidden)
+    if re.search(r'[][()]', hidden):
+        return None
+    commas = [i for i, char in enumerate(hidden) if char == ',']
+    parts = [text[i + 1 : j].strip() for i, j in pairwise([-1, *commas, len(text)])]
+    return parts if parts[-1] else parts[:-1]
 
 
 def load_config(
@@ -115,8 +111,7 @@ def load_config(
         raise UserError(f'there is no config file {path}; similar names: {hint}')
     if file.suffix not in ('.py', '.json', '.yaml', '.yml'):
         raise UserError(f'a config file name must end in .py, .json, .yaml or .yml, got {path}')
-    with _escaped_variables(str(path)):
-        cfg = Config.fromfile(path)
+    cfg = _read_file(str(path))
     for option in options or {}:
         _check_effect(option, cfg)
     try:
@@ -130,28 +125,27 @@ def load_config(
     return cfg
 
 
-@contextmanager
-def _escaped_variables(path: str) -> Iterator[None]:
-    """Escape the variables in the strings of a config while MMEngine edits its text.
+def _read_file(path: str) -> Config:
+    """Read a config whose strings may contain environment variables with any characters."""
+    original = Config._substitute_env_variables
 
-    A character becomes its escape sequence in Python, with a second backslash for ``re.sub``.
-    """
-    original = {name: os.environ[name] for name in _variables(path) if name in os.environ}
-    try:
-        for name, value in original.items():
-            if not value:
-                raise UserError(f'the environment variable {name} is empty; set it, or unset it')
-            os.environ[name] = SPECIAL.sub(lambda char: rf'\\u{ord(char[0]):04x}', value)
-        yield
-    finally:
-        os.environ.update(original)
+    def substitute(source: str, target: str) -> dict:
+        text = VARIABLE.sub(_escaped_value, Path(source).read_text(encoding='utf-8'))
+        Path(target).write_text(text, encoding='utf-8')
+        return original(target, target)  # defaults, and variables outside of strings
+
+    with mock.patch.object(Config, '_substitute_env_variables', substitute):
+        return Config.fromfile(path)
 
 
-def _variables(path: str) -> Iterator[str]:
-    """Yield the environment variables in the strings of a config file and of its bases."""
-    yield from VARIABLE.findall(Path(path).read_text(encoding='utf-8'))
-    for base in Config._get_base_files(path):
-        yield from _variables(Config._get_cfg_path(base, path)[0])
+def _escaped_value(variable: re.Match) -> str:
+    """Return the value of an environment variable for a string in a config file."""
+    value = os.environ.get(variable[1])
+    if value is None:
+        return variable[0]
+    if not value:
+        raise UserError(f'the environment variable {variable[1]} is empty; set it, or unset it')
+    return SPECIAL.sub(lambda char: rf'\u{ord(char[0]):04x}', value)
 
 
 def _remove_unused(cfg: Config) -> None:

@@ -22,27 +22,22 @@ def merge_param_groups(optimizer: Optimizer) -> None:
     optimizer.param_groups = merged
 
 
-def merge_saved_groups(checkpoint: dict[str, Any], optimizer: Optimizer, module: nn.Module) -> None:
-    """Adapt a checkpoint with one group for each tensor of ``module`` to merged groups, in place.
+def merge_saved_groups(state: dict[str, Any], optimizer: Optimizer, module: nn.Module) -> None:
+    """Merge saved groups, one for each tensor of ``module``, like those of ``optimizer``, in place.
 
     Earlier versions wrote such checkpoints. Others are left unchanged.
     """
-    saved = checkpoint['optimizer'].get('param_groups', [])
-    # The order of MMEngine's constructors. Each saved group holds the index of one tensor.
-    place = {id(p): i for i, p in enumerate(p for p in module.parameters() if p.requires_grad)}
-    if len(saved) != len(place) or len(saved) == len(optimizer.param_groups):
+    saved = state['param_groups']
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    if len(saved) != len(trained) or len(saved) == len(optimizer.param_groups):
         return
-    places = [[place[id(p)] for p in group['params']] for group in optimizer.param_groups]
-    checkpoint['optimizer']['param_groups'] = [
-        _options(saved[first]) | dict(params=[saved[i]['params'][0] for i in (first, *others)])
-        for first, *others in places
+    # The order of MMEngine's constructors. Each saved group holds the index of one tensor.
+    by_tensor = dict(zip(trained, saved, strict=True))
+    state['param_groups'] = [
+        by_tensor[group['params'][0]]
+        | dict(params=[by_tensor[tensor]['params'][0] for tensor in group['params']])
+        for group in optimizer.param_groups
     ]
-    schedulers = checkpoint.get('param_schedulers', [])
-    for scheduler in schedulers if isinstance(schedulers, list) else sum(schedulers.values(), []):
-        for name, values in scheduler.items():
-            # base_values and _last_value: one for each group, and one for the logged base_lr.
-            if isinstance(values, list) and len(values) == len(saved) + 1:
-                scheduler[name] = [values[first] for first, *_ in places] + values[-1:]
 
 
 def _options(group: dict[str, Any]) -> dict[str, Any]:

@@ -5,9 +5,12 @@ restores both, so that a new learning rate or a longer schedule would be logged,
 """
 
 import warnings
+from itertools import zip_longest
 from typing import Any
 
 from ..errors import CheckpointError, list_names
+from .model import unwrap_model
+from .param_groups import merge_saved_groups
 
 POSITION = ('last_step', '_global_step', '_last_value')  # of a schedule; the rest are settings
 
@@ -27,38 +30,52 @@ def apply_settings(runner, checkpoint: dict[str, Any], path: str) -> None:
     if by_metrics or 'param_groups' not in state:  # several optimizers
         runner.logger.warning(f'Optimizers and schedules keep the settings of {path}')
         return
+    merge_saved_groups(state, runner.optim_wrapper.optimizer, unwrap_model(runner.model))
     groups = runner.optim_wrapper.param_groups
     saved = [*state['param_groups'], *filter(None, [state.get('base_param_settings')])]
-    pairs = list(zip(saved, groups, strict=False))
-    for old, new in pairs:
-        found, expected = _state_shape(old, new), _state_shape(new, old)
-        if found != expected or len(saved) != len(groups):
-            raise CheckpointError(
-                f'{path} holds the state of another optimizer: {len(saved)} groups of parameters, '
-                f'this run has {len(groups)}; only there: {list_names(sorted(found - expected), 8)}'
-                f'; only here: {list_names(sorted(expected - found), 8)}. Restore optim_wrapper, '
-                f'or start a new run from the weights: --cfg-options load_from={path}'
-            )
-    before = [_settings(schedule) for schedule in checkpoint.get('param_schedulers', [])]
-    after = [_settings(schedule.state_dict()) for schedule in schedules]
+    found, expected = _format_layout(saved), _format_layout(groups)
+    if found != expected:
+        raise CheckpointError(
+            f'{path} holds the state of another optimizer ({found}); expected {expected}. Restore '
+            f'optim_wrapper, or start a new run from the weights: --cfg-options load_from={path}'
+        )
+    before = checkpoint.get('param_schedulers', [])
+    before, after = map(_settings, (before, [schedule.state_dict() for schedule in schedules]))
+    changes = []
+    for i, (old, new) in enumerate(zip_longest(before, after, fillvalue=dict[str, Any]())):
+        changes += [f'param_scheduler.{i}.{change}' for change in _differences(old, new)]
     scheduled = {schedule.param_name for schedule in schedules}
     scheduled |= {'betas'} if 'momentum' in scheduled else set()  # MMEngine schedules beta_0
-    changes = []
     if before != after:
-        for i, (old, new) in enumerate(zip(before, after, strict=False)):
-            changes += [f'param_scheduler.{i}.{change}' for change in _differences(old, new)]
-        if len(before) != len(after):
-            changes.append(f'{len(before)} -> {len(after)} schedules')
         _recompute(runner, schedules, checkpoint)
-    for old, new in pairs:
+    for old, new in zip(saved, groups, strict=True):
         settings = {name: new[name] for name in new if name not in {'params', *scheduled}}
-        changes += _differences(old, {name: settings[name] for name in settings if name in old})
+        changes += _differences(old, {name: settings.get(name, old[name]) for name in old})
         old.update({name: new[name] for name in scheduled if before != after}, **settings)
     if changes:
         runner.logger.warning(
             f'Settings that differ from those in {path} and apply from now on: '
             f'{list_names(dict.fromkeys(changes), 8)}'
         )
+
+
+def _format_layout(groups: list[dict[str, Any]]) -> str:
+    """Describe what the state of an optimizer depends on: sizes and numbers, not their values."""
+    sizes = list_names((len(group['params']) for group in groups), 8)
+    numbers = {n for group in groups for n in group if type(group[n]) in (int, float, tuple, list)}
+    numbers |= {'amsgrad' for group in groups if group.get('amsgrad')}  # has a state of its own
+    names = sorted(name for name in numbers if not name.startswith(('params', 'initial_')))
+    return f'{len(groups)} groups of {sizes} parameters with {", ".join(names)}'
+
+
+def _settings(schedules: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{k: v for k, v in schedule.items() if k not in POSITION} for schedule in schedules]
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Describe different values; the base values of schedules are initial values of groups."""
+    names = [n for n in old | new if n != 'base_values' and old.get(n) != new.get(n)]
+    return [f'{n.removeprefix("initial_")} {old.get(n)} -> {new.get(n)}' for n in names]
 
 
 def _recompute(runner, schedules: list, checkpoint: dict[str, Any]) -> None:
@@ -74,25 +91,3 @@ def _recompute(runner, schedules: list, checkpoint: dict[str, Any]) -> None:
                 if not schedule.by_epoch or iteration in epoch_ends:
                     schedule.step()
     checkpoint['param_schedulers'] = [schedule.state_dict() for schedule in schedules]
-
-
-def _settings(schedule: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in schedule.items() if name not in POSITION}
-
-
-def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Describe different values; the base values of schedules are initial values of groups."""
-    names = [name for name in new if name != 'base_values' and old.get(name) != new[name]]
-    return [f'{name.removeprefix("initial_")} {old.get(name)} -> {new[name]}' for name in names]
-
-
-def _state_shape(group: dict[str, Any], other: dict[str, Any]) -> set[str]:
-    """Describe what the state depends on: size, numbers, and flags (not those of another torch)."""
-    settings = {name: value for name, value in group.items() if not name.startswith('initial_')}
-    shape = {f'{len(settings.pop("params"))} parameters'}
-    for name, value in settings.items():
-        if isinstance(value, bool):
-            shape |= {f'{name}={value}'} if name in other else set()
-        elif isinstance(value, (float, int, tuple, list)):
-            shape.add(name)
-    return shape

@@ -1,13 +1,10 @@
 """Data-loading worker processes: signals, and errors that torch would only print."""
 
 import multiprocessing
-import os
 import signal
 import tempfile
-import threading
 from collections.abc import Callable
 from functools import partial
-from multiprocessing import forkserver, resource_tracker
 from multiprocessing.queues import Queue
 from multiprocessing.util import Finalize
 from typing import Any
@@ -24,35 +21,19 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 def prepare_workers(loader: DataLoader) -> None:
     """Make a loader's workers ignore signals, which SLURM and torchrun send to all processes.
 
-    A worker exits when its loader closes it, and when the main process ends or is killed. A batch
-    that it cannot send raises an error in the main process.
+    A worker exits when its loader closes it, and when the main process ends. A batch that it cannot
+    send raises an error in the main process.
     """
     loader.worker_init_fn = partial(_start_worker, loader.worker_init_fn)
     Finalize(None, _kill_workers, exitpriority=0)  # atexit does not run in a child process
-    if loader.num_workers and multiprocessing.get_start_method() == 'forkserver':
-        # The server, which forks the workers, inherits this mask.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        try:
-            resource_tracker.ensure_running()  # unblocks two of them
-            signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-            forkserver.ensure_running()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _start_worker(init: Callable[[int], None] | None, worker: int) -> None:
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_exit_with_main_process, daemon=True).start()
     raise_send_errors(worker)
     if init is not None:
         init(worker)
-
-
-def _exit_with_main_process() -> None:
-    """Exit when the main process has ended; torch waits for the end of the fork server instead."""
-    multiprocessing.parent_process().join()  # type: ignore[union-attr]
-    os._exit(1)
 
 
 def _kill_workers() -> None:

@@ -1,6 +1,7 @@
 """Merged optimizer groups train as one group for each tensor does, and resume its checkpoints."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from mmengine.optim.scheduler import CosineRestartLR
 from torch import nn
 
 from finola_mm.engine import merge_param_groups
-from finola_mm.engine.param_groups import merge_saved_groups
+from finola_mm.engine.resume_settings import apply_settings
 
 OPTIM_WRAPPER = dict(
     optimizer=dict(type='AdamW', lr=0.01, weight_decay=0.1),
@@ -37,11 +38,19 @@ class Run:
         if merged:
             merge_param_groups(self.wrapper.optimizer)
         self.schedulers = [
-            CosineRestartLR(self.wrapper, periods=[3, 5], restart_weights=[1, 0.5], eta_min=1e-4),
-            LinearLR(self.wrapper, 0.1, end=4),
+            CosineRestartLR(
+                self.wrapper,
+                periods=[3, 5],
+                restart_weights=[1, 0.5],
+                eta_min=1e-4,
+                by_epoch=False,
+            ),
+            LinearLR(self.wrapper, 0.1, end=4, by_epoch=False),
         ]
+        self.steps = 0
 
     def train(self, steps):
+        self.steps += steps
         for _ in range(steps):
             self.wrapper.update_params(self.model(torch.ones(2, 3)).square().sum())
             for scheduler in self.schedulers:
@@ -58,6 +67,8 @@ class Run:
 
     def checkpoint(self):
         states = dict(
+            meta=dict(epoch=0, iter=self.steps),
+            message_hub={},
             state_dict=self.model.state_dict(),
             optimizer=self.wrapper.state_dict(),
             param_schedulers=[scheduler.state_dict() for scheduler in self.schedulers],
@@ -65,7 +76,14 @@ class Run:
         return copy.deepcopy(states)
 
     def resume(self, checkpoint):
-        merge_saved_groups(checkpoint, self.wrapper.optimizer, self.model)
+        runner = SimpleNamespace(
+            model=self.model,
+            optim_wrapper=self.wrapper,
+            param_schedulers=self.schedulers,
+            max_iters=6,
+            max_epochs=1,
+        )
+        apply_settings(runner, checkpoint, 'a.pth')
         self.model.load_state_dict(checkpoint['state_dict'])
         self.wrapper.load_state_dict(checkpoint['optimizer'])
         for scheduler, state in zip(self.schedulers, checkpoint['param_schedulers'], strict=True):

@@ -3,6 +3,7 @@
 import json
 import re
 from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,10 @@ class AtomicCheckpointHook(CheckpointHook):
     def before_train(self, runner) -> None:
         super().before_train(runner)
         if self.save_best and runner.val_loop:
-            self._check_save_best(runner.val_loop.evaluator.metrics)
+            metrics = runner.val_loop.evaluator.metrics
+            names = [REPORTED.get(type(metric).__name__, '.+') for metric in metrics]
+            prefixes = [f'{metric.prefix}/' if metric.prefix else '' for metric in metrics]
+            self._check_save_best([f'{a}({b})' for a, b in zip(prefixes, names, strict=True)])
         if self.max_keep_ckpts > 0:
             # Unbounded: there is one more checkpoint until the outdated one is removed.
             self.keep_ckpt_ids = deque(self.keep_ckpt_ids)
@@ -75,19 +79,13 @@ class AtomicCheckpointHook(CheckpointHook):
                 for name in remove_stale_tmp(folder) if '://' not in folder else ():
                     runner.logger.info(f'Removed {name}, which a killed process left incomplete')
 
-    def _check_save_best(self, evaluators: list) -> None:
-        """Reject names that no evaluator can report before the first step."""
-        names = [
-            f'{metric.prefix}/({REPORTED.get(type(metric).__name__, ".+")})'
-            if metric.prefix
-            else '.+'
-            for metric in evaluators
-        ]
-        for name in {*self.save_best} - {'auto'}:
-            if not any(re.fullmatch(pattern, name) for pattern in names):
+    def _check_save_best(self, reported: Iterable[str]) -> None:
+        """Reject metrics that equal none of ``reported``, names or regular expressions."""
+        for metric in {*self.save_best} - {'auto', *reported}:
+            if not any(re.fullmatch(name, metric) for name in reported):
                 raise UserError(
-                    f'default_hooks.checkpoint.save_best={name} is not a metric of the '
-                    f'validation; set it to {" or ".join(names)}'
+                    f'default_hooks.checkpoint.save_best={metric} is not a metric of the '
+                    f'validation; set it to one of {", ".join(reported)}'
                 )
 
     def before_save_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:
@@ -132,12 +130,7 @@ class AtomicCheckpointHook(CheckpointHook):
     def _save_best_checkpoint(self, runner, metrics: dict[str, float]) -> None:
         if not self.save_best:
             return
-        unknown = {*self.save_best} - {'auto', *metrics}
-        if unknown:
-            raise UserError(
-                f'default_hooks.checkpoint.save_best={", ".join(unknown)} is not a metric of the '
-                f'validation; set it to one of {", ".join(metrics)}'
-            )
+        self._check_save_best(metrics)
         outdated: list[str] = []
         self.file_backend.remove = outdated.append  # MMEngine removes before it writes
         try:

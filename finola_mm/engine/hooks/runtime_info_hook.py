@@ -13,9 +13,9 @@ from ...registry import HOOKS
 class RuntimeInfoHook(_RuntimeInfoHook):
     """MMEngine's ``RuntimeInfoHook``, which reads losses from the GPU only when they are logged.
 
-    MMEngine's hook reads them after every iteration and waits for the GPU. Here they are read, all
-    in one transfer, before ``LoggerHook`` logs, before a validation and before a checkpoint. The
-    logged values are the same. Losses on the CPU are read immediately.
+    MMEngine's hook reads them after every iteration and waits for the GPU. Here they are read
+    before ``LoggerHook`` logs, at the end of an epoch and before a checkpoint. The logged values
+    are the same. Losses on the CPU are read immediately.
 
     Args:
         max_history (int): Number of latest values kept of each logged scalar, for averages in the
@@ -33,7 +33,7 @@ class RuntimeInfoHook(_RuntimeInfoHook):
             self._read(runner)
 
     def _is_logged(self, runner, batch_idx: int) -> bool:
-        """Return whether ``LoggerHook`` logs this iteration."""
+        """Return whether ``LoggerHook`` logs this iteration, or it ends an epoch."""
         return self.end_of_epoch(runner.train_dataloader, batch_idx) or any(
             self.every_n_inner_iters(batch_idx, hook.interval)
             for hook in runner.hooks
@@ -41,18 +41,10 @@ class RuntimeInfoHook(_RuntimeInfoHook):
         )
 
     def _read(self, runner) -> None:
-        """Move the pending outputs into MMEngine's message hub."""
-        scalars = [item for outputs in self.pending for item in outputs.items()]
+        """Move the pending outputs into MMEngine's message hub; only the first may need to wait."""
+        for outputs in self.pending:
+            super().after_train_iter(runner, 0, outputs=outputs)
         self.pending = []
-        if not scalars:
-            return
-        tensors = [value for _, value in scalars if isinstance(value, torch.Tensor)]
-        device = tensors[0].device if tensors else 'cpu'
-        values = [
-            torch.as_tensor(value, device=device).double().reshape(()) for _, value in scalars
-        ]
-        for (name, _), value in zip(scalars, torch.stack(values).tolist(), strict=True):
-            runner.message_hub.update_scalar(f'train/{name}', value)
         for history in runner.message_hub.log_scalars.values():
             history.max_length = self.max_history
 
@@ -60,17 +52,6 @@ class RuntimeInfoHook(_RuntimeInfoHook):
         if self.pending:
             self._read(runner)
             checkpoint['message_hub'] = runner.message_hub.state_dict()
-
-    def after_train_epoch(self, runner):
-        self._read(runner)
-
-    def before_val(self, runner) -> None:
-        self._read(runner)
-        super().before_val(runner)
-
-    def after_train(self, runner) -> None:
-        self._read(runner)
-        super().after_train(runner)
 
 
 def _on_gpu(outputs: dict[str, Any]) -> bool:

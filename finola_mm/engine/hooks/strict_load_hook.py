@@ -17,7 +17,6 @@ from ..checkpoints.state_dict_match import (
     load_matched,
 )
 from ..model import unwrap_model
-from ..param_groups import merge_saved_groups
 from ..resume_settings import apply_settings
 
 NEW_RUN = ', or start a new run without --resume in another --work-dir'
@@ -78,7 +77,6 @@ class StrictResumeHook(StrictLoadHook):
             runner.logger.warning(f'Resuming from {self.path}, not a newer checkpoint: {reason}')
         validate_training_checkpoint(checkpoint, self.path)
         super().after_load_checkpoint(runner, checkpoint)
-        merge_saved_groups(checkpoint, runner.optim_wrapper.optimizer, unwrap_model(runner.model))
         apply_settings(runner, checkpoint, self.path)
         if checkpoint['meta'].get('iter', 0) >= runner.max_iters:
             runner.logger.warning(
