@@ -42,9 +42,9 @@ DECODE_FLAGS = {
 FULL_SCALES = (255, 1023, 4095, 16383, 65535)
 MIN_RANGE = 16  # grey levels of 255 between the darkest and the brightest 0.1 % of a deep image
 
-JPEG, PNG, WEBP, OPENEXR = b'\xff\xd8', b'\x89PNG\r\n\x1a\n', b'RIFF', b'v/1\x01'
-TIFF = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')  # the last two: BigTIFF
-# First bytes of a file -> what precedes its EXIF data, which is a TIFF without pixels.
+JPEG, PNG, WEBP, OPENEXR = b'\xff\xd8', b'\x89P', b'RI', b'v/'  # the first bytes of a file
+TIFF = b'II', b'MM'
+# What precedes EXIF data, which is a TIFF without pixels
 EXIF = {
     JPEG: re.compile(rb'Exif\0\0'),
     PNG: re.compile(rb'eXIf(?:Exif\0\0)?'),
@@ -188,8 +188,7 @@ def read_orientation(data: bytes) -> int:
         axis = boxes[b'imir'] & 1 if b'imir' in boxes else None
         return AVIF_ORIENTATION[axis][boxes.get(b'irot', 0) & 3]
     head = _read_jpeg_header(data)[1] if data.startswith(JPEG) else data
-    pattern = next((pattern for start, pattern in EXIF.items() if data.startswith(start)), None)
-    exif = pattern.search(head) if pattern else None
+    exif = EXIF[data[:2]].search(head) if data[:2] in EXIF else None
     tags = _read_tags(head[exif.end() :]) if exif else {}
     xmp = None if ORIENTATION in tags else XMP.search(head)
     value = int(xmp[1]) if xmp else tags.get(ORIENTATION, 1)

@@ -114,7 +114,7 @@ def decoding_error(path: Path, load: BaseTransform | None) -> str | None:
 
 def check(data: CocoData, args: argparse.Namespace) -> bool:
     """Print the report on one file; return whether it has no errors."""
-    content = read_annotations(data.file, labelled=data.labelled)
+    content = read_annotations(data.file)
     problems = [
         *data.problems,
         *find_problems(content, data.classes, labelled=data.labelled),

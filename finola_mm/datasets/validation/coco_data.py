@@ -73,7 +73,7 @@ def _reads_as_coco(dataset_class: Any) -> bool:
 
 def check_coco(split: str, data: CocoData) -> None:
     """Check an annotation file and a sample of its images; log minor problems, raise fatal ones."""
-    content = read_annotations(data.file, labelled=data.labelled)
+    content = read_annotations(data.file)
     # In training, an unreadable image is replaced by another one; in evaluation, it is fatal.
     tolerated = 0 if data.test_mode else TOLERATED
     problems = [
