@@ -18,7 +18,6 @@ import logging
 import re
 import struct
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
 import cv2
@@ -26,8 +25,8 @@ import numpy as np
 from mmcv.transforms import LoadImageFromFile as MMCVLoadImageFromFile
 from mmengine import fileio
 from mmengine.logging import print_log
-from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from ..errors import UserError
 from ..registry import TRANSFORMS
@@ -217,14 +216,18 @@ def _read_jpeg_header(data: bytes) -> tuple[tuple[int, int] | None, bytes]:
     """Read the stored (height, width), if the header is complete, and the EXIF and XMP data."""
     try:
         image = JpegImageFile(io.BytesIO(data))  # without the limit of Image.open
-    except Exception:  # truncated or damaged
+    except Exception:  # truncated or damaged; Pillow raises different types
         return None, b''
     return image.size[::-1], b''.join(data for name, data in image.applist if name == 'APP1')
 
 
 def _read_tags(data: bytes) -> Mapping[int, Any]:
     """Read the first directory of a TIFF, or of EXIF data: tag -> value."""
-    tags = Image.Exif()
-    with suppress(Exception):  # truncated; Pillow raises different types
-        tags.load(data)
-    return tags
+    file = io.BytesIO(data)
+    try:
+        tags = ImageFileDirectory_v2(file.read(16 if b'+' in data[2:4] else 8))  # 16: BigTIFF
+        file.seek(tags.next)
+        tags.load(file)
+        return tags
+    except Exception:  # truncated or damaged
+        return {}
