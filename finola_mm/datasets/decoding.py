@@ -92,10 +92,6 @@ class LoadImageFromFile(MMCVLoadImageFromFile):
     def read(self, path: str) -> bytes:
         return fileio.get(path, backend_args=self.backend_args)
 
-    def read_size(self, path: str) -> tuple[int, int]:
-        """Return the ori_shape of ``transform``, from the header if possible."""
-        return read_size(self.read(path), path)
-
     def decode(self, data: bytes, path: str, *, reduction: int = 1) -> np.ndarray:
         """Decode an image; log the first one with an implausible range of values."""
         image, problem = decode(data, path, reduction=reduction, full_scale=self.full_scale)
