@@ -13,20 +13,16 @@ may exceed its full scale by an eighth, and a full scale of 1 up to 2. Values ou
 NaN is read as 0, and alpha is dropped.
 """
 
-import io
 import logging
 import re
 import struct
-from collections.abc import Mapping
-from typing import Any
+from contextlib import suppress
 
 import cv2
 import numpy as np
 from mmcv.transforms import LoadImageFromFile as MMCVLoadImageFromFile
 from mmengine import fileio
 from mmengine.logging import print_log
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from ..errors import UserError
 from ..registry import TRANSFORMS
@@ -55,6 +51,7 @@ AVIF = re.compile(rb'\0\0\0\x09(irot|imir)([\0-\xff])')
 # Axis of AVIF's imir -> orientation for 0 to 3 anticlockwise quarter turns (irot)
 AVIF_ORIENTATION = {None: (1, 8, 3, 6), 0: (4, 5, 2, 7), 1: (2, 7, 4, 5)}
 PHOTOMETRIC, ORIENTATION, PLANAR = 262, 274, 284  # tags of TIFF
+KINDS = {1: 'B', 3: 'H', 4: 'I'}  # of TIFF's values: bytes, shorts, longs
 
 
 @TRANSFORMS.register_module()
@@ -210,20 +207,30 @@ def read_size(data: bytes, path: str) -> tuple[int, int]:
 
 def _read_jpeg_header(data: bytes) -> tuple[tuple[int, int] | None, bytes]:
     """Read the stored (height, width), if the header is complete, and the EXIF and XMP data."""
-    try:
-        image = JpegImageFile(io.BytesIO(data))  # without the limit of Image.open
-    except Exception:  # truncated or damaged; Pillow raises different types
-        return None, b''
-    return image.size[::-1], b''.join(data for name, data in image.applist if name == 'APP1')
+    size, metadata, position = (0, 0), b'', 2
+    while position + 9 <= len(data) and data[position] == 0xFF:
+        marker, length = struct.unpack_from('>BH', data, position + 1)
+        if marker == 0xDA:  # the pixels follow
+            return size if all(size) else None, metadata
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            size = struct.unpack_from('>HH', data, position + 5)
+        elif marker == 0xE1:
+            metadata += data[position + 4 : position + 2 + length]
+        position += 1 if marker == 0xFF else 2 + length  # 0xFF: a fill byte
+    return None, metadata
 
 
-def _read_tags(data: bytes) -> Mapping[int, Any]:
-    """Read the first directory of a TIFF, or of EXIF data: tag -> value."""
-    file = io.BytesIO(data)
-    try:
-        tags = ImageFileDirectory_v2(file.read(16 if b'+' in data[2:4] else 8))  # 16: BigTIFF
-        file.seek(tags.next)
-        tags.load(file)
+def _read_tags(data: bytes) -> dict[int, int]:
+    """Read the single numbers in the first directory of a TIFF, or of EXIF data: tag -> value."""
+    tags: dict[int, int] = {}
+    order = {b'II*\0': '<', b'MM\0*': '>'}.get(data[:4])
+    if order is None:  # such as BigTIFF, for files above 4 GB
         return tags
-    except Exception:  # truncated or damaged
-        return {}
+    with suppress(struct.error):  # truncated: use what was read
+        (start,) = struct.unpack_from(order + 'I', data, 4)
+        (entries,) = struct.unpack_from(order + 'H', data, start)
+        for position in range(start + 2, start + 2 + 12 * entries, 12):
+            tag, kind = struct.unpack_from(order + 'HH', data, position)
+            if kind in KINDS:
+                (tags[tag],) = struct.unpack_from(order + KINDS[kind], data, position + 8)
+    return tags
