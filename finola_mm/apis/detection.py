@@ -51,6 +51,7 @@ class StrictDetInferencer(DetInferencer):
             meta['palette'] = 'random'
 
     def _init_pipeline(self, cfg: Config) -> Compose:
+        # mmdet would replace the config's loader by one that reads by mmcv.
         steps = cfg.test_dataloader.dataset.pipeline
         transforms = Compose(steps).transforms
         self.load = transforms[self._get_transform_idx(steps, ('LoadImageFromFile',))]
