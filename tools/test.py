@@ -59,7 +59,8 @@ def set_visualization(hooks: ConfigDict, folder: str | None) -> None:
         raise UserError(
             f'--show-dir {folder}: default_hooks.visualization, which would draw, is {hook or None}'
         )
-    if name in ('DetVisualizationHook', 'VisualizationHook'):
+    to_files = hook.get('test_out_dir') or hook.get('out_dir')
+    if to_files and name in ('DetVisualizationHook', 'VisualizationHook'):
         hooks.visualization = dict(type='finola_mm.FolderVisualizationHook', hook=hook)
 
 

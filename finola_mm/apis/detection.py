@@ -8,9 +8,9 @@ from typing import Any
 import cv2
 from mmdet.apis import DetInferencer
 from mmdet.models import BaseDetector
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.dataset import Compose
-from mmengine.registry import MODELS, TRANSFORMS, init_default_scope
+from mmengine.registry import MODELS, init_default_scope
 
 from ..engine import find_checkpoint, load_weights
 from ..errors import UserError
@@ -51,33 +51,22 @@ class StrictDetInferencer(DetInferencer):
             meta['palette'] = 'random'
 
     def _init_pipeline(self, cfg: Config) -> Compose:
+        # mmdet would replace the config's loader by one that reads by mmcv.
         steps = cfg.test_dataloader.dataset.pipeline
-        index = self._get_transform_idx(steps, ('LoadImageFromFile',))
-        if index >= 0:
-            self.load = TRANSFORMS.build(steps[index])
-            # mmdet builds mmcv's loader in its place, which may not have the same arguments.
-            steps[index] = ConfigDict(type='LoadImageFromFile')
-        pipeline = super()._init_pipeline(cfg)
-        pipeline.transforms[index].from_file = self.load
-        return pipeline
+        transforms = Compose(steps).transforms
+        self.load = transforms[self._get_transform_idx(steps, ('LoadImageFromFile',))]
+        return Compose([lambda path: dict(img_path=path), *transforms])
 
-    def visualize(
-        self,
-        inputs: Sequence[str],
-        preds: Sequence,
-        *,
-        pred_score_thr: float,
-        img_out_dir: str,
-        **_,
-    ) -> None:
+    def visualize(self, inputs: Sequence[str], preds: Sequence, **options: Any) -> None:
         """Draw on the images as the detector sees them, to ``img_out_dir/vis``, if it is given."""
-        for path, pred in zip(inputs, preds, strict=True) if img_out_dir else ():
+        folder, score = options['img_out_dir'], options['pred_score_thr']
+        for path, pred in zip(inputs, preds, strict=True) if folder else ():
             image = self.load(dict(img_path=path))['img'][..., ::-1]  # RGB
-            out = Path(img_out_dir, 'vis', Path(path).name)
+            out = Path(folder, 'vis', Path(path).name)
             if not cv2.haveImageWriter(out.name):
                 out = out.with_suffix('.png')
-            options = dict(draw_gt=False, pred_score_thr=pred_score_thr, out_file=str(out))
-            self.visualizer.add_datasample(out.name, image, pred, **options)
+            draw = self.visualizer.add_datasample
+            draw(out.name, image, pred, draw_gt=False, pred_score_thr=score, out_file=str(out))
 
     def pred2dict(self, data_sample: Any, pred_out_dir: str = '') -> dict:
         result = super().pred2dict(data_sample, pred_out_dir)

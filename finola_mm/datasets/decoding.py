@@ -16,6 +16,7 @@ NaN is read as 0, and alpha is dropped.
 import logging
 import re
 import struct
+from contextlib import suppress
 
 import cv2
 import numpy as np
@@ -36,21 +37,21 @@ DECODE_FLAGS = {
 FULL_SCALES = (255, 1023, 4095, 16383, 65535)
 MIN_RANGE = 16  # grey levels of 255 between the darkest and the brightest 0.1 % of a deep image
 
-JPEG, PNG, OPENEXR = b'\xff\xd8', b'\x89PNG\r\n\x1a\n', b'v/1\x01'
-TIFF = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')  # the last two: BigTIFF
-# First bytes of a file -> what precedes its EXIF data, which is a TIFF without pixels.
+JPEG, PNG, WEBP, OPENEXR = b'\xff\xd8', b'\x89P', b'RI', b'v/'  # the first bytes of a file
+TIFF = b'II', b'MM'
+# What precedes EXIF data, which is a TIFF without pixels
 EXIF = {
     JPEG: re.compile(rb'Exif\0\0'),
     PNG: re.compile(rb'eXIf(?:Exif\0\0)?'),
-    b'RIFF': re.compile(rb'EXIF[\0-\xff]{4}(?:Exif\0\0)?'),  # WebP
-    b'\0\0\0\x0cjP  ': re.compile(rb'JpgTiffExif->JP2'),  # JPEG 2000
+    WEBP: re.compile(rb'EXIF[\0-\xff]{4}(?:Exif\0\0)?'),
     **dict.fromkeys(TIFF, re.compile(rb'^')),
 }
 XMP = re.compile(rb'tiff:Orientation(?:\s*=\s*["\']|>)\s*(\d{1,3})')
 AVIF = re.compile(rb'\0\0\0\x09(irot|imir)([\0-\xff])')
 # Axis of AVIF's imir -> orientation for 0 to 3 anticlockwise quarter turns (irot)
 AVIF_ORIENTATION = {None: (1, 8, 3, 6), 0: (4, 5, 2, 7), 1: (2, 7, 4, 5)}
-BITS, PHOTOMETRIC, ORIENTATION, SAMPLES, PLANAR = TAGS = 258, 262, 274, 277, 284
+PHOTOMETRIC, ORIENTATION, PLANAR = 262, 274, 284  # tags of TIFF
+KINDS = {1: 'B', 3: 'H', 4: 'I'}  # of TIFF's values: bytes, shorts, longs
 
 
 @TRANSFORMS.register_module()
@@ -88,10 +89,6 @@ class LoadImageFromFile(MMCVLoadImageFromFile):
     def read(self, path: str) -> bytes:
         return fileio.get(path, backend_args=self.backend_args)
 
-    def read_size(self, path: str) -> tuple[int, int]:
-        """Return the ori_shape of ``transform``, from the header if possible."""
-        return read_size(self.read(path), path)
-
     def decode(self, data: bytes, path: str, *, reduction: int = 1) -> np.ndarray:
         """Decode an image; log the first one with an implausible range of values."""
         image, problem = decode(data, path, reduction=reduction, full_scale=self.full_scale)
@@ -118,32 +115,27 @@ def decode(
         UserError: the data is empty, truncated or not an image. Damage within a file is not
             detected, as in Pillow.
     """
+    image, problem = _read_pixels(data, reduction), None
     tags = _read_tags(data) if data.startswith(TIFF) else {}
-    image, problem = _read_pixels(data, tags, reduction), None
-    if image is None:
+    deep = image is not None and image.dtype != np.uint8
+    if image is None or (deep and tags.get(PLANAR) == 2):  # OpenCV reads only the first plane
         raise UserError(
             f'{path} is not a complete image that OpenCV can decode ({len(data)} bytes). '
             'Download it again, convert it, or remove it from the data set.'
         )
-    if image.dtype != np.uint8:
+    if deep:
         image, problem = _scale(image, full_scale)
-        if tags.get(PHOTOMETRIC, (1,))[0] == 0:  # 0 is white; OpenCV knows only in 8 bits
+        if tags.get(PHOTOMETRIC) == 0:  # 0 is white; OpenCV knows only in 8 bits
             image = 255 - image
-    return turn(image, read_orientation(data)), problem
+    # OpenCV turns a TIFF by its tag, whatever the flags.
+    return image if ORIENTATION in tags else turn(image, read_orientation(data)), problem
 
 
-def _read_pixels(data: bytes, tags: dict, reduction: int) -> np.ndarray | None:
-    """Decode the pixels as stored, in the file's depth, to (h, w, 3) BGR."""
+def _read_pixels(data: bytes, reduction: int) -> np.ndarray | None:
+    """Decode the pixels in the file's depth to (h, w, 3) BGR."""
     flags = DECODE_FLAGS[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
-    if ORIENTATION in tags:  # OpenCV rotates a TIFF whatever the flags: mark it as upright
-        _, position, form = tags[ORIENTATION]
-        upright = struct.pack(form, 1)
-        data = data[:position] + upright + data[position + len(upright) :]
-    bits, samples, planar = (tags.get(tag, (1,))[0] for tag in (BITS, SAMPLES, PLANAR))
-    if bits > 8 and samples > 1 and planar == 2:
-        return None  # OpenCV reads beyond the first channel
-    if bits > 16 or data.startswith(OPENEXR):
-        flags = cv2.IMREAD_UNCHANGED  # others fail if the image is grey or transparent
+    if data.startswith((*TIFF, OPENEXR)):
+        flags = cv2.IMREAD_UNCHANGED  # others fail if the image is deep, and grey or transparent
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:  # no data, too many pixels, or a format that is switched off
@@ -188,11 +180,10 @@ def read_orientation(data: bytes) -> int:
         axis = boxes[b'imir'] & 1 if b'imir' in boxes else None
         return AVIF_ORIENTATION[axis][boxes.get(b'irot', 0) & 3]
     head = _read_jpeg_header(data)[1] if data.startswith(JPEG) else data
-    pattern = next((pattern for start, pattern in EXIF.items() if data.startswith(start)), None)
-    exif = pattern.search(head) if pattern else None
-    tags = _read_tags(head, exif.end()) if exif else {}
+    exif = EXIF[data[:2]].search(head) if data[:2] in EXIF else None
+    tags = _read_tags(head[exif.end() :]) if exif else {}
     xmp = None if ORIENTATION in tags else XMP.search(head)
-    value = int(xmp[1]) if xmp else tags.get(ORIENTATION, (1,))[0]
+    value = int(xmp[1]) if xmp else tags.get(ORIENTATION, 1)
     return value if value in range(1, 9) else 1
 
 
@@ -216,39 +207,30 @@ def read_size(data: bytes, path: str) -> tuple[int, int]:
 
 def _read_jpeg_header(data: bytes) -> tuple[tuple[int, int] | None, bytes]:
     """Read the stored (height, width), if the header is complete, and the EXIF and XMP data."""
-    size, metadata, position = None, [], 2
+    size, metadata, position = (0, 0), b'', 2
     while position + 9 <= len(data) and data[position] == 0xFF:
         marker, length = struct.unpack_from('>BH', data, position + 1)
-        if marker == 0xDA and size and all(size):  # the pixels follow
-            return size, b''.join(metadata)
-        if marker == 0xFF:  # a fill byte
-            position += 1
-            continue
+        if marker == 0xDA:  # the pixels follow
+            return size if all(size) else None, metadata
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             size = struct.unpack_from('>HH', data, position + 5)
         elif marker == 0xE1:
-            metadata.append(data[position + 4 : position + 2 + length])
-        position += 2 + length
-    return None, b''.join(metadata)
+            metadata += data[position + 4 : position + 2 + length]
+        position += 1 if marker == 0xFF else 2 + length  # 0xFF: a fill byte
+    return None, metadata
 
 
-def _read_tags(data: bytes, start: int = 0) -> dict[int, tuple[int, int, str]]:
-    """Read the first directory of a TIFF: tag -> (first value, its position, its format)."""
-    order, tags = '<' if data[start : start + 2] == b'II' else '>', {}
-    big = b'+' in data[start + 2 : start + 4]  # BigTIFF: 8 bytes for offsets and counts
-    word, number, width = ('Q', 'Q', 8) if big else ('I', 'H', 4)
-    try:
-        (directory,) = struct.unpack_from(order + word, data, start + width)
-        (entries,) = struct.unpack_from(order + number, data, start + directory)
-        first, length = start + directory + struct.calcsize(order + number), 4 + 2 * width
-        for entry in range(first, first + length * entries, length):
-            tag, kind, count, offset = struct.unpack_from(f'{order}HH{word}{word}', data, entry)
-            form = {1: 'B', 3: 'H', 4: 'I'}.get(kind)  # bytes, shorts, longs
-            if tag in TAGS and form:
-                inline = count * struct.calcsize(form) <= width
-                position = entry + 4 + width if inline else start + offset
-                (value,) = struct.unpack_from(order + form, data, position)
-                tags[tag] = value, position, order + form
-    except struct.error:  # truncated: use what was read
-        pass
+def _read_tags(data: bytes) -> dict[int, int]:
+    """Read the single numbers in the first directory of a TIFF, or of EXIF data: tag -> value."""
+    tags: dict[int, int] = {}
+    order = {b'II*\0': '<', b'MM\0*': '>'}.get(data[:4])
+    if order is None:  # such as BigTIFF, for files above 4 GB
+        return tags
+    with suppress(struct.error):  # truncated: use what was read
+        (start,) = struct.unpack_from(order + 'I', data, 4)
+        (entries,) = struct.unpack_from(order + 'H', data, start)
+        for position in range(start + 2, start + 2 + 12 * entries, 12):
+            tag, kind = struct.unpack_from(order + 'HH', data, position)
+            if kind in KINDS:
+                (tags[tag],) = struct.unpack_from(order + KINDS[kind], data, position + 8)
     return tags

@@ -105,11 +105,10 @@ def _list_entries(folder: str) -> list[tuple[str, str]]:
 
 
 def _get_kind(entry: os.DirEntry) -> str:
-    # Links cost a system call; DirEntry's own methods fail on a link to itself.
-    link = entry.is_symlink()
-    if os.path.isdir(entry) if link else entry.is_dir():
-        return 'folder'
-    return 'file' if (os.path.isfile(entry) if link else entry.is_file()) else 'not a regular file'
+    try:
+        return 'folder' if entry.is_dir() else 'file' if entry.is_file() else 'not a regular file'
+    except OSError:  # a link to itself
+        return 'not a regular file'
 
 
 def evenly_spaced(length: int, count: int | None) -> Sequence[int]:

@@ -17,25 +17,23 @@ class FolderVisualizationHook(Hook):
     Those hooks name pictures after base names, so images of several folders overwrite each other's.
 
     Args:
-        hook (dict): Config of the hook; its ``test_out_dir`` or ``out_dir`` is the output folder.
+        hook (dict): Config of the hook, with its output folder, ``test_out_dir`` or ``out_dir``.
     """
 
     def __init__(self, hook: dict):
         self.hook = HOOKS.build(hook)
-        self.option = 'test_out_dir' if hasattr(self.hook, 'test_out_dir') else 'out_dir'
-        self.out_dir = getattr(self.hook, self.option)
+        self.option = 'test_out_dir' if 'test_out_dir' in hook else 'out_dir'
+        self.out_dir = hook[self.option]
 
     def before_test(self, runner):
-        if self.out_dir:
-            get = runner.test_dataloader.dataset.get_data_info
-            paths = (get(i)['img_path'] for i in range(len(runner.test_dataloader.dataset)))
-            self.root = os.path.commonpath([Path(path).absolute().parent for path in paths])
+        dataset = runner.test_dataloader.dataset
+        paths = [dataset.get_data_info(i)['img_path'] for i in range(len(dataset))]
+        self.root = os.path.commonpath([Path(path).absolute().parent for path in paths])
 
     def after_test_iter(self, runner, batch_idx: int, data_batch: Any, outputs: Sequence):
         first = batch_idx * runner.test_dataloader.batch_size
         for i, sample in enumerate(outputs):
-            if self.out_dir:
-                below = Path(sample.img_path).absolute().parent.relative_to(self.root)
-                setattr(self.hook, self.option, str(Path(self.out_dir, below)))
+            below = Path(sample.img_path).absolute().parent.relative_to(self.root)
+            setattr(self.hook, self.option, str(Path(self.out_dir, below)))
             one = {name: batch[i : i + 1] for name, batch in data_batch.items()}
             self.hook.after_test_iter(runner, first + i, one, [sample])

@@ -20,7 +20,6 @@ from pathlib import Path
 from mmcv.transforms import BaseTransform
 
 from finola_mm.apis import add_cfg_options, command_line, load_config, progress
-from finola_mm.datasets import LoadImageFromFile
 from finola_mm.datasets.validation import (
     CocoData,
     check_image,
@@ -60,7 +59,7 @@ def find_data(args: argparse.Namespace) -> list[CocoData]:
             raise UserError(f'the image folder {args.folder} does not exist')
         content = read_annotations(args.source)
         classes = tuple(category['name'] for category in content['categories'])
-        return [CocoData(Path(args.source), Path(args.folder), classes, load=LoadImageFromFile())]
+        return [CocoData(Path(args.source), Path(args.folder), classes)]
     cfg = load_config(args.source, options=args.cfg_options)
     # Splits may share a file; their loaders are distinct objects.
     data = {data[:-1]: data for split in args.splits for data in find_coco(cfg, split)}
@@ -104,9 +103,9 @@ def find_bad_images(content: dict[str, list[dict]], data: CocoData, *, decode: b
     return lines
 
 
-def decoding_error(path: Path, load: BaseTransform | None) -> str | None:
+def decoding_error(path: Path, load: BaseTransform) -> str | None:
     try:
-        (load or LoadImageFromFile())(dict(img_path=str(path)))
+        load(dict(img_path=str(path)))
     except Exception as error:  # loaders raise different types
         return f'{path} cannot be decoded ({error})'
     return None
@@ -114,7 +113,7 @@ def decoding_error(path: Path, load: BaseTransform | None) -> str | None:
 
 def check(data: CocoData, args: argparse.Namespace) -> bool:
     """Print the report on one file; return whether it has no errors."""
-    content = read_annotations(data.file, labelled=data.labelled)
+    content = read_annotations(data.file)
     problems = [
         *data.problems,
         *find_problems(content, data.classes, labelled=data.labelled),

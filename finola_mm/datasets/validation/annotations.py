@@ -6,9 +6,7 @@ and a class missing from the file shifts the labels of the classes after it. Eve
 the value seen and the remedy.
 """
 
-import codecs
 import json
-import locale
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -67,10 +65,10 @@ class Problem(NamedTuple):
     text: str
 
 
-def read_annotations(file: str | Path, *, labelled: bool = True) -> dict[str, list[dict]]:
+def read_annotations(file: str | Path) -> dict[str, list[dict]]:
     """Read a COCO file as lists of records that have all required fields.
 
-    labelled: whether the file must contain annotations; if not, they default to an empty list.
+    A file without annotations, as of a test set, is read as one with an empty list of them.
 
     Raises:
         UserError: the file is missing, is not JSON in UTF-8, has a different structure, or has
@@ -84,14 +82,13 @@ def read_annotations(file: str | Path, *, labelled: bool = True) -> dict[str, li
             'Correct ann_file.'
         )
     content = _read_json(file)
-    if not labelled and isinstance(content, dict):
-        content.setdefault('annotations', [])
-    if not isinstance(content, dict) or not FIELDS.keys() <= content.keys():
+    if not isinstance(content, dict) or not {'images', 'categories'} <= content.keys():
         held = sorted(content) if isinstance(content, dict) else f'a {type(content).__name__}'
         raise UserError(
             f'{file} is not a COCO annotation file: it contains {held}, but must contain images, '
             'annotations and categories'
         )
+    content.setdefault('annotations', [])
     wrong = [line for name in FIELDS for line in _wrong_values(name, content[name])]
     if wrong:
         raise UserError('\n  '.join([f'{file} cannot be used:', *wrong]))
@@ -99,7 +96,7 @@ def read_annotations(file: str | Path, *, labelled: bool = True) -> dict[str, li
 
 
 def _read_json(file: Path) -> Any:
-    """Read a file that mmdet can read, too: it opens files in the encoding of the locale."""
+    """Read a file in UTF-8 without a byte order mark, the only encoding that mmdet can read."""
     try:
         data = file.read_bytes()
         content = json.loads(data)  # also with a byte order mark, or in UTF-16 or UTF-32
@@ -109,16 +106,9 @@ def _read_json(file: Path) -> Any:
         ) from None
     encoding = json.detect_encoding(data)
     if encoding != 'utf-8':
-        found = 'UTF-8 with a byte order mark' if encoding == 'utf-8-sig' else encoding.upper()
         raise UserError(
-            f'{file} is encoded as {found}, which mmdet cannot read. Save it as UTF-8 without a '
-            'byte order mark.'
-        )
-    local = locale.getpreferredencoding(False)
-    if codecs.lookup(local).name != 'utf-8' and not data.isascii():
-        raise UserError(
-            f'{file} contains characters that are not ASCII, and mmdet would read them as {local}, '
-            'the encoding of the locale. Set the environment variable PYTHONUTF8=1.'
+            f'{file} is encoded as {encoding.upper()}, which mmdet cannot read. Save it as UTF-8 '
+            'without a byte order mark.'
         )
     return content
 
@@ -174,34 +164,24 @@ def find_problems(
         return
     yield from _unknown('category_id', annotations, categories, 'categories')
     yield from _unknown('image_id', annotations, images, 'images')
-    names = {c['id']: c['name'] for c in categories if c['name'] in classes}
-    objects = [a for a in annotations if a['category_id'] in names]
+    wanted = {category['id'] for category in categories if category['name'] in classes}
+    objects = [a for a in annotations if a['category_id'] in wanted]
     if labelled and not objects:
         yield Problem(
             True,
             f'none of the {len(annotations)} annotations belongs to a class of the config. '
             'Annotate objects, or correct the classes',
         )
-    yield from _crowd_problems(objects, names)
-    yield from _box_problems(images, annotations)
-
-
-def _crowd_problems(objects: list[dict], names: dict[int, str]) -> Iterator[Problem]:
-    """Find objects that training and evaluation ignore; ``names`` are the classes by id."""
-    totals = Counter(names[a['category_id']] for a in objects)
     # mmdet does not train on objects marked by its own field, ignore, either.
-    crowds = Counter(names[a['category_id']] for a in objects if a['iscrowd'] or a.get('ignore'))
-    only = [name for name in totals if crowds[name] == totals[name]]
-    number = crowds.total()
-    if number > CROWDS * len(objects):
+    crowds = sum(bool(a['iscrowd'] or a.get('ignore')) for a in objects)
+    if crowds > CROWDS * len(objects):
         yield Problem(
-            number == len(objects),
-            f'{number} of {len(objects)} objects ({number / len(objects):.0%}) are crowds or '
+            crowds == len(objects),
+            f'{crowds} of {len(objects)} objects ({crowds / len(objects):.0%}) are crowds or '
             'ignored (iscrowd or ignore is not 0), which are not learned; crowds do not count in '
             'AP. Set both to 0 for single objects',
         )
-    if only:
-        yield Problem(False, f'all objects of these classes are crowds or ignored: {_list(only)}')
+    yield from _box_problems(images, annotations)
 
 
 def _class_problems(classes: Sequence[str], names: list[str]) -> Iterator[Problem]:

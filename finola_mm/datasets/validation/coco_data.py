@@ -11,10 +11,12 @@ from mmengine.logging import print_log
 from mmengine.registry import TRANSFORMS
 
 from ...errors import UserError
-from ..decoding import LoadImageFromFile
+from ..decoding import LoadImageFromFile, read_size
 from ..image_files import evenly_spaced
 from .annotations import TOLERATED, Problem, find_problems, read_annotations
 from .config_datasets import find_datasets, get_dataset_class
+
+DEFAULT_LOADER = LoadImageFromFile()
 
 
 class CocoData(NamedTuple):
@@ -26,7 +28,7 @@ class CocoData(NamedTuple):
     test_mode: bool = False
     labelled: bool = True  # False: predictions for a server, which holds the annotations
     problems: tuple[Problem, ...] = ()  # of the config with this file
-    load: BaseTransform | None = None  # reads the images; by default LoadImageFromFile
+    load: BaseTransform = DEFAULT_LOADER  # reads the images
 
 
 def find_coco(cfg: Config, split: str) -> Iterator[CocoData]:
@@ -50,13 +52,13 @@ def find_coco(cfg: Config, split: str) -> Iterator[CocoData]:
             )
 
 
-def _build_loader(data: dict) -> BaseTransform | None:
+def _build_loader(data: dict) -> BaseTransform:
     """Build the transform of a data set's pipeline that loads its images."""
     for transform in data.get('pipeline') or ():
         kind = transform['type']  # a name or a class
         if getattr(kind, '__name__', kind).endswith('LoadImageFromFile'):
             return TRANSFORMS.build(transform)
-    return None
+    return DEFAULT_LOADER
 
 
 def _reads_as_coco(dataset_class: Any) -> bool:
@@ -73,7 +75,7 @@ def _reads_as_coco(dataset_class: Any) -> bool:
 
 def check_coco(split: str, data: CocoData) -> None:
     """Check an annotation file and a sample of its images; log minor problems, raise fatal ones."""
-    content = read_annotations(data.file, labelled=data.labelled)
+    content = read_annotations(data.file)
     # In training, an unreadable image is replaced by another one; in evaluation, it is fatal.
     tolerated = 0 if data.test_mode else TOLERATED
     problems = [
@@ -106,18 +108,17 @@ def _config_problems(
             yield Problem(True, f'the evaluator uses a different file, {used}. Set the same one')
 
 
-def check_image(record: dict, folder: Path, load: BaseTransform | None = None) -> str | None:
+def check_image(record: dict, folder: Path, load: BaseTransform = DEFAULT_LOADER) -> str | None:
     """Compare an image file, as ``load`` reads it, with its record; return the mismatch, or None.
 
-    ``LoadImageFromFile``, the default, reads only the header of most files.
+    For our ``LoadImageFromFile``, the default, the header of most files is sufficient.
     """
     path = Path(folder, record['file_name'])
     if not path.is_file():
         return f'{path} is missing'
-    load = load or LoadImageFromFile()
     try:
         if isinstance(load, LoadImageFromFile):
-            height, width = load.read_size(str(path))
+            height, width = read_size(load.read(str(path)), str(path))
         else:
             height, width = load(dict(img_path=str(path)))['ori_shape']
     except Exception as error:  # other loaders raise different types
@@ -135,7 +136,7 @@ def sample_images(
     *,
     number: int = 100,
     tolerated: float = TOLERATED,
-    load: BaseTransform | None = None,
+    load: BaseTransform = DEFAULT_LOADER,
 ) -> Iterator[Problem]:
     """Check ``number`` evenly spaced image files; yield a problem if any does not match."""
     chosen = [images[i] for i in evenly_spaced(len(images), number)]
