@@ -30,6 +30,7 @@ from finola_mm.apis.command_line import claim_folder, write_stamp
 from finola_mm.datasets.shape_classes import load_photographs
 from finola_mm.datasets.shapes import NAMES, draw, multi_object_scene, single_object_scene
 from finola_mm.engine import atomic_write
+from finola_mm.engine.checkpoints.checkpoint_file import remove_stale_tmp
 
 STAMP = 'shapes.json'
 VERSION = 1  # increase if the same arguments produce different images
@@ -222,6 +223,8 @@ def main(argv: list[str] | None = None) -> None:
     if claim_folder(args.out, STAMP, request, extends=grows):
         print(f'{args.out} is complete; nothing to do')
         return
+    for folder in args.out.rglob('*/'):  # images that a killed run left incomplete
+        remove_stale_tmp(folder)
     generate(args, request)
     write_stamp(args.out, STAMP, request, complete=True)
     print(
