@@ -26,7 +26,7 @@ from finola_mm.apis import (
 )
 from finola_mm.apis.training import build_runner
 from finola_mm.datasets.validation import check_data
-from finola_mm.engine import find_checkpoint, init_dist, load_weights
+from finola_mm.engine import find_checkpoint, format_other_classes, init_dist, load_weights
 from finola_mm.errors import UserError
 
 
@@ -79,7 +79,10 @@ def main() -> None:
     init_dist(args.launcher, cfg)
     runner = build_runner(cfg)
     # Runner.load_checkpoint would ignore missing tensors and test random weights.
-    load_weights(runner.model, checkpoint, allow_unused=False)
+    metadata = load_weights(runner.model, checkpoint, allow_unused=False)
+    classes = getattr(runner.test_dataloader.dataset, 'metainfo', {}).get('classes')
+    if other := format_other_classes(metadata, classes):
+        raise UserError(f'{checkpoint} {other}')
     metrics = runner.test()
     if args.out and is_main_process():
         Path(args.out).write_text(json.dumps(metrics, indent=2) + '\n')

@@ -112,6 +112,9 @@ def load_config(
     if file.suffix not in ('.py', '.json', '.yaml', '.yml'):
         raise UserError(f'a config file name must end in .py, .json, .yaml or .yml, got {path}')
     cfg = _read_file(str(path))
+    for name in cfg.keys() - KNOWN_ENTRIES:
+        if near := difflib.get_close_matches(name, KNOWN_ENTRIES, cutoff=0.9):
+            raise UserError(f'{path} sets {name}, which nothing reads; did you mean {near[0]}?')
     for option in options or {}:
         _check_effect(option, cfg)
     try:

@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import MODELS, init_default_scope
 
-from ..engine import find_checkpoint, load_weights
+from ..engine import find_checkpoint, format_other_classes, load_weights
 from ..errors import UserError
 from .cpu import optimize_for_cpu
 from .inference import load_metainfo
@@ -44,8 +44,10 @@ class StrictDetInferencer(DetInferencer):
         optimize_for_cpu(self.model)
 
     def _load_weights_to_model(self, model: BaseDetector, checkpoint: Any, cfg: Config) -> None:
-        load_weights(model, self.checkpoint, allow_unused=False)
+        metadata = load_weights(model, self.checkpoint, allow_unused=False)
         meta = model.dataset_meta = load_metainfo(cfg)
+        if other := format_other_classes(metadata, meta['classes']):
+            raise UserError(f'{self.checkpoint} {other}')
         # A palette made for other classes may have too few colours.
         if len(meta.get('palette', ())) < len(meta['classes']):
             meta['palette'] = 'random'

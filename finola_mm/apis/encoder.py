@@ -14,7 +14,7 @@ from .. import __version__
 from ..backbones.mobile_former import MobileFormer, get_arch
 from ..engine import checkpoint_metadata, find_checkpoint, read_checkpoint, write_weights
 from ..engine.checkpoints.state_dict_match import compare, encoder_part, find_tensors, load_matched
-from ..errors import CheckpointError, list_names
+from ..errors import CheckpointError, UserError, list_names
 
 # Only these classes are built: MMEngine's registry would import and call any function.
 MOBILE_FORMER = ('finola_mm.MobileFormer', 'MobileFormer')
@@ -47,6 +47,8 @@ def extract_encoder(path: str | Path, out: str | Path, *, force: bool = False) -
     ``path`` is as in ``load_encoder``; other arguments and the result are as in ``write_weights``.
     """
     file, tensors, metadata = _read(path)
+    if Path(out).exists() and Path(out).samefile(file):
+        raise UserError(f'{out} is the checkpoint itself; choose another output file')
     tensors = encoder_part(tensors)
     encoder = _build_encoder(file, metadata, tensors)
     parameters = sum(parameter.numel() for parameter in encoder.parameters())

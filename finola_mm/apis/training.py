@@ -1,10 +1,12 @@
 """Train from a config: the starting point of a run, its options, and the run itself."""
 
 import io
+import logging
 import re
 import signal
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
@@ -88,6 +90,13 @@ def set_starting_point(
     if point is None:
         if resume:
             print_log(f'no checkpoint in {cfg.work_dir}: starting a new run', 'current')
+        elif Path(cfg.work_dir, 'last_checkpoint').exists():
+            print_log(
+                f'{cfg.work_dir} contains checkpoints of an earlier run, which this new run '
+                'overwrites; use --resume to continue it, or another --work-dir',
+                logger='current',
+                level=logging.WARNING,
+            )
         set_initial_weights(cfg, pretrained)
         return
     # MMEngine resumes the file in load_from. All ranks check that their machine has it.

@@ -17,7 +17,7 @@ from .checkpoints.resume_point import (
     find_latest_valid_checkpoint,
     find_resume_point,
 )
-from .checkpoints.state_dict_match import Pretrained, load_weights
+from .checkpoints.state_dict_match import Pretrained, format_other_classes, load_weights
 from .distributed import init_dist
 from .exact_resume import ExactEpochLoop, SeedIterationHook
 from .hooks.atomic_checkpoint_hook import AtomicCheckpointHook
@@ -58,6 +58,7 @@ __all__ = [
     'find_checkpoint',
     'find_latest_valid_checkpoint',
     'find_resume_point',
+    'format_other_classes',
     'init_dist',
     'load_weights',
     'merge_param_groups',

@@ -52,6 +52,11 @@ def apply_settings(runner, checkpoint: dict[str, Any], path: str) -> None:
         settings = {name: new[name] for name in new if name not in {'params', *scheduled}}
         changes += _differences(old, {name: settings.get(name, old[name]) for name in old})
         old.update({name: new[name] for name in scheduled if before != after}, **settings)
+    info = checkpoint['message_hub'].get('runtime_info', {})
+    sizes = [hub.get('total_batch_size') for hub in (info, runner.message_hub.runtime_info)]
+    if all(sizes) and sizes[0] != sizes[1]:
+        changes.append(f'total batch size {sizes[0]} -> {sizes[1]}')
+        info['total_batch_size'] = sizes[1]
     if changes:
         runner.logger.warning(
             f'Settings that differ from those in {path} and apply from now on: '

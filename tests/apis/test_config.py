@@ -116,6 +116,14 @@ def test_numbers_lists_and_quotes(text, value):
     assert found == value and type(found) is type(value)
 
 
+def test_a_misspelt_entry_of_a_config_file(project_root, tmp_path):
+    path = tmp_path / 'own.py'
+    base = project_root / 'configs/demo/masked_finola_b.py'
+    path.write_text(f'_base_ = [{str(base)!r}]\ntrain_dataloder = dict(batch_size=4)\n')
+    with pytest.raises(UserError, match=shows(path, 'train_dataloder', 'train_dataloader')):
+        load_config(path)
+
+
 def test_an_option_that_does_not_fit_the_config(project_root):
     for option in ('param_scheduler.7.T_max', 'train_cfg.max_epochs.x', 'custom_hooks.0'):
         with pytest.raises(UserError, match=shows('--cfg-options', option)):

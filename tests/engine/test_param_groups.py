@@ -82,6 +82,7 @@ class Run:
             param_schedulers=self.schedulers,
             max_iters=6,
             max_epochs=1,
+            message_hub=SimpleNamespace(runtime_info={}),
         )
         apply_settings(runner, checkpoint, 'a.pth')
         self.model.load_state_dict(checkpoint['state_dict'])

@@ -14,6 +14,7 @@ from mmengine.hub import get_config
 from PIL import Image
 
 from finola_mm.apis.inference import load_model
+from finola_mm.datasets.shapes import NAMES
 from tests.messages import shows
 from tests.tools import small_detector
 
@@ -105,6 +106,18 @@ def test_detect_on_a_turned_image(tool, setting, tmp_path):
         assert turned.size == upright.size == (80, 60)
         difference = np.asarray(upright).astype(int) - np.asarray(turned.convert('RGB'))
     assert np.abs(difference).mean() < 3  # lossy compression
+
+
+def test_a_checkpoint_of_other_classes(tool, setting, tmp_path):
+    """The names in the results would be wrong."""
+    checkpoint, folder, options = setting
+    content = torch.load(checkpoint, weights_only=False)
+    names = tuple(f'name {i}' for i in range(len(NAMES)))
+    content['meta']['dataset_meta'] = dict(classes=names)
+    torch.save(content, checkpoint)
+    arguments = [small_detector.CONFIG, str(checkpoint), str(folder), '--out']
+    with pytest.raises(SystemExit, match=shows(checkpoint, 'name 0', NAMES[0])):
+        tool('detect').main([*arguments, str(tmp_path / 'out'), *options])
 
 
 def test_detect_with_a_detector_of_mmdet(tool, setting, tmp_path):

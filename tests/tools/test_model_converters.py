@@ -298,6 +298,13 @@ def test_extract_twice(call, trained, tmp_path):
     call(EXTRACT, trained, file, '--force')
 
 
+def test_extract_into_itself(call, trained):
+    file = Path((trained / 'last_checkpoint').read_text())
+    with pytest.raises(SystemExit, match=shows(file)):
+        call(EXTRACT, trained, file, '--force')
+    assert 'optimizer' in torch.load(file, weights_only=False)
+
+
 def test_metadata_of_another_encoder(call, trained, tmp_path):
     changed(trained, tmp_path / 'w.pth', arch='w720')
     with pytest.raises(SystemExit, match=shows(tmp_path / 'w.pth', 'w720', 'stages.1.1.')):

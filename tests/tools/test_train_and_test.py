@@ -161,8 +161,10 @@ def test_a_resume_with_another_learning_rate(trained, image_folder, tmp_path):
         *tiny_options(image_folder),
         'train_cfg.max_iters=3',
         'optim_wrapper.optimizer.lr=1e-6',
+        'train_dataloader.batch_size=1',
     )
     assert re.search(r'learning rate 1e-06', out)
+    assert re.search(r'WARNING.*total batch size 2 -> 1', out)
     assert f' lr: {1e-6 * (0.01 + 0.99 * 2 / 29):.4e}' in out
     assert re.search(r'WARNING.*lr 0.0005 -> 1e-06', out)
 
@@ -297,6 +299,16 @@ def test_reconstruct_files_and_folders(trained, image_folder, tmp_path):
     )
     width = 72 + 5 * (128 + 2)
     assert picture_size(picture) == (width, 4 * 128 + 3 * 2)
+
+
+def test_reconstruct_does_not_overwrite_its_input(trained, image_folder, tmp_path):
+    picture = tmp_path / 'mine.jpg'
+    picture.write_bytes((image_folder / 'val/0.jpg').read_bytes())
+    before = picture.read_bytes()
+    script = 'tools/visualization/reconstruct.py'
+    out = tool(script, CONFIG, trained, picture, '--out', picture, expect=1)
+    assert re.search(shows('reconstruct: ', picture), out.splitlines()[-1])
+    assert picture.read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--k',
         nargs='+',
-        type=int,
+        type=int_range(1),
         metavar='K',
         help=f'numbers of neighbours; default: {KS}, up to the size of the bank',
     )

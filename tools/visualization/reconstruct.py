@@ -60,6 +60,8 @@ def main(argv: list[str] | None = None) -> None:
         )
     files = find_images(args.images)
     out = check_out(args.out, ('.png', '.jpg', '.jpeg'))
+    if out.resolve() in [file.resolve() for file in files]:
+        raise UserError(f'--out {out} is one of the images to read; choose another output file')
     if len(files) > args.num:
         print(f'{len(files)} images; drawing the first {args.num} (--num)')
     model = load_model(cfg, args.checkpoint)

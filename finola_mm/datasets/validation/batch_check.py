@@ -24,6 +24,7 @@ def check_batch(runner: Runner) -> None:
     steps = runner.cfg.optim_wrapper.get('accumulative_counts', 1)
     ranks = get_world_size()
     total = ranks * loader.batch_size * steps
+    runner.message_hub.update_info('total_batch_size', total)  # compared by a resumed run
     rate = runner.cfg.optim_wrapper.optimizer.lr
     if scale.get('enable'):
         rate *= ranks * loader.batch_size / base  # as MMEngine does, without accumulation

@@ -189,6 +189,18 @@ def format_mismatch(
     return f'{text}. Use weights of this model, or the config of that run'
 
 
+def format_other_classes(metadata: dict[str, Any], classes: Sequence[str] | None) -> str | None:
+    """Describe how the recorded classes of a file differ from ``classes``; None if they do not."""
+    recorded = metadata.get('dataset_meta', {}).get('classes')
+    if not recorded or not classes or list(recorded) == list(classes):
+        return None
+    return (
+        f'was trained for the classes {list_names(recorded)}, in this order; the data set has '
+        f'{list_names(classes)}. If they are the same classes, set metainfo.classes of the data '
+        'set to the names of the checkpoint'
+    )
+
+
 def _origin(metadata: dict[str, Any]) -> str:
     known = [metadata['source']] if metadata.get('source') else []
     known += [f'iteration {metadata["iter"]}'] if 'iter' in metadata else []

@@ -1,5 +1,7 @@
 """Save checkpoints so that a complete one exists at all times, with metadata of the run."""
 
+import difflib
+import inspect
 import json
 import re
 from collections import deque
@@ -10,7 +12,7 @@ from typing import Any
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 
-from ...errors import UserError
+from ...errors import UserError, list_names
 from ...registry import HOOKS
 from ..checkpoints.checkpoint_file import atomic_write, register_checkpoint_io, remove_stale_tmp
 
@@ -56,6 +58,13 @@ class AtomicCheckpointHook(CheckpointHook):
             super().__init__(*args, **kwargs)
         except (AssertionError, KeyError, ValueError) as error:  # such as a metric without rule
             raise UserError(f'default_hooks.checkpoint: {error}') from error
+        # MMEngine would pass them on to the first save.
+        known = [*inspect.signature(CheckpointHook).parameters]
+        for name in self.args:
+            near = list_names(difflib.get_close_matches(name, known)) or 'none'
+            raise UserError(
+                f'default_hooks.checkpoint has no argument {name}; similar names: {near}'
+            )
 
     def before_run(self, runner) -> None:
         register_checkpoint_io()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmengine.hooks import Hook
+from mmengine.runner import EpochBasedTrainLoop
 
 from ...errors import CheckpointError
 from ...registry import HOOKS
@@ -14,6 +15,7 @@ from ..checkpoints.state_dict_match import (
     find_tensors,
     format_loaded,
     format_mismatch,
+    format_other_classes,
     load_matched,
 )
 from ..model import unwrap_model
@@ -53,6 +55,11 @@ class StrictLoadHook(Hook):
         if not self.resuming:  # averaging restarts: ``state_dict`` already holds the averages
             checkpoint.pop('ema_state_dict', None)
         runner.logger.info(format_loaded(module, self.path, match, metadata))
+        metainfo = getattr(runner.train_dataloader.dataset, 'metainfo', {})
+        if other := format_other_classes(metadata, metainfo.get('classes')):
+            if self.resuming:
+                raise CheckpointError(f'{self.path} {other}')
+            runner.logger.warning(f'{self.path} {other}')
 
 
 @HOOKS.register_module()
@@ -78,8 +85,9 @@ class StrictResumeHook(StrictLoadHook):
         validate_training_checkpoint(checkpoint, self.path)
         super().after_load_checkpoint(runner, checkpoint)
         apply_settings(runner, checkpoint, self.path)
-        if checkpoint['meta'].get('iter', 0) >= runner.max_iters:
+        by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
+        unit, end = ('epoch', runner.max_epochs) if by_epoch else ('iter', runner.max_iters)
+        if checkpoint['meta'].get(unit, 0) >= end:
             runner.logger.warning(
-                f'{self.path} is the end of its run ({runner.max_iters} iterations); there '
-                'is nothing left to train'
+                f'{self.path} is the end of its run ({unit} {end}); there is nothing left to train'
             )

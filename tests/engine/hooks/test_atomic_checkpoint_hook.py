@@ -350,6 +350,12 @@ def test_settings_of_save_best(settings, said):
         AtomicCheckpointHook(**settings)
 
 
+def test_a_misspelt_setting_is_known_at_the_start():
+    """MMEngine keeps it until the first save."""
+    with pytest.raises(UserError, match=shows('max_keep_ckpt', 'max_keep_ckpts')):
+        AtomicCheckpointHook(max_keep_ckpt=2)
+
+
 def test_a_metric_that_the_first_validation_does_not_report(tmp_path):
     """An evaluator without declared names."""
     with pytest.raises(UserError, match=shows('save_best=scores', 'score, other')):

@@ -6,7 +6,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModel, MMDistributedDataParallel
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
 from finola_mm import MobileFormer
@@ -21,6 +21,9 @@ from tests.messages import shows
 
 EMPTY = dict(param_groups=[])
 NO_OPTIMIZER = dict(
+    train_loop=None,
+    train_dataloader=SimpleNamespace(dataset=None),
+    message_hub=SimpleNamespace(runtime_info={}),
     param_schedulers=[],
     optim_wrapper=SimpleNamespace(param_groups=[], optimizer=SimpleNamespace(param_groups=[])),
 )
@@ -72,6 +75,44 @@ def test_resume_of_a_finished_run(source, reached, complete):
     StrictResumeHook('w.pth').after_load_checkpoint(runner, checkpoint)
     assert len(said) == complete
     assert all('w.pth' in line and '100' in line for line in said)
+
+
+def test_classes_of_another_data_set(source):
+    """In another order they are the labels of other classes."""
+    meta = dict(META, dataset_meta=dict(classes=('cat', 'dog')))
+    runner = runner_of(Whole())
+    checkpoint = dict(
+        meta=meta, message_hub={}, optimizer=EMPTY, state_dict=dict(source.state_dict())
+    )
+    for classes in (['cat', 'dog'], None):
+        runner.train_dataloader = SimpleNamespace(
+            dataset=SimpleNamespace(metainfo=dict(classes=classes))
+        )
+        StrictResumeHook('w.pth').after_load_checkpoint(runner, dict(checkpoint))
+    runner.train_dataloader.dataset.metainfo['classes'] = ('dog', 'cat')
+    with pytest.raises(CheckpointError, match=shows('w.pth', 'cat, dog', 'dog, cat')):
+        StrictResumeHook('w.pth').after_load_checkpoint(runner, dict(checkpoint))
+    said = []
+    runner.logger = SimpleNamespace(info=lambda line: None, warning=said.append)
+    StrictLoadHook('w.pth').after_load_checkpoint(runner, dict(checkpoint))
+    assert len(said) == 1 and 'dog, cat' in said[0]
+
+
+@pytest.mark.parametrize(('epoch', 'complete'), [(1, False), (2, True)])
+def test_the_end_of_a_run_of_epochs(source, epoch, complete):
+    """With another batch size, the number of iterations does not count."""
+    said = []
+    runner = runner_of(Whole())
+    runner.logger = SimpleNamespace(info=lambda line: None, warning=said.append)
+    runner.train_loop, runner.max_epochs = object.__new__(EpochBasedTrainLoop), 2
+    checkpoint = dict(
+        meta=dict(META, iter=1000, epoch=epoch),
+        message_hub={},
+        optimizer=EMPTY,
+        state_dict=dict(source.state_dict()),
+    )
+    StrictResumeHook('w.pth').after_load_checkpoint(runner, checkpoint)
+    assert len(said) == complete
 
 
 def test_resume_of_another_model(source):
