@@ -248,8 +248,9 @@ def _box_problems(images: list[dict], annotations: list[dict]) -> Iterator[Probl
     outside = (np.minimum(x + w, width) <= np.maximum(x, 0)) | (
         np.minimum(y + h, height) <= np.maximum(y, 0)
     )
-    no_area = np.array([a['area'] for a in used], float) <= 0
-    empty = (w < 1) | (h < 1) | no_area | outside  # what mmdet's CocoDataset skips
+    # mmdet's CocoDataset skips both.
+    empty = (w < 1) | (h < 1) | outside
+    no_area = (np.array([a['area'] for a in used], float) <= 0) & ~empty
     over = (np.minimum(x, y) < -SLACK) | (x + w > width + SLACK) | (y + h > height + SLACK)
     corners = (w > x) & (h > y) & (w <= width + SLACK) & (h <= height + SLACK)
     if over.mean() > TOLERATED and corners.mean() > 1 - TOLERATED:
@@ -258,9 +259,12 @@ def _box_problems(images: list[dict], annotations: list[dict]) -> Iterator[Probl
         hint = ' They look like fractions of the image size: use pixels.'
     else:
         hint = ' Correct or remove them; COCO boxes are x, y, width, height in pixels.'
-    for wrong, what in (
-        (empty, 'have no area inside the image, or less than 1 pixel, and are skipped in training'),
-        (over & ~empty, 'exceed the image'),
+    set_area = " Set area to the object's area, or without masks to the box's width times height."
+    skipped = 'and are skipped in training'
+    for wrong, what, remedy in (
+        (empty, f'have no area inside the image, or less than 1 pixel, {skipped}', hint),
+        (no_area, f'have the wrong value 0 (or less) in the field area, {skipped}', set_area),
+        (over & ~empty, 'exceed the image', hint),
     ):
         places = np.flatnonzero(wrong)
         if len(places):
@@ -271,4 +275,4 @@ def _box_problems(images: list[dict], annotations: list[dict]) -> Iterator[Probl
                 for i in places[:2]
             )
             text = f'{len(places)} of {len(wrong)} boxes {what}: {examples}.'
-            yield Problem(fatal, text + hint * fatal)
+            yield Problem(fatal, text + remedy * fatal)

@@ -133,7 +133,7 @@ MISTAKES = {
     ),
     'no area': (
         set_first('annotations', 3, area=0),
-        shows('area', '[1.0, 2.0, 30.0, 40.5]') + counts(3, 200),
+        shows('field area', 'width times height', '[1.0, 2.0, 30.0, 40.5]') + counts(0, 3, 200),
     ),
     'thin': (
         set_first('annotations', 3, bbox=[1, 1, 0.5, 9]),
