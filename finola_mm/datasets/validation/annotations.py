@@ -182,6 +182,7 @@ def find_problems(
             'AP. Set both to 0 for single objects',
         )
     yield from _box_problems(images, annotations)
+    yield from _duplicates(annotations)
 
 
 def _class_problems(classes: Sequence[str], names: list[str]) -> Iterator[Problem]:
@@ -235,6 +236,23 @@ def _unknown(
 
 def _list(values: Iterable) -> str:
     return list_names(map(repr, values), limit=5)
+
+
+def _duplicates(annotations: list[dict]) -> Iterator[Problem]:
+    first: dict[tuple, dict] = {}
+    pairs = []
+    for a in annotations:
+        original = first.setdefault((a['image_id'], a['category_id'], *a['bbox']), a)
+        if original is not a:
+            pairs.append((original['id'], a['id']))
+    if pairs:
+        yield Problem(
+            False,
+            f'{len(pairs)} of {len(annotations)} annotations ({len(pairs) / len(annotations):.2%}) '
+            'have the image, category and bbox of another one, for example those with the ids '
+            f'{pairs[0][0]!r} and {pairs[0][1]!r}. Each counts as another object in training and '
+            'in AP. Remove them',
+        )
 
 
 def _box_problems(images: list[dict], annotations: list[dict]) -> Iterator[Problem]:

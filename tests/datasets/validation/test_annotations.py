@@ -218,8 +218,18 @@ def test_only_classes_of_the_config_count_in_the_share_of_crowds():
 
 def test_edges_may_be_rounded():
     content = right()
-    change('annotations', 'bbox', lambda b: [-0.4, -0.4, 101.2, 81.2])(content)
+    change('annotations', 'bbox', lambda b: [-0.4, -0.4, 101.2, 80 + b[0] / 20])(content)
     assert list(find_problems(content, CLASSES)) == []
+
+
+def test_repeated_boxes_are_reported():
+    content = right()
+    annotations = content['annotations']
+    annotations += [dict(annotations[i], id=300 + i) for i in (8, 5)]
+    annotations += [dict(annotations[2], id=400, category_id=1)]  # another class, no duplicate
+    (problem,) = find_problems(content, CLASSES)
+    assert not problem.fatal
+    assert re.match(shows('0.99%') + counts(2, 203, 308, 8), problem.text)
 
 
 def test_no_annotations_at_all():
