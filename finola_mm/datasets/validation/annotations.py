@@ -140,12 +140,17 @@ def short(value: Any) -> str:
 
 
 def find_problems(
-    content: dict[str, list[dict]], classes: Sequence[str], *, labelled: bool = True
+    content: dict[str, list[dict]],
+    classes: Sequence[str],
+    *,
+    labelled: bool = True,
+    min_size: float = 0,
 ) -> Iterator[Problem]:
     """Yield the problems in the records returned by ``read_annotations``.
 
     classes: the config's class names, in the order of the labels.
     labelled: whether there must be objects.
+    min_size: the shorter side from which images are used (``filter_cfg`` of mmdet).
     """
     images, annotations, categories = (content[name] for name in UNIQUE)
     for name, fields in UNIQUE.items():
@@ -159,6 +164,13 @@ def find_problems(
     if len(ids) > 1:  # pycocotools sorts them
         text = f'images have both numbers and strings as ids: {_list(ids.values())}. Use one kind'
         yield Problem(True, text)
+    largest = max((min(image['width'], image['height']) for image in images), default=min_size)
+    if largest < min_size:
+        yield Problem(
+            True,
+            f'filter_cfg.min_size={min_size} removes all {len(images)} images; their shorter sides '
+            f'are at most {largest} pixels. Set a smaller min_size',
+        )
     yield from _class_problems(classes, [category['name'] for category in categories])
     if isinstance(classes, str):
         return

@@ -536,6 +536,17 @@ def test_images_are_read_as_the_config_reads_them(coco, loader, accepted):
                 check_data(cfg, ['val'])
 
 
+def test_a_filter_that_removes_every_image(coco):
+    for min_size in (80, 81):
+        cfg = config(coco, filter_cfg=dict(filter_empty_gt=True, min_size=min_size))
+        check_data(cfg, ['val'])  # not filtered
+        if min_size == 80:
+            check_data(cfg, ['train'])
+        else:
+            with pytest.raises(UserError, match=shows('min_size=81') + counts(40, 80)):
+                check_data(cfg, ['train'])
+
+
 def test_no_image_of_an_evaluation_may_be_missing(coco):
     cfg = config(coco)
     for split in ('train', 'val'):
