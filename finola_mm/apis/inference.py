@@ -54,7 +54,8 @@ def load_batch(
             try:
                 samples.append(pipeline(dict(img_path=str(file), sample_idx=i)))
             except Exception as error:  # decoders raise different types
-                print(f'skipped: {file} cannot be read as an image ({error!r})')
+                reason = error if isinstance(error, UserError) else repr(error)
+                print(f'skipped: {file} cannot be read as an image ({reason})')
     if not samples:
         raise UserError(f'none of {list_names(files)} can be read; see the lines above')
     if offset is not None:

@@ -161,6 +161,9 @@ def test_nothing_to_look_at(check, tmp_path):
     assert said.startswith('images: ') and re.search(shows(tmp_path, '.jpg'), said)
     said = check(tmp_path / 'no')[0]
     assert re.fullmatch(rf'images: .*{re.escape(str(tmp_path / "no"))}\b.*', said)
+    (tmp_path / 'picture.jpg').touch()
+    said = check(tmp_path / 'picture.jpg')[0]
+    assert re.search(shows(tmp_path / 'picture.jpg', 'is a file'), said)
 
 
 @pytest.mark.parametrize('args', [['a.json'], ['folder', 'folder'], ['folder', '--processes', '0']])

@@ -116,7 +116,7 @@ def check(data: CocoData, args: argparse.Namespace) -> bool:
     content = read_annotations(data.file)
     problems = [
         *data.problems,
-        *find_problems(content, data.classes, labelled=data.labelled),
+        *find_problems(content, data.classes, labelled=data.labelled, min_size=data.min_size),
     ]
     print(data.file)
     print_contents(content, data.classes)

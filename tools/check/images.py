@@ -69,6 +69,8 @@ def find_records(args: argparse.Namespace) -> tuple[Path, list[dict]]:
         folder, records = Path(args.folder), read_annotations(args.source)['images']
     else:
         folder = Path(args.source)
+        if folder.is_file():
+            raise UserError(f'{folder} is a file; specify the folder that contains the images')
         if not folder.is_dir():
             raise UserError(f'the folder {folder} does not exist')
         records = [dict(file_name=name) for name in list_images(folder)]

@@ -140,12 +140,17 @@ def short(value: Any) -> str:
 
 
 def find_problems(
-    content: dict[str, list[dict]], classes: Sequence[str], *, labelled: bool = True
+    content: dict[str, list[dict]],
+    classes: Sequence[str],
+    *,
+    labelled: bool = True,
+    min_size: float = 0,
 ) -> Iterator[Problem]:
     """Yield the problems in the records returned by ``read_annotations``.
 
     classes: the config's class names, in the order of the labels.
     labelled: whether there must be objects.
+    min_size: the shorter side from which images are used (``filter_cfg`` of mmdet).
     """
     images, annotations, categories = (content[name] for name in UNIQUE)
     for name, fields in UNIQUE.items():
@@ -159,6 +164,13 @@ def find_problems(
     if len(ids) > 1:  # pycocotools sorts them
         text = f'images have both numbers and strings as ids: {_list(ids.values())}. Use one kind'
         yield Problem(True, text)
+    largest = max((min(image['width'], image['height']) for image in images), default=min_size)
+    if largest < min_size:
+        yield Problem(
+            True,
+            f'filter_cfg.min_size={min_size} removes all {len(images)} images; their shorter sides '
+            f'are at most {largest} pixels. Set a smaller min_size',
+        )
     yield from _class_problems(classes, [category['name'] for category in categories])
     if isinstance(classes, str):
         return
@@ -182,6 +194,7 @@ def find_problems(
             'AP. Set both to 0 for single objects',
         )
     yield from _box_problems(images, annotations)
+    yield from _duplicates(annotations)
 
 
 def _class_problems(classes: Sequence[str], names: list[str]) -> Iterator[Problem]:
@@ -237,6 +250,23 @@ def _list(values: Iterable) -> str:
     return list_names(map(repr, values), limit=5)
 
 
+def _duplicates(annotations: list[dict]) -> Iterator[Problem]:
+    first: dict[tuple, dict] = {}
+    pairs = []
+    for a in annotations:
+        original = first.setdefault((a['image_id'], a['category_id'], *a['bbox']), a)
+        if original is not a:
+            pairs.append((original['id'], a['id']))
+    if pairs:
+        yield Problem(
+            False,
+            f'{len(pairs)} of {len(annotations)} annotations ({len(pairs) / len(annotations):.2%}) '
+            'have the image, category and bbox of another one, for example those with the ids '
+            f'{pairs[0][0]!r} and {pairs[0][1]!r}. Each counts as another object in training and '
+            'in AP. Remove them',
+        )
+
+
 def _box_problems(images: list[dict], annotations: list[dict]) -> Iterator[Problem]:
     sides = {image['id']: (image['width'], image['height']) for image in images}
     used = [a for a in annotations if a['image_id'] in sides]
@@ -248,8 +278,9 @@ def _box_problems(images: list[dict], annotations: list[dict]) -> Iterator[Probl
     outside = (np.minimum(x + w, width) <= np.maximum(x, 0)) | (
         np.minimum(y + h, height) <= np.maximum(y, 0)
     )
-    no_area = np.array([a['area'] for a in used], float) <= 0
-    empty = (w < 1) | (h < 1) | no_area | outside  # what mmdet's CocoDataset skips
+    # mmdet's CocoDataset skips both.
+    empty = (w < 1) | (h < 1) | outside
+    no_area = (np.array([a['area'] for a in used], float) <= 0) & ~empty
     over = (np.minimum(x, y) < -SLACK) | (x + w > width + SLACK) | (y + h > height + SLACK)
     corners = (w > x) & (h > y) & (w <= width + SLACK) & (h <= height + SLACK)
     if over.mean() > TOLERATED and corners.mean() > 1 - TOLERATED:
@@ -258,9 +289,12 @@ def _box_problems(images: list[dict], annotations: list[dict]) -> Iterator[Probl
         hint = ' They look like fractions of the image size: use pixels.'
     else:
         hint = ' Correct or remove them; COCO boxes are x, y, width, height in pixels.'
-    for wrong, what in (
-        (empty, 'have no area inside the image, or less than 1 pixel, and are skipped in training'),
-        (over & ~empty, 'exceed the image'),
+    set_area = " Set area to the object's area, or without masks to the box's width times height."
+    skipped = 'and are skipped in training'
+    for wrong, what, remedy in (
+        (empty, f'have no area inside the image, or less than 1 pixel, {skipped}', hint),
+        (no_area, f'have the wrong value 0 (or less) in the field area, {skipped}', set_area),
+        (over & ~empty, 'exceed the image', hint),
     ):
         places = np.flatnonzero(wrong)
         if len(places):
@@ -271,4 +305,4 @@ def _box_problems(images: list[dict], annotations: list[dict]) -> Iterator[Probl
                 for i in places[:2]
             )
             text = f'{len(places)} of {len(wrong)} boxes {what}: {examples}.'
-            yield Problem(fatal, text + hint * fatal)
+            yield Problem(fatal, text + remedy * fatal)

@@ -27,6 +27,7 @@ class CocoData(NamedTuple):
     classes: tuple[str, ...] | str  # names of the labels; a string is a mistake
     test_mode: bool = False
     labelled: bool = True  # False: predictions for a server, which holds the annotations
+    min_size: float = 0  # of filter_cfg: images with a smaller side are not used
     problems: tuple[Problem, ...] = ()  # of the config with this file
     load: BaseTransform = DEFAULT_LOADER  # reads the images
 
@@ -41,12 +42,14 @@ def find_coco(cfg: Config, split: str) -> Iterator[CocoData]:
         if name and '://' not in name and _reads_as_coco(dataset_class):
             file, prefix = Path(data['data_root'], name), data.get('data_prefix') or {}
             classes = dataset_class._load_metainfo(data.get('metainfo'))['classes']
+            test_mode = data.get('test_mode', False)  # which ignores filter_cfg
             yield CocoData(
                 file,
                 Path(data['data_root'], prefix.get('img', '')),
                 classes if isinstance(classes, str) else tuple(classes),
-                data.get('test_mode', False),
+                test_mode,
                 not all(metric.get('format_only') for metric in metrics),
+                0 if test_mode else (data.get('filter_cfg') or {}).get('min_size', 0),
                 tuple(_config_problems(cfg, metrics, file, len(classes))),
                 _build_loader(data),
             )
@@ -80,7 +83,7 @@ def check_coco(split: str, data: CocoData) -> None:
     tolerated = 0 if data.test_mode else TOLERATED
     problems = [
         *data.problems,
-        *find_problems(content, data.classes, labelled=data.labelled),
+        *find_problems(content, data.classes, labelled=data.labelled, min_size=data.min_size),
         *sample_images(content['images'], data.folder, tolerated=tolerated, load=data.load),
     ]
     fatal = [problem.text for problem in problems if problem.fatal]

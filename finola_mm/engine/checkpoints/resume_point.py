@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ TRAINING = re.compile(r'(epoch_\d+|iter_\d+|interrupted)\.pth')
 
 
 class ResumePoint(NamedTuple):
-    """A checkpoint to resume from, and one line for each newer one that was skipped."""
+    """A checkpoint to resume from, and one line for each later one that was skipped."""
 
     path: str
     skipped: list[str]
@@ -62,12 +63,19 @@ def find_latest_valid_checkpoint(folder: str | Path) -> ResumePoint | None:
     if record.is_file() and read_last_checkpoint(folder) is None:
         name = record.read_text(errors='replace').strip()
         skipped.append(f'{record} names {name}, which does not exist')
-    for file in newest_first(folder):
+    files = newest_first(folder)
+    for i, file in enumerate(files):
         try:
             check_resumable(file)
         except CheckpointError as error:
             skipped.append(str(error))
         else:
+            later = max(files[i + 1 :], key=partial(_later_by_name, file), default=file)
+            if file != read_last_checkpoint(folder) and _later_by_name(file, later) > 0:
+                skipped.append(
+                    f'{later} is of a later iteration than {file.name}, but not a newer file; to '
+                    'resume from it, pass --resume FILE'
+                )
             return ResumePoint(str(file), skipped)
     if skipped:
         raise CheckpointError(
@@ -96,6 +104,15 @@ def newest_first(folder: Path) -> list[Path]:
     newer = [file for file in files if _mtime(file) > _mtime(last)]
     newer = [file for file in newer if _iteration(file) > _iteration(last)]
     return [*newer, last, *(file for file in files if file not in newer)]
+
+
+def _later_by_name(file: Path, other: Path) -> int:
+    """Return by how much the number of ``other`` exceeds that of ``file``; 0 for other names."""
+    (name, _, number), (other_name, _, other_number) = (
+        path.stem.partition('_') for path in (file, other)
+    )
+    comparable = name == other_name and number.isdecimal() and other_number.isdecimal()
+    return int(other_number) - int(number) if comparable else 0
 
 
 def _mtime(file: Path) -> int:

@@ -133,7 +133,7 @@ MISTAKES = {
     ),
     'no area': (
         set_first('annotations', 3, area=0),
-        shows('area', '[1.0, 2.0, 30.0, 40.5]') + counts(3, 200),
+        shows('field area', 'width times height', '[1.0, 2.0, 30.0, 40.5]') + counts(0, 3, 200),
     ),
     'thin': (
         set_first('annotations', 3, bbox=[1, 1, 0.5, 9]),
@@ -218,8 +218,18 @@ def test_only_classes_of_the_config_count_in_the_share_of_crowds():
 
 def test_edges_may_be_rounded():
     content = right()
-    change('annotations', 'bbox', lambda b: [-0.4, -0.4, 101.2, 81.2])(content)
+    change('annotations', 'bbox', lambda b: [-0.4, -0.4, 101.2, 80 + b[0] / 20])(content)
     assert list(find_problems(content, CLASSES)) == []
+
+
+def test_repeated_boxes_are_reported():
+    content = right()
+    annotations = content['annotations']
+    annotations += [dict(annotations[i], id=300 + i) for i in (8, 5)]
+    annotations += [dict(annotations[2], id=400, category_id=1)]  # another class, no duplicate
+    (problem,) = find_problems(content, CLASSES)
+    assert not problem.fatal
+    assert re.match(shows('0.99%') + counts(2, 203, 308, 8), problem.text)
 
 
 def test_no_annotations_at_all():
@@ -524,6 +534,17 @@ def test_images_are_read_as_the_config_reads_them(coco, loader, accepted):
         else:
             with pytest.raises(UserError, match=shows('80 x 100', '100 x 80')):
                 check_data(cfg, ['val'])
+
+
+def test_a_filter_that_removes_every_image(coco):
+    for min_size in (80, 81):
+        cfg = config(coco, filter_cfg=dict(filter_empty_gt=True, min_size=min_size))
+        check_data(cfg, ['val'])  # not filtered
+        if min_size == 80:
+            check_data(cfg, ['train'])
+        else:
+            with pytest.raises(UserError, match=shows('min_size=81') + counts(40, 80)):
+                check_data(cfg, ['train'])
 
 
 def test_no_image_of_an_evaluation_may_be_missing(coco):

@@ -109,11 +109,28 @@ def test_a_run_resumed_from_an_old_checkpoint(folder):
     write(folder / 'iter_3.pth', minute=9, iterations=3)
     (folder / 'last_checkpoint').write_text(str(folder / 'iter_3.pth'))
     assert order(folder)[0] == 'iter_3.pth'
+    assert not find_latest_valid_checkpoint(folder).skipped
 
 
 def test_a_copy_whose_times_are_mixed_up(folder):
     os.utime(folder / 'iter_2.pth', (2e9, 2e9))
     assert order(folder)[0] == 'iter_6.pth'
+
+
+@pytest.mark.parametrize('damaged', [False, True])
+def test_a_later_iteration_in_an_older_file_is_reported(folder, damaged):
+    """In a copied folder without ``last_checkpoint``, or whose newest file is damaged."""
+    if damaged:
+        write(folder / 'iter_8.pth', minute=9, iterations=8)
+        (folder / 'last_checkpoint').write_text('iter_8.pth')
+        cut(folder / 'iter_8.pth')
+    else:
+        (folder / 'last_checkpoint').unlink()
+    write(folder / 'iter_4.pth', minute=8, iterations=4)
+    write(folder / 'epoch_9.pth', minute=0, iterations=2)  # its number is not comparable
+    path, (*skipped, line) = find_latest_valid_checkpoint(folder)
+    assert path == str(folder / 'iter_4.pth') and len(skipped) == damaged
+    assert re.match(shows(folder / 'iter_6.pth', 'iter_4.pth', '--resume FILE'), line)
 
 
 def test_a_moved_or_copied_folder(folder, tmp_path):
