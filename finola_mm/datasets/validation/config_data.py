@@ -1,7 +1,9 @@
 """Check a config's data before its run is built."""
 
+import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from mmengine.fileio import list_dir_or_file
 
 from ...errors import UserError, list_names
 from ..image_files import IMAGE_SUFFIXES, list_classes, list_images, scan
+from .annotations import short
 from .coco_data import check_coco, find_coco
 from .config_datasets import find_datasets, get_dataset_class
 
@@ -29,6 +32,8 @@ def check_data(cfg: Config, splits=('train', 'val', 'test')) -> None:
     for split in splits:
         for dataset in find_datasets(cfg, split):
             _check_paths(dataset, split, hint)
+            if dataset.get('ann_file'):
+                _check_list(cfg, dataset, split)
         # One rank reads annotation files for all; the others wait when the run starts.
         launched_as = int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0)))
         if is_main_process() if is_distributed() else launched_as == 0:
@@ -66,6 +71,37 @@ def _check_paths(dataset: dict, split: str, hint: str) -> None:
                 'a file. Write one path per line, relative to the folder of the split, without '
                 'labels.'
             )
+
+
+def _check_list(cfg: Config, dataset: dict, split: str) -> None:
+    """Check the form of every line of a list, if mmpretrain's CustomDataset reads it."""
+    reader = getattr(get_dataset_class(cfg, dataset), 'load_data_list', None)
+    if getattr(reader, '__module__', None) != 'mmpretrain.datasets.custom':
+        return
+    valid: Callable
+    if dataset.get('with_label') is False or dataset.get('split') == 'test':  # of ImageNet
+        valid, expected = str.strip, 'one path, without a label'
+    else:
+        number = (cfg.get('model', {}).get('head') or {}).get('num_classes')
+        valid = partial(_has_label, number=number or math.inf)
+        last = f' to {number - 1} (model.head.num_classes={number})' if number else ''
+        expected = f'a path and a class number from 0{last}, separated by one space'
+    file = Path(dataset['data_root'], dataset['ann_file'])
+    text = file.read_text(encoding='utf-8', errors='surrogateescape')
+    for i, line in enumerate(text.removesuffix('\n').split('\n'), 1):
+        if not valid(line):
+            raise UserError(
+                f'line {i} of the list {file} of the {split} data is {short(line)}; expected '
+                f'{expected}. Correct the list.'
+            )
+
+
+def _has_label(line: str, number: float) -> bool:
+    path, _, label = line.strip().rpartition(' ')
+    try:
+        return path != '' and path == path.rstrip(', \t') and 0 <= int(label) < number
+    except ValueError:
+        return False
 
 
 def _check_class_folders(cfg: Config, splits: Sequence[str]) -> None:

@@ -73,6 +73,47 @@ def test_a_list_of_another_form_is_shown(image_folder, tmp_path):
             check_data(config(image_folder, ann_file=str(file), with_label=False))
 
 
+@pytest.mark.parametrize('kind', ['mmpretrain.CustomDataset', 'finola_mm.ImageFolder'])
+@pytest.mark.parametrize(
+    'line',
+    [
+        'cat/1.jpg',
+        'cat/1.jpg\t1',
+        'cat/1.jpg,1',
+        'cat/1.jpg, 1',
+        'cat/1.jpg  1',
+        'cat/1.jpg cat',
+        'cat/1.jpg -1',
+        'cat/1.jpg 2',
+        '1',
+        '',
+    ],
+)
+def test_a_wrong_line_of_a_list_with_labels(image_folder, tmp_path, kind, line):
+    file = tmp_path / 'list.txt'
+    cfg = config(image_folder, type=kind, ann_file=str(file))
+    cfg.model = dict(head=dict(num_classes=2))
+    file.write_text('cat/0.jpg 0\r\na cat/1.jpg 1')  # a space within the path
+    check_data(cfg)
+    file.write_text(f'cat/0.jpg 0\n{line}\ncat/2.jpg\n')
+    with pytest.raises(UserError, match=shows(f'line 2 of the list {file}', repr(line), '0 to 1')):
+        check_data(cfg)
+
+
+def test_lists_of_other_forms(image_folder, tmp_path):
+    file = tmp_path / 'list.txt'
+    cfg = config(image_folder, ann_file=str(file))
+    file.write_text('cat/0.jpg 1000\n')  # of a model without num_classes
+    check_data(cfg)
+    file.write_text('')
+    with pytest.raises(UserError, match=shows(f'line 1 of the list {file}', "''")):
+        check_data(cfg)
+    cfg.train_dataloader.dataset.dataset.with_label = False
+    file.write_text('cat/0.jpg\n\ncat/1.jpg\n')
+    with pytest.raises(UserError, match=shows(f'line 2 of the list {file}', "''")):
+        check_data(cfg)
+
+
 def test_remote_data_is_not_checked():
     check_data(config('s3://bucket/imagenet'))
 
