@@ -47,6 +47,7 @@ def load_batch(
         the file among all files.
     first: index of the first of ``files`` among all files.
     """
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     pipeline = Compose(cfg.test_pipeline)
     samples = []
     for i, file in enumerate(files, first):
