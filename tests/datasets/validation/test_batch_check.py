@@ -31,7 +31,8 @@ def lines(monkeypatch):
         cfg = Config(dict(model=model, optim_wrapper=wrapper, auto_scale_lr=scale))
         loader = type('Loader', (), dict(batch_size=batch, __len__=lambda self: 1))()
         log = Log()
-        check_batch(SimpleNamespace(cfg=cfg, train_dataloader=loader, logger=log))
+        hub = SimpleNamespace(update_info=lambda name, value: None)
+        check_batch(SimpleNamespace(cfg=cfg, train_dataloader=loader, logger=log, message_hub=hub))
         return log
 
     return lines

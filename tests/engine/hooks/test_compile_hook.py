@@ -47,7 +47,6 @@ def labelled():
 
 CASES = {
     'masked_finola_b': ((64, 64), block_samples),
-    'finola': ((64, 64), lambda: [DataSample(), DataSample()]),
     'cls_tran1': ((64, 64), labelled),
     'det_mf_dec211': ((64, 96), lambda: scenes((64, 96))),
 }
