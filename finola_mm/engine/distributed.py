@@ -6,16 +6,15 @@ and requires node names that resolve. Its ``Runner`` uses a process group that a
 
 import os
 import re
-import signal
 import subprocess
 from collections.abc import Mapping
 from datetime import timedelta
 
-import torch
 from mmengine.config import Config
-from torch import distributed
+from torch import cuda, distributed
 
 from ..errors import UserError
+from .workers import end_on_ctrl_c
 
 # Variables for rank, number of ranks and local rank: those of torch and those of each launcher.
 TORCH = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK')
@@ -28,20 +27,17 @@ def init_dist(launcher: str, cfg: Config) -> None:
     """Create the process group of ``env_cfg.dist_cfg``; without a GPU, adapt ``cfg`` to the CPU."""
     if launcher == 'none':
         return
-    # Ranks wait for each other in C code, where Python's handler of Ctrl-C does not run.
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-    os.environ.update(rendezvous_env(launcher, os.environ, gpus=torch.cuda.device_count()))
+    end_on_ctrl_c()
+    os.environ.update(rendezvous_env(launcher, os.environ, gpus=cuda.device_count()))
     options = {'backend': 'nccl', **cfg.get('env_cfg', {}).get('dist_cfg', {})}
     if 'timeout' in options:
         options['timeout'] = timedelta(seconds=options['timeout'])
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
+    if cuda.is_available():
+        cuda.set_device(int(os.environ['LOCAL_RANK']))
     else:
         options['backend'] = options['backend'].replace('nccl', 'gloo')
-        default = dict(
-            broadcast_buffers=False, find_unused_parameters=cfg.get('find_unused_parameters', False)
-        )
+        unused = cfg.get('find_unused_parameters', False)
+        default = dict(broadcast_buffers=False, find_unused_parameters=unused)
         # MMEngine passes device_ids=[LOCAL_RANK] to DDP, which rejects them on a CPU.
         cfg.model_wrapper_cfg = {**(cfg.get('model_wrapper_cfg') or default), 'device_ids': None}
         if (sync_bn := cfg.pop('sync_bn', None)) and os.environ['RANK'] == '0':

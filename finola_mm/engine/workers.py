@@ -1,4 +1,4 @@
-"""Data-loading worker processes: signals, and errors that torch would only print."""
+"""Signals in ranks and data-loading workers, and workers' errors that torch would only print."""
 
 import multiprocessing
 import signal
@@ -16,6 +16,15 @@ from ..errors import WorkerError
 
 # SIGTERM: time limit, pre-emption, kill; SIGINT: Ctrl-C; SIGUSR1: SLURM's --signal=USR1@SECONDS.
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+
+def end_on_ctrl_c() -> None:
+    """Let Ctrl-C end this process at once, unless it is handled already.
+
+    Ranks wait for each other in C code, where Python's own handler does not run.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def prepare_workers(loader: DataLoader) -> None:
