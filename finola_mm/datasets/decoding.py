@@ -39,7 +39,7 @@ MIN_RANGE = 16  # grey levels of 255 between the darkest and the brightest 0.1 %
 
 JPEG, PNG, WEBP, OPENEXR = b'\xff\xd8', b'\x89P', b'RI', b'v/'  # the first bytes of a file
 TIFF = b'II', b'MM'
-# What precedes EXIF data, which is a TIFF without pixels
+# The bytes before EXIF data, which is a TIFF without pixels
 EXIF = {
     JPEG: re.compile(rb'Exif\0\0'),
     PNG: re.compile(rb'eXIf(?:Exif\0\0)?'),

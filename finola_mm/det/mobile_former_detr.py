@@ -28,7 +28,7 @@ class MobileFormerDETR(BaseDetector):
         bbox_head (dict): ``MobileFormerDETRHead``.
         train_cfg (dict, optional): For the head, with the ``assigner``; by default DETR's matcher.
         test_cfg (dict, optional): For the head; ``max_per_img`` defaults to the number of queries.
-        data_preprocessor (dict, optional): mmdet's ``DetDataPreprocessor``.
+        data_preprocessor (dict, optional): ``DetDataPreprocessor``, ours or mmdet's.
         init_cfg (dict, optional): MMEngine initialization config.
 
     Raises:

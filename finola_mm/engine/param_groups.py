@@ -1,6 +1,6 @@
 """One optimizer group for each set of options, instead of one for each tensor.
 
-With ``paramwise_cfg``, MMEngine's constructors put every tensor into a group of its own. torch's
+With ``paramwise_cfg``, MMEngine's constructors create a group for every tensor. torch's
 optimizers update a group with a few kernels on a GPU, so hundreds of groups take thousands.
 """
 

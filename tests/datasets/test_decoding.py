@@ -155,7 +155,7 @@ def test_the_thumbnail_has_no_say():
 def test_8_bit_images_are_those_of_opencv(extension, channels):
     image = np.dstack([UPRIGHT, UPRIGHT[..., :1]])[..., :channels]
     if channels == 4 and extension in ('.jpg', '.ppm', '.jp2'):
-        pytest.skip('no alpha')
+        pytest.skip('the format has no alpha channel')
     extension = '.pgm' if (extension, channels) == ('.ppm', 1) else extension
     data = cv2.imencode(extension, np.kron(image, np.ones((2, 2, 1), np.uint8)))[1]
     expected = cv2.imdecode(data, cv2.IMREAD_COLOR)
@@ -183,7 +183,7 @@ def deep(extension, values):
 )
 def test_deep_images_equal_the_8_bit_original(kind, white, extension, layout):
     if layout == 'alpha' and extension in ('.ppm', '.pfm'):
-        pytest.skip('no alpha')
+        pytest.skip('the format has no alpha channel')
     values = UPRIGHT / 255 * white
     values = (values if kind.startswith('float') else values.round()).astype(kind)
     if layout == 'grey':

@@ -187,7 +187,7 @@ def test_ordinary_folders_are_numbered_as_in_mmpretrain(tmp_path, with_label):
 OLD = tuple(map(int, cv2.__version__.split('.')[:2])) < (4, 12)
 
 
-@pytest.mark.skipif(OLD, reason='reads fewer formats')
+@pytest.mark.skipif(OLD, reason='OpenCV before 4.12 reads fewer formats')
 def test_the_suffixes_are_the_formats_that_opencv_decodes():
     """Of everything that Pillow and OpenCV write, in colour and grey."""
     image = np.tile(np.arange(64, dtype=np.uint8)[:, None, None], (1, 64, 3))
