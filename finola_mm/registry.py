@@ -21,6 +21,7 @@ MODELS = _child('MODELS', 'backbones', 'necks', 'heads')
 
 DATASETS = _child('DATASETS', 'datasets')
 DATA_SAMPLERS = _child('DATA_SAMPLERS', 'datasets')
+FUNCTIONS = _child('FUNCTIONS', 'datasets')
 TRANSFORMS = _child('TRANSFORMS', 'datasets')
 
 METRICS = _child('METRICS', 'evaluation')

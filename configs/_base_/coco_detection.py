@@ -17,8 +17,8 @@ missing_data_hint = (
 sides = [(side, 1333) for side in range(480, 801, 32)]
 train_pipeline = [
     dict(type='finola_mm.LoadImageFromFile'),
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='RandomFlip', prob=0.5),
+    dict(type='mmdet.LoadAnnotations', with_bbox=True),
+    dict(type='mmdet.RandomFlip', prob=0.5),
     dict(
         type='RandomChoice',
         transforms=[
@@ -30,7 +30,7 @@ train_pipeline = [
                     keep_ratio=True,
                 ),
                 dict(
-                    type='RandomCrop',
+                    type='mmdet.RandomCrop',
                     crop_type='absolute_range',
                     crop_size=(384, 600),
                     allow_negative_crop=True,
@@ -39,15 +39,15 @@ train_pipeline = [
             ],
         ],
     ),
-    dict(type='PackDetInputs'),
+    dict(type='mmdet.PackDetInputs'),
 ]
 
 test_pipeline = [
     dict(type='finola_mm.LoadImageFromFile'),
-    dict(type='Resize', scale=(1333, 800), keep_ratio=True),
-    dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='mmdet.Resize', scale=(1333, 800), keep_ratio=True),
+    dict(type='mmdet.LoadAnnotations', with_bbox=True),
     dict(
-        type='PackDetInputs',
+        type='mmdet.PackDetInputs',
         meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
     ),
 ]
@@ -61,6 +61,7 @@ train_dataloader = dict(
     pin_memory=True,
     sampler=dict(type='finola_mm.SeededSampler', shuffle=True),
     dataset=dict(
+        _scope_='mmdet',
         type='finola_mm.SeededDataset',
         dataset=dict(
             type='CocoDataset',
@@ -82,6 +83,7 @@ val_dataloader = dict(
     pin_memory=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
+        _scope_='mmdet',
         type='CocoDataset',
         data_root=data_root,
         ann_file='annotations/instances_val2017.json',

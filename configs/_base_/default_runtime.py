@@ -20,6 +20,6 @@ custom_hooks = [
 ]
 
 vis_backends = [dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]
-visualizer = dict(_delete_=True, type='UniversalVisualizer', vis_backends=vis_backends)
+visualizer = dict(_delete_=True, type='mmpretrain.UniversalVisualizer', vis_backends=vis_backends)
 
 randomness = dict(seed=0)

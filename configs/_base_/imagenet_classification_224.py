@@ -27,14 +27,20 @@ data_preprocessor = dict(
 train_pipeline = [
     dict(type='finola_mm.LoadRandomResizedCrop', scale=224, interpolation='bicubic'),
     dict(type='RandomFlip', prob=0.5),
-    dict(type='PackInputs'),
+    dict(type='mmpretrain.PackInputs'),
 ]
 
 test_pipeline = [
     dict(type='finola_mm.LoadImageFromFile'),
-    dict(type='ResizeEdge', scale=256, edge='short', backend='pillow', interpolation='bicubic'),
+    dict(
+        type='mmpretrain.ResizeEdge',
+        scale=256,
+        edge='short',
+        backend='pillow',
+        interpolation='bicubic',
+    ),
     dict(type='CenterCrop', crop_size=224),
-    dict(type='PackInputs'),
+    dict(type='mmpretrain.PackInputs'),
 ]
 
 train_dataloader = dict(
@@ -43,9 +49,10 @@ train_dataloader = dict(
     persistent_workers=True,
     pin_memory=True,
     drop_last=True,
-    collate_fn=dict(type='default_collate'),
+    collate_fn=dict(type='finola_mm.default_collate'),
     sampler=dict(type='finola_mm.SeededSampler', shuffle=True),
     dataset=dict(
+        _scope_='mmpretrain',
         type='finola_mm.SeededDataset',
         dataset=dict(
             type='finola_mm.ImageFolder',
@@ -61,9 +68,10 @@ val_dataloader = dict(
     num_workers=8,
     persistent_workers=True,
     pin_memory=True,
-    collate_fn=dict(type='default_collate'),
+    collate_fn=dict(type='finola_mm.default_collate'),
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
+        _scope_='mmpretrain',
         type='finola_mm.SeededDataset',
         dataset=dict(
             type='finola_mm.ImageFolder',
@@ -74,7 +82,7 @@ val_dataloader = dict(
     ),
 )
 
-val_evaluator = dict(type='Accuracy', topk=(1, 5))
+val_evaluator = dict(type='mmpretrain.Accuracy', topk=(1, 5))
 
 test_dataloader = val_dataloader
 test_evaluator = val_evaluator

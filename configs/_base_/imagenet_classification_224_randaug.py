@@ -6,7 +6,7 @@ train_pipeline = [
     dict(type='finola_mm.LoadRandomResizedCrop', scale=224, interpolation='bicubic'),
     dict(type='RandomFlip', prob=0.5),
     dict(
-        type='RandAugment',
+        type='mmpretrain.RandAugment',
         policies='timm_increasing',
         num_policies=2,
         total_level=10,
@@ -15,7 +15,7 @@ train_pipeline = [
         hparams=dict(pad_val=[104, 116, 124], interpolation='bicubic'),
     ),  # mean colour, BGR
     dict(
-        type='RandomErasing',
+        type='mmpretrain.RandomErasing',
         erase_prob=0.25,
         mode='rand',
         min_area_ratio=0.02,
@@ -23,7 +23,7 @@ train_pipeline = [
         fill_color=[103.53, 116.28, 123.675],
         fill_std=[57.375, 57.12, 58.395],
     ),
-    dict(type='PackInputs'),
+    dict(type='mmpretrain.PackInputs'),
 ]
 
 train_dataloader = dict(dataset=dict(dataset=dict(pipeline=train_pipeline)))

@@ -21,9 +21,10 @@ train_dataloader = dict(
     persistent_workers=True,
     pin_memory=True,
     drop_last=True,
-    collate_fn=dict(type='default_collate'),
+    collate_fn=dict(type='finola_mm.default_collate'),
     sampler=dict(type='finola_mm.SeededSampler', shuffle=True),
     dataset=dict(
+        _scope_='mmpretrain',
         type='finola_mm.SeededDataset',
         dataset=dict(
             type='finola_mm.ImageFolder',

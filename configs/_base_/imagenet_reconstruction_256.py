@@ -12,14 +12,20 @@ train_pipeline = [
         interpolation='bicubic',
     ),
     dict(type='RandomFlip', prob=0.5),
-    dict(type='PackInputs', meta_keys=meta_keys),
+    dict(type='mmpretrain.PackInputs', meta_keys=meta_keys),
 ]
 
 test_pipeline = [
     dict(type='finola_mm.LoadImageFromFile'),
-    dict(type='ResizeEdge', scale=256, edge='short', backend='pillow', interpolation='bicubic'),
+    dict(
+        type='mmpretrain.ResizeEdge',
+        scale=256,
+        edge='short',
+        backend='pillow',
+        interpolation='bicubic',
+    ),
     dict(type='CenterCrop', crop_size=256),
-    dict(type='PackInputs', meta_keys=meta_keys),
+    dict(type='mmpretrain.PackInputs', meta_keys=meta_keys),
 ]
 
 train_dataloader = dict(dataset=dict(dataset=dict(pipeline=train_pipeline)))

@@ -31,15 +31,21 @@ train_pipeline = [
     ),
     dict(type='RandomFlip', prob=0.5),
     dict(type='finola_mm.RandomBlock', patch_size=16),
-    dict(type='PackInputs', meta_keys=meta_keys),
+    dict(type='mmpretrain.PackInputs', meta_keys=meta_keys),
 ]
 
 test_pipeline = [
     dict(type='finola_mm.LoadImageFromFile'),
-    dict(type='ResizeEdge', scale=256, edge='short', backend='pillow', interpolation='bicubic'),
+    dict(
+        type='mmpretrain.ResizeEdge',
+        scale=256,
+        edge='short',
+        backend='pillow',
+        interpolation='bicubic',
+    ),
     dict(type='CenterCrop', crop_size=256),
     dict(type='finola_mm.RandomBlock', patch_size=16),
-    dict(type='PackInputs', meta_keys=meta_keys),
+    dict(type='mmpretrain.PackInputs', meta_keys=meta_keys),
 ]
 
 train_dataloader = dict(
@@ -48,9 +54,10 @@ train_dataloader = dict(
     persistent_workers=True,
     pin_memory=True,
     drop_last=True,
-    collate_fn=dict(type='default_collate'),
+    collate_fn=dict(type='finola_mm.default_collate'),
     sampler=dict(type='finola_mm.SeededSampler', shuffle=True),
     dataset=dict(
+        _scope_='mmpretrain',
         type='finola_mm.SeededDataset',
         dataset=dict(
             type='finola_mm.ImageFolder',
@@ -67,9 +74,10 @@ val_dataloader = dict(
     num_workers=8,
     persistent_workers=True,
     pin_memory=True,
-    collate_fn=dict(type='default_collate'),
+    collate_fn=dict(type='finola_mm.default_collate'),
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
+        _scope_='mmpretrain',
         type='finola_mm.SeededDataset',
         dataset=dict(
             type='finola_mm.ImageFolder',

@@ -10,6 +10,7 @@
 _base_ = ['../_base_/imagenet_classification_224.py', '../_base_/classification_runtime.py']
 
 model = dict(
+    _scope_='mmpretrain',
     type='ImageClassifier',
     data_preprocessor=_base_.data_preprocessor,
     backbone=dict(type='finola_mm.MobileFormer', arch='w2880', with_tokens=True, frozen_stages=5),

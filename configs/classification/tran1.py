@@ -11,6 +11,7 @@
 _base_ = ['../_base_/imagenet_classification_224_randaug.py', '../_base_/classification_runtime.py']
 
 model = dict(
+    _scope_='mmpretrain',
     type='ImageClassifier',
     data_preprocessor=dict(_base_.data_preprocessor, to_onehot=True),  # no wait in LabelSmoothLoss
     backbone=dict(type='finola_mm.MobileFormer', arch='w2880', with_tokens=True, frozen_stages=5),

@@ -5,7 +5,7 @@ _base_ = ['tran1_ft.py']
 load_from = 'work_dirs/tran1_w1440'
 
 # No random erasing (Table 13).
-train_pipeline = [step for step in _base_.train_pipeline if step.type != 'RandomErasing']
+train_pipeline = [step for step in _base_.train_pipeline if step.type != 'mmpretrain.RandomErasing']
 train_dataloader = dict(dataset=dict(dataset=dict(pipeline=train_pipeline)))
 
 model = dict(

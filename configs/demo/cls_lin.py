@@ -12,15 +12,21 @@ missing_data_hint = 'Generate it: python tools/dataset_converters/make_shapes.py
 
 train_pipeline = [
     dict(type='finola_mm.LoadImageFromFile'),
-    dict(type='RandomResizedCrop', scale=96, crop_ratio_range=(0.5, 1.0)),
+    dict(type='mmpretrain.RandomResizedCrop', scale=96, crop_ratio_range=(0.5, 1.0)),
     dict(type='RandomFlip', prob=0.5),
-    dict(type='PackInputs'),
+    dict(type='mmpretrain.PackInputs'),
 ]
 test_pipeline = [
     dict(type='finola_mm.LoadImageFromFile'),
-    dict(type='ResizeEdge', scale=96, edge='short', backend='pillow', interpolation='bicubic'),
+    dict(
+        type='mmpretrain.ResizeEdge',
+        scale=96,
+        edge='short',
+        backend='pillow',
+        interpolation='bicubic',
+    ),
     dict(type='CenterCrop', crop_size=96),
-    dict(type='PackInputs'),
+    dict(type='mmpretrain.PackInputs'),
 ]
 train_dataloader = dict(
     batch_size=64,

@@ -15,17 +15,23 @@ meta_keys = _base_.meta_keys
 
 train_pipeline = [
     dict(type='finola_mm.LoadImageFromFile'),
-    dict(type='RandomResizedCrop', scale=128, crop_ratio_range=(0.5, 1.0)),
+    dict(type='mmpretrain.RandomResizedCrop', scale=128, crop_ratio_range=(0.5, 1.0)),
     dict(type='RandomFlip', prob=0.5),
     dict(type='finola_mm.RandomBlock', patch_size=16),
-    dict(type='PackInputs', meta_keys=meta_keys),
+    dict(type='mmpretrain.PackInputs', meta_keys=meta_keys),
 ]
 test_pipeline = [
     dict(type='finola_mm.LoadImageFromFile'),
-    dict(type='ResizeEdge', scale=128, edge='short', backend='pillow', interpolation='bicubic'),
+    dict(
+        type='mmpretrain.ResizeEdge',
+        scale=128,
+        edge='short',
+        backend='pillow',
+        interpolation='bicubic',
+    ),
     dict(type='CenterCrop', crop_size=128),
     dict(type='finola_mm.RandomBlock', patch_size=16),
-    dict(type='PackInputs', meta_keys=meta_keys),
+    dict(type='mmpretrain.PackInputs', meta_keys=meta_keys),
 ]
 train_dataloader = dict(
     batch_size=64,

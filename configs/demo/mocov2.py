@@ -17,16 +17,16 @@ missing_data_hint = 'Generate it: python tools/dataset_converters/make_shapes.py
 train_pipeline = [
     dict(type='finola_mm.LoadImageFromFile'),
     dict(
-        type='MultiView',
+        type='mmpretrain.MultiView',
         num_views=2,
         transforms=[
             [
-                dict(type='RandomResizedCrop', scale=64, crop_ratio_range=(0.2, 1.0)),
+                dict(type='mmpretrain.RandomResizedCrop', scale=64, crop_ratio_range=(0.2, 1.0)),
                 *_base_.view_pipeline[1:],
             ]
         ],
     ),
-    dict(type='PackInputs'),
+    dict(type='mmpretrain.PackInputs'),
 ]
 train_dataloader = dict(
     batch_size=64,

@@ -16,6 +16,7 @@
 _base_ = ['../_base_/coco_detection.py', '../_base_/detection_runtime.py']
 
 model = dict(
+    _scope_='mmdet',
     type='finola_mm.MobileFormerDETR',
     data_preprocessor=dict(
         type='finola_mm.DetDataPreprocessor',
@@ -54,6 +55,6 @@ train_cfg = dict(type='finola_mm.ExactEpochLoop', max_epochs=500, val_interval=1
 default_hooks = dict(checkpoint=dict(interval=10))
 
 # Without this check, a head for 80 classes on data with 12 classes would fail only in evaluation.
-custom_hooks = [*_base_.custom_hooks, dict(type='NumClassCheckHook')]
+custom_hooks = [*_base_.custom_hooks, dict(type='mmdet.NumClassCheckHook')]
 
 auto_scale_lr = dict(base_batch_size=16)

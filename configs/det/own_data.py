@@ -36,18 +36,18 @@ missing_data_hint = 'Set data_root to your folder in your copy of configs/det/ow
 
 train_pipeline = [
     dict(type='finola_mm.LoadImageFromFile'),
-    dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='mmdet.LoadAnnotations', with_bbox=True),
     dict(
         type='RandomChoiceResize',
         scales=[(side, 640) for side in range(320, 513, 32)],
         keep_ratio=True,
     ),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackDetInputs'),
+    dict(type='mmdet.RandomFlip', prob=0.5),
+    dict(type='mmdet.PackDetInputs'),
 ]
 test_pipeline = [
     dict(type='finola_mm.LoadImageFromFile'),
-    dict(type='Resize', scale=(640, 512), keep_ratio=True),
+    dict(type='mmdet.Resize', scale=(640, 512), keep_ratio=True),
     *_base_.test_pipeline[2:],
 ]
 data = dict(data_root=data_root, metainfo=dict(classes=classes))

@@ -19,6 +19,7 @@ _base_ = ['../_base_/imagenet_mocov2_224.py', '../_base_/default_runtime.py']
 custom_imports = dict(imports=['finola_mm.selfsup'], allow_failed_imports=False)
 
 model = dict(
+    _scope_='mmpretrain',
     type='MoCo',
     queue_len=65536,
     feat_dim=128,

@@ -6,15 +6,21 @@ _base_ = ['reconstruction.py']
 meta_keys = _base_.meta_keys
 train_pipeline = [
     dict(type='finola_mm.LoadImageFromFile'),
-    dict(type='RandomResizedCrop', scale=96, crop_ratio_range=(0.2, 1.0)),
+    dict(type='mmpretrain.RandomResizedCrop', scale=96, crop_ratio_range=(0.2, 1.0)),
     dict(type='RandomFlip', prob=0.5),
-    dict(type='PackInputs', meta_keys=meta_keys),
+    dict(type='mmpretrain.PackInputs', meta_keys=meta_keys),
 ]
 test_pipeline = [
     dict(type='finola_mm.LoadImageFromFile'),
-    dict(type='ResizeEdge', scale=96, edge='short', backend='pillow', interpolation='bicubic'),
+    dict(
+        type='mmpretrain.ResizeEdge',
+        scale=96,
+        edge='short',
+        backend='pillow',
+        interpolation='bicubic',
+    ),
     dict(type='CenterCrop', crop_size=96),
-    dict(type='PackInputs', meta_keys=meta_keys),
+    dict(type='mmpretrain.PackInputs', meta_keys=meta_keys),
 ]
 train_dataloader = dict(batch_size=64, dataset=dict(dataset=dict(pipeline=train_pipeline)))
 val_dataloader = dict(batch_size=64, dataset=dict(pipeline=test_pipeline))

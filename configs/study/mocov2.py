@@ -6,16 +6,16 @@ _base_ = ['../demo/mocov2.py']
 train_pipeline = [
     dict(type='finola_mm.LoadImageFromFile'),
     dict(
-        type='MultiView',
+        type='mmpretrain.MultiView',
         num_views=2,
         transforms=[
             [
-                dict(type='RandomResizedCrop', scale=96, crop_ratio_range=(0.2, 1.0)),
+                dict(type='mmpretrain.RandomResizedCrop', scale=96, crop_ratio_range=(0.2, 1.0)),
                 *_base_.view_pipeline[1:],
             ]
         ],
     ),
-    dict(type='PackInputs'),
+    dict(type='mmpretrain.PackInputs'),
 ]
 train_dataloader = dict(
     num_workers=0, persistent_workers=False, dataset=dict(dataset=dict(pipeline=train_pipeline))

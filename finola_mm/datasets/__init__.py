@@ -1,6 +1,7 @@
 """Data sets: per-sample randomness, replacement of unreadable files, crops, the visible block."""
 
 from .bad_samples import BadSampleTracker
+from .collate import default_collate
 from .decoding import LoadImageFromFile
 from .image_files import evenly_spaced, find_images, list_images
 from .labelled_data import LabelledData, labelled_data
@@ -26,6 +27,7 @@ __all__ = [
     'SeededDataset',
     'SeededInfiniteSampler',
     'SeededSampler',
+    'default_collate',
     'evenly_spaced',
     'find_images',
     'labelled_data',

@@ -102,7 +102,7 @@ def test_linear_probing_of_table_13(suffix):
     assert [t.type for t in cfg.train_pipeline] == [
         'finola_mm.LoadRandomResizedCrop',
         'RandomFlip',
-        'PackInputs',
+        'mmpretrain.PackInputs',
     ]
     assert model.head.norm.affine is False
     assert cfg.model.backbone.frozen_stages == 5
@@ -120,8 +120,13 @@ def test_linear_probing_of_table_13(suffix):
 def test_the_transformer_decoders_of_table_13(name, suffix, width, dropout, erasing):
     cfg, model = load(f'classification/{name}{suffix}')
     steps = {t.type: t for t in cfg.train_pipeline}
-    assert [t.erase_prob for t in cfg.train_pipeline if t.type == 'RandomErasing'] == erasing
-    assert (steps['RandAugment'].magnitude_level, steps['RandAugment'].magnitude_std) == (9, 0.5)
+    assert [
+        t.erase_prob for t in cfg.train_pipeline if t.type == 'mmpretrain.RandomErasing'
+    ] == erasing
+    assert (
+        steps['mmpretrain.RandAugment'].magnitude_level,
+        steps['mmpretrain.RandAugment'].magnitude_std,
+    ) == (9, 0.5)
     assert model.head.embed.out_features == width
     assert model.head.dropout.p == dropout
     assert len(model.head.blocks) == (4 if name == 'tran4_ft' else 1)
@@ -254,8 +259,10 @@ def test_mocov2_is_mmpretrains_with_our_encoder(name):
     assert ours['param_scheduler'] == [dict(schedule, convert_to_iter_based=True)]
     assert ours['train_cfg']['max_epochs'] == theirs['train_cfg']['max_epochs']
     assert ours['auto_scale_lr'] == theirs['auto_scale_lr']
-    for key in ('batch_size', 'drop_last', 'collate_fn'):
+    for key in ('batch_size', 'drop_last'):
         assert ours['train_dataloader'][key] == theirs['train_dataloader'][key]
+    collate = theirs['train_dataloader']['collate_fn']
+    assert ours['train_dataloader']['collate_fn'] == dict(type=f'finola_mm.{collate["type"]}')
 
 
 def test_the_demos_mocov2_has_the_same_parts():

@@ -76,7 +76,7 @@ def load(name, root) -> Config:
         data = data.get('dataset', data)
         data.update(data_root=str(root), metainfo=dict(classes=('cup', 'dog')))
         for step in data.pipeline:
-            if step.type in ('Resize', 'RandomChoice'):
+            if step.type in ('Resize', 'mmdet.Resize', 'RandomChoice'):
                 step.update(type='Resize', scale=(96, 64), keep_ratio=True)
                 step.pop('transforms', None)
         data.get('filter_cfg', {}).update(filter_empty_gt=False)

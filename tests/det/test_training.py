@@ -51,7 +51,7 @@ def config(scenes, tmp_path):
     for dataset in (train, val):
         dataset.data_root = str(scenes)
         for step in dataset.pipeline:
-            if step.type == 'Resize':
+            if step.type == 'mmdet.Resize':
                 step.scale = (96, 72)  # as they are
     cfg.model.decoder.update(dim=64, heads=4, hidden=128, num_queries=12, dropout=0.0)
     cfg.model.test_cfg.max_per_img = 12
