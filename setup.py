@@ -9,6 +9,7 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
+LARGEST_WEIGHTS = 5e6  # bytes; finola_mm/engine/checkpoints/published_weights.py finds larger ones
 DEPENDENCIES = runpy.run_path(str(ROOT / 'finola_mm/environment.py'))['DEPENDENCIES']
 
 
@@ -25,19 +26,28 @@ def supported(*names: str) -> list[str]:
     ]
 
 
+def left_out(folder: str, names: list[str]) -> list[str]:
+    """Return the files of a folder that are not part of a wheel: byte code and large weights."""
+    return [
+        name
+        for name in names
+        if name == '__pycache__' or Path(folder, name).stat().st_size > LARGEST_WEIGHTS
+    ]
+
+
 def add_mim_extension(package: Path, symlink: bool) -> None:
     """Make the folder ``.mim`` of ``package``, where MMEngine looks up ``finola_mm::...`` configs.
 
-    It contains links in an editable installation and copies in a wheel.
+    It contains links in an editable installation and copies in a wheel, without large weights.
     """
     mim = package / '.mim'
     shutil.rmtree(mim, ignore_errors=True)
     mim.mkdir(parents=True)
-    for name in ('configs', 'tools', 'model-index.yml'):
+    for name in ('configs', 'demo', 'tools', 'model-index.yml'):
         if symlink:
             (mim / name).symlink_to(Path('..', '..', name))
         elif (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, mim / name, ignore=shutil.ignore_patterns('__pycache__'))
+            shutil.copytree(ROOT / name, mim / name, ignore=left_out)
         else:
             shutil.copy(ROOT / name, mim / name)
 

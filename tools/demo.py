@@ -21,17 +21,17 @@ from typing import TextIO
 from PIL import Image
 
 from finola_mm.apis import command_line
+from finola_mm.engine import CheckpointError, find_checkpoint
 from finola_mm.errors import UserError
 
-CONFIG = 'configs/demo/masked_finola_b.py'
+ROOT = Path(os.path.relpath(Path(__file__).resolve().parents[1]))  # the folder of tools/
+CONFIG = str(ROOT / 'configs/demo/masked_finola_b.py')
 OUT = Path('work_dirs/demo')
-# demo/README.md describes how these weights were trained.
-SINGLE_VECTOR = 'configs/study/reconstruction.py', 'demo/finola_shapes-8a2e96ea.safetensors'
-ENCODERS = {
-    'masked FINOLA-B': 'demo/masked_finola_b_shapes-fc5a4b1a.safetensors',
-    'MoCo v2': 'demo/mocov2_shapes-36145a8d.safetensors',
-}
-DETECTOR = 'configs/demo/det_mf_dec211.py', 'demo/det_mf_dec211_shapes-6d81c10d.safetensors'
+# Names of published weights; demo/README.md describes how they were trained.
+SINGLE_VECTOR = str(ROOT / 'configs/study/reconstruction.py'), 'finola_shapes'
+FEATURES = str(ROOT / 'configs/study/finola.py')
+ENCODERS = {'masked FINOLA-B': 'masked_finola_b_shapes', 'MoCo v2': 'mocov2_shapes'}
+DETECTOR = str(ROOT / 'configs/demo/det_mf_dec211.py'), 'det_mf_dec211_shapes'
 QUIET = 'tools/train.py', 'tools/test.py', 'tools/analysis/knn.py'  # print only their progress
 PROGRESS = re.compile(r'Iter\(train\) \[ *(\d+)/(\d+)\].*?eta: (\S+).*?loss: (\S+)')
 # Let glibc keep freed memory instead of returning each large map to the kernel.
@@ -40,10 +40,11 @@ MALLOC = {'MALLOC_MMAP_THRESHOLD_': '4294967296', 'MALLOC_TRIM_THRESHOLD_': '858
 
 def run(log: TextIO, *command: str) -> None:
     """Run a Python script of the project, print its progress, and write its output to ``log``."""
-    print('\n$ .venv/bin/python ' + ' '.join(command), flush=True)
-    log.write(f'$ python {" ".join(command)}\n')
+    line = ' '.join([os.path.relpath(sys.executable), str(ROOT / command[0]), *command[1:]])
+    print(f'\n$ {line}', flush=True)
+    log.write(f'$ {line}\n')
     process = subprocess.Popen(
-        [sys.executable, *command],
+        [sys.executable, ROOT / command[0], *command[1:]],
         env={**MALLOC, **os.environ},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -83,7 +84,7 @@ def evaluate_encoders(log: TextIO) -> None:
     """Evaluate an untrained encoder and the frozen encoders in demo/."""
     out = OUT / 'features.json'
     options = f'--k 20 --linear --random --out {out}'.split()
-    run(log, 'tools/analysis/knn.py', 'configs/study/finola.py', *ENCODERS.values(), *options)
+    run(log, 'tools/analysis/knn.py', FEATURES, *ENCODERS.values(), *options)
     accuracies = json.loads(out.read_text()).values()  # top-1 and top-5 of each classifier
     print("""
 Top-1 accuracy of the frozen encoders in demo/ on held-out images of 12 classes
@@ -108,7 +109,12 @@ Picture: {OUT}/reconstruction.png""",
 
 
 def detect(log: TextIO) -> None:
-    """Detect objects with the detector in demo/."""
+    """Detect objects with the detector in demo/, which is not part of a wheel."""
+    try:
+        find_checkpoint(DETECTOR[1])
+    except CheckpointError as error:
+        print(f'\nNo detection: {error}')
+        return
     for old in (OUT / 'detection').glob('*.jpg'):
         old.unlink()
     metrics = run_test(log, *DETECTOR, OUT / 'detection')

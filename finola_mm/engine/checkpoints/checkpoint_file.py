@@ -29,6 +29,7 @@ from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
 from ...errors import CheckpointError, UserError
+from .published_weights import PUBLISHED, find_published
 
 SUFFIXES = ('.pth', '.safetensors')
 TRUST = 'FINOLA_TRUST_CHECKPOINTS'  # environment variable; 1: unpickle everything
@@ -60,7 +61,7 @@ def read_checkpoint(path: str | Path, map_location: Any = 'cpu') -> dict[str, An
     MMEngine executes on resume.
 
     Args:
-        path (str | Path): The file.
+        path (str | Path): The file, or the name of published weights.
         map_location (Any): As in ``torch.load``. Defaults to 'cpu'.
 
     Returns:
@@ -72,6 +73,8 @@ def read_checkpoint(path: str | Path, map_location: Any = 'cpu') -> dict[str, An
         OSError, RuntimeError, MemoryError: the storage or the device failed; the file may be valid.
     """
     file = Path(path).expanduser()
+    if not file.is_file() and str(path) in PUBLISHED:
+        file = find_published(str(path))
     if not file.is_file():
         hint = '; download it first' if '://' in str(path) else ''
         raise CheckpointError(f'there is no checkpoint file {path}{hint}')

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from ...errors import CheckpointError, UserError
 from .checkpoint_file import SUFFIXES, read_checkpoint
+from .published_weights import PUBLISHED, find_published
 
 REQUIRED = ('meta', 'message_hub', 'optimizer')  # entries required to resume, besides the weights
 # Names of training checkpoints: CheckpointHook's, and InterruptionHook's.
@@ -165,7 +166,7 @@ def _storage_errors(file: str | Path) -> Iterator[None]:
 
 
 def find_checkpoint(path: str | Path) -> str:
-    """Return ``path`` if it is a file, or the last checkpoint of a work directory, unread."""
+    """Return a file, unread: ``path``, the last one of a work directory, or published weights."""
     if '://' in str(path):
         raise CheckpointError(f'{path} is not a file on this machine; download it first')
     if Path(path).is_file():
@@ -173,6 +174,8 @@ def find_checkpoint(path: str | Path) -> str:
     last = read_last_checkpoint(Path(path))
     if last is not None:
         return str(last)
+    if str(path) in PUBLISHED:
+        return str(find_published(str(path)))
     folder = Path(path) if Path(path).is_dir() else Path(path).parent
     if not folder.is_dir():
         raise CheckpointError(f'no checkpoint {path}; there is no folder {folder}')
