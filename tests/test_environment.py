@@ -3,10 +3,8 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -181,44 +179,3 @@ def test_commands_name_the_pins():
     named = dict(re.findall(r'([\w-]+)==([\w.]+)', commands))
     assert named.keys() == {'torch', 'torchvision', 'onedl-mmcv'}
     assert named.items() <= read_pins().items()
-
-
-def test_wheel_contains_configs_tools_and_typing_and_leaves_the_tree_unchanged(tmp_path):
-    tree = tmp_path / 'tree'  # setuptools builds in the tree
-    shutil.copytree(
-        ROOT,
-        tree,
-        symlinks=True,
-        ignore=lambda folder, names: [
-            name
-            for name in names
-            if folder == str(ROOT) and name in ('.git', '.venv', 'build', 'data', 'work_dirs')
-        ],
-    )
-    before = {path: path.is_symlink() for path in tree.glob('finola_mm/.mim/*')}
-    subprocess.run(
-        [
-            sys.executable,
-            '-m',
-            'pip',
-            'wheel',
-            '-q',
-            '--no-deps',
-            '--no-index',
-            '--no-build-isolation',
-            '-w',
-            tmp_path,
-            tree,
-        ],
-        check=True,
-    )
-    names = set(zipfile.ZipFile(next(tmp_path.glob('finola_mm-*.whl'))).namelist())
-    configs = {f'finola_mm/.mim/{path.relative_to(ROOT)}' for path in ROOT.glob('configs/**/*.py')}
-    assert configs and configs < names
-    assert {
-        'finola_mm/py.typed',
-        'finola_mm/.mim/model-index.yml',
-        'finola_mm/.mim/tools/check/env.py',
-    } < names
-    assert not [name for name in names if name.startswith('tests')]
-    assert {path: path.is_symlink() for path in tree.glob('finola_mm/.mim/*')} == before

@@ -3,14 +3,22 @@
 from functools import cache
 from pathlib import Path
 
+import mmdet.models
+import mmdet.visualization  # noqa: F401
+import mmengine
+import mmpretrain.visualization  # noqa: F401
 import pytest
 import torch
+from mmengine import registry
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
+from mmengine.registry import Registry, init_default_scope
 from mmpretrain.registry import DATASETS, MODELS, TRANSFORMS
 
+import finola_mm.classification
+import finola_mm.det
 import finola_mm.selfsup  # noqa: F401
 from finola_mm.datasets import RandomBlock, nest_arguments
+from finola_mm.engine.checkpoints.published_weights import PUBLISHED
 from finola_mm.layers import FINOLALayer
 
 ROOT = Path(__file__).parents[2]
@@ -20,6 +28,7 @@ CONFIGS = sorted(  # those of FINOLA; the others have tests of their own beside 
     for path in (ROOT / 'configs' / folder).glob('**/*.py')
     if path.name.startswith(('finola', 'masked_finola'))
 )
+ROOTS = [value for value in vars(registry).values() if isinstance(value, Registry)]
 WIDTHS = {'': 2880, '_w1440': 1440, '_w720': 720}
 CONTRACT = [
     f'configs/selfsup/{name}{suffix}.py'
@@ -30,10 +39,13 @@ WHOLE = [path for path in CONFIGS if Path(path).name.startswith('finola')]
 MASKED = [path for path in CONFIGS if path not in WHOLE]
 
 
+read = cache(Config.fromfile)
+
+
 @cache
 def load(path):
     """A config and its model."""
-    cfg = Config.fromfile(ROOT / path)
+    cfg = read(ROOT / path)
     init_default_scope(cfg.default_scope)
     with torch.device('meta'):  # the largest has 200 M parameters: shapes are enough here
         return cfg, MODELS.build(cfg.model)
@@ -50,16 +62,58 @@ def on_meta(monkeypatch):
     monkeypatch.setattr('finola_mm.layers.finola.finola', shapes)
 
 
-@pytest.mark.parametrize('folder', ['selfsup', 'classification', 'det', 'demo', 'study'])
+FOLDERS = ['selfsup', 'classification', 'det', 'demo', 'study']
+
+
+@pytest.mark.parametrize('folder', FOLDERS)
 def test_images_are_read_by_our_loader(folder):
     """mmcv's leaves some formats turned; a config that derives from another package may keep it."""
     for path in (ROOT / 'configs' / folder).glob('**/*.py'):
-        cfg = Config.fromfile(path)
+        cfg = read(path)
         splits = [cfg.get(f'{split}_dataloader') for split in ('train', 'val', 'test')]
         loaders = {name for name in types_in(splits) if '.Load' in f'.{name}'}
         images = {name for name in loaders if 'Annotations' not in name}
         ours = {f'finola_mm.{name}' for name in ('LoadImageFromFile', 'LoadRandomResizedCrop')}
         assert images and images <= ours, path
+
+
+@pytest.mark.parametrize('folder', FOLDERS)
+def test_components_by_name_are_those_by_path(folder):
+    """MMEngine gives the scope ``finola_mm`` to each outermost component of ``finola_mm::NAME``."""
+    for path in (ROOT / 'configs' / folder).glob('**/*.py'):
+        cfg = read(path).to_dict()
+        named = Config._dict_to_config_dict(read(path).to_dict(), scope='finola_mm')
+        by_path, by_name = ([*scoped_types(c, cfg['default_scope'])] for c in (cfg, named))
+        assert 'finola_mm' in {scope for _, scope in by_name}
+        for one, other in zip(by_path, by_name, strict=True):
+            assert find(*one) == find(*other), (path, one, other)
+
+
+def scoped_types(node, scope):
+    """Yield (type, scope) of all components in nested dicts and lists."""
+    if isinstance(node, dict):
+        scope = node.get('_scope_') or scope
+        if isinstance(node.get('type'), str):
+            yield node['type'], scope
+        node = [value for key, value in node.items() if key != '_scope_']
+    if isinstance(node, (list, tuple)):
+        for item in node:
+            yield from scoped_types(item, scope)
+
+
+@cache
+def find(name, scope):
+    """What ``name`` is in each of MMEngine's registries, in a scope."""
+    return [(r._search_child(scope) or r).get(name) for r in ROOTS]
+
+
+def test_each_config_is_in_the_metafile():
+    models = mmengine.load(ROOT / 'configs/metafile.yml')['Models']
+    listed = {model['Name']: model['Config'] for model in models}
+    paths = [path for folder in FOLDERS for path in (ROOT / 'configs' / folder).glob('**/*.py')]
+    assert set(listed.values()) == {str(path.relative_to(ROOT)) for path in paths}
+    assert all(f'configs/{name}.py' == path for name, path in listed.items())
+    assert {model['Weights'] for model in models} - {None} <= set(PUBLISHED)
 
 
 def types_in(node):
