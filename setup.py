@@ -9,7 +9,7 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
-DEPENDENCIES = runpy.run_path(str(ROOT / 'finola_mm/environment.py'))['DEPENDENCIES']
+DISTRIBUTIONS = runpy.run_path(str(ROOT / 'finola_mm/environment.py'))['DISTRIBUTIONS']
 
 
 def version() -> str:
@@ -18,11 +18,16 @@ def version() -> str:
     return re.search(r"^__version__ = '(.+)'$", text, re.MULTILINE)[1]
 
 
-def supported(*names: str) -> list[str]:
-    """Return requirements with the version ranges that ``import finola_mm`` checks."""
-    return [
-        f'{name}>={minimum},<{below}' for name, minimum, below, *_ in DEPENDENCIES if name in names
-    ]
+def supported(stack: str) -> list[str]:
+    """Return requirements with the version ranges that ``import finola_mm`` checks.
+
+    stack: 'onedl' or 'openmmlab'; '' for torch alone.
+    """
+    chosen = {}
+    for known in DISTRIBUTIONS:
+        if known.stack == stack:
+            chosen.setdefault(known.module, f'{known.name}>={known.minimum},<{known.below}')
+    return [*chosen.values()]
 
 
 def add_mim_extension(package: Path, symlink: bool) -> None:
@@ -51,7 +56,6 @@ class BuildWithMim(build_py):
         add_mim_extension(parent / 'finola_mm', symlink=self.editable_mode)
 
 
-DETECTION = supported('onedl-mmdetection')
 ONNX = ['onnx', 'onnxruntime', 'onnxscript']
 TOOLS = ['grad-cam', 'scikit-learn']  # mmpretrain's CAM and t-SNE; tests compare with the latter
 
@@ -76,10 +80,11 @@ setup(
     cmdclass={'build_py': BuildWithMim},
     python_requires='>=3.10',
     install_requires=[
-        *supported('torch', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmpretrain'),
+        # The OpenMMLab packages are the extras: pip would install one stack over the other.
+        *supported(''),
         'torchvision',
         'matplotlib',
-        'numpy',
+        'numpy>=1.26',
         'pillow',
         'rich',
         'safetensors',
@@ -88,10 +93,10 @@ setup(
         'tensorboard',
     ],
     extras_require={
-        'detection': DETECTION,
+        'onedl': supported('onedl'),
+        'openmmlab': supported('openmmlab'),
         'onnx': ONNX,
         'dev': [
-            *DETECTION,
             *ONNX,
             *TOOLS,
             'mypy',

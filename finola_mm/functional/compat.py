@@ -1,0 +1,41 @@
+"""Newer functions of torch on the oldest supported one, 2.1.
+
+Each comment names the oldest torch that has the function. The shim may go when the minimum in
+``finola_mm/environment.py`` reaches it.
+"""
+
+from contextlib import AbstractContextManager
+
+import torch
+
+__all__ = ['get_autocast_dtype', 'is_autocast_enabled', 'is_compiling', 'math_attention']
+
+
+try:  # torch 2.3. torch.compile replaces both by True.
+    from torch.compiler import is_compiling
+except ImportError:
+    from torch._utils import is_compiling
+
+
+def is_autocast_enabled(device_type: str) -> bool:
+    """Whether autocast is enabled on a type of device, 'cpu' or 'cuda'."""
+    if hasattr(torch, 'get_autocast_dtype'):  # torch 2.4
+        return torch.is_autocast_enabled(device_type)
+    return torch.is_autocast_cpu_enabled() if device_type == 'cpu' else torch.is_autocast_enabled()
+
+
+def get_autocast_dtype(device_type: str) -> torch.dtype:
+    """The dtype of autocast on a type of device, 'cpu' or 'cuda'."""
+    if hasattr(torch, 'get_autocast_dtype'):  # torch 2.4
+        return torch.get_autocast_dtype(device_type)
+    cpu = device_type == 'cpu'
+    return torch.get_autocast_cpu_dtype() if cpu else torch.get_autocast_gpu_dtype()
+
+
+def math_attention() -> AbstractContextManager:
+    """Compute attention as two products, which torch's FLOP counter can count."""
+    try:  # torch 2.3: torch.nn.attention
+        from torch.nn.attention import SDPBackend, sdpa_kernel
+    except ImportError:
+        return torch.backends.cuda.sdp_kernel(enable_flash=False, enable_mem_efficient=False)
+    return sdpa_kernel(SDPBackend.MATH)
