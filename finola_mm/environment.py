@@ -71,8 +71,8 @@ MATRIX = (
 )
 
 # In an isolated build, onedl-mmcv does not find torch and is silently built without its compiled
-# ops. Without isolation mmcv needs these and the packages named in build_mmcv. --no-cache-dir: pip's
-# cache does not distinguish builds by torch version.
+# ops. Without isolation it needs the packages of the first command. --no-cache-dir: pip's cache
+# does not distinguish builds by torch version.
 BUILD_REQUIREMENTS = dict(onedl='setuptools>=80,<82', openmmlab='setuptools<70')
 
 
@@ -149,7 +149,7 @@ def _matches(row: Row) -> bool:
     pins = dict(pin.split('==') for pin in row.pins)
     pins |= {known.name: known.tested for known in DISTRIBUTIONS if known.stack == row.stack}
     names = ['torch', 'numpy', *(name for module in MODULES for name in _installed(module))]
-    python = '.'.join(platform.python_version_tuple()[:2])
+    python = '.'.join(platform.python_version().split('.')[:2])
     return row.python == python and all(
         release(installed_version(name) or '0') == release(pins.get(name) or '1') for name in names
     )
@@ -189,12 +189,11 @@ def _shared_files() -> Iterator[Problem]:
         names = _installed(module)
         if len(names) > 1:
             both = ' and '.join(f'{name} {installed_version(name)}' for name in names)
+            uninstall = f'python -m pip uninstall -y {" ".join(names)}'
+            install = install_commands(preferred(module))
             yield Problem(
                 f'{both} are installed; they overwrite the files of each other. Keep one of them.',
-                (
-                    f'python -m pip uninstall -y {" ".join(names)}',
-                    *install_commands(preferred(module)),
-                ),
+                (uninstall, *(command for command in install if command != uninstall)),
             )
 
 

@@ -59,8 +59,8 @@ BUILD_MMCV = environment.build_mmcv()  # of the installed stack
 OPS = (
     Cause(
         r"No module named 'mmcv\._ext'",
-        'mmcv is installed without its compiled ops: pip built it in isolation, without access to '
-        'torch.',
+        'mmcv is installed without its compiled ops: as mmcv-lite, or built in isolation, without '
+        'access to torch.',
         BUILD_MMCV,
     ),
     Cause(
