@@ -9,7 +9,8 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
-DISTRIBUTIONS = runpy.run_path(str(ROOT / 'finola_mm/environment.py'))['DISTRIBUTIONS']
+ENVIRONMENT = runpy.run_path(str(ROOT / 'finola_mm/environment.py'))
+DISTRIBUTIONS = ENVIRONMENT['DISTRIBUTIONS']
 
 
 def version() -> str:
@@ -23,11 +24,8 @@ def supported(stack: str) -> list[str]:
 
     stack: 'onedl' or 'openmmlab'; '' for torch alone.
     """
-    chosen = {}
-    for known in DISTRIBUTIONS:
-        if known.stack == stack:
-            chosen.setdefault(known.module, f'{known.name}>={known.minimum},<{known.below}')
-    return [*chosen.values()]
+    ranges = {known.name: f'>={known.minimum},<{known.below}' for known in DISTRIBUTIONS}
+    return [f'{name}{ranges[name]}' for name in ENVIRONMENT['stack_packages'](stack)]
 
 
 def add_mim_extension(package: Path, symlink: bool) -> None:

@@ -93,13 +93,16 @@ def install_torch() -> str:
     return f'python -m pip install {" ".join(row.pins)}'
 
 
+def stack_packages(stack: str) -> list[str]:
+    """Return the distributions that the extra ``stack`` installs, one of each module."""
+    names = {known.module: known.name for known in reversed(DISTRIBUTIONS) if known.stack == stack}
+    return [*reversed(names.values())]
+
+
 def preferred(module: str) -> str:
     """Return the distribution of ``module`` that fits the installed stack, or ``module`` itself."""
-    stack = installed_stack()
-    names = [
-        known.name for known in DISTRIBUTIONS if (known.module, known.stack) == (module, stack)
-    ]
-    return names[0] if names else module
+    chosen = {known.name for known in DISTRIBUTIONS if known.module == module}
+    return next((name for name in stack_packages(installed_stack()) if name in chosen), module)
 
 
 def installed_distribution(module: str) -> str | None:

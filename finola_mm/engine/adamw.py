@@ -20,7 +20,7 @@ class AdamW(torch.optim.AdamW):
     def __init__(self, params: Iterable, *args: Any, fused: bool | None = None, **kwargs: Any):
         params = list(params)  # of tensors, or of groups
         tensors = [
-            t for entry in params for t in (entry['params'] if type(entry) is dict else [entry])
+            t for entry in params for t in (entry['params'] if isinstance(entry, dict) else [entry])
         ]
         if not all(fuses_adamw(tensor.device.type) for tensor in tensors):
             fused = None
