@@ -7,11 +7,12 @@ PYTHON ?= $(shell for python in .venv/bin/python python3.11 python3; do \
 	$$python -c '' 2>/dev/null && echo $$python && break; done)
 RUN := .venv/bin/python
 
-.PHONY: help setup demo test lint bench study
+.PHONY: help setup demo test test-matrix lint bench study
 
 help:
 	@echo 'make demo    pre-train a small encoder and detect objects on the CPU (about 20 minutes)'
 	@echo 'make test    run the tests'
+	@echo 'make test-matrix  run the tests with other versions of torch and the OpenMMLab packages (hours)'
 	@echo 'make lint    check format, style, types and the syntax of shell scripts'
 	@echo 'make bench   run every benchmark'
 	@echo 'make study   run or resume the experiments reported in docs/results.md (hours)'
@@ -29,6 +30,10 @@ demo: setup
 test: setup
 	$(if $(findstring -m gpu,$(ARGS)),,CUDA_VISIBLE_DEVICES=) $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 	@$(if $(ARGS),,echo "Tests marked gpu were not run. On a machine with a GPU, run: make test ARGS='-m gpu'")
+
+# ARGS='b d-newest': only these rows of docs/matrix.md.
+test-matrix: setup
+	scripts/test_matrix.sh $(ARGS)
 
 lint: setup
 	$(RUN) -m ruff format --check

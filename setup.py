@@ -10,7 +10,8 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 LARGEST_WEIGHTS = 5e6  # bytes; finola_mm/engine/checkpoints/published_weights.py finds larger ones
-DEPENDENCIES = runpy.run_path(str(ROOT / 'finola_mm/environment.py'))['DEPENDENCIES']
+ENVIRONMENT = runpy.run_path(str(ROOT / 'finola_mm/environment.py'))
+DISTRIBUTIONS = ENVIRONMENT['DISTRIBUTIONS']
 
 
 def version() -> str:
@@ -19,11 +20,13 @@ def version() -> str:
     return re.search(r"^__version__ = '(.+)'$", text, re.MULTILINE)[1]
 
 
-def supported(*names: str) -> list[str]:
-    """Return requirements with the version ranges that ``import finola_mm`` checks."""
-    return [
-        f'{name}>={minimum},<{below}' for name, minimum, below, *_ in DEPENDENCIES if name in names
-    ]
+def supported(stack: str) -> list[str]:
+    """Return requirements with the version ranges that ``import finola_mm`` checks.
+
+    stack: 'onedl' or 'openmmlab'; '' for torch alone.
+    """
+    ranges = {known.name: f'>={known.minimum},<{known.below}' for known in DISTRIBUTIONS}
+    return [f'{name}{ranges[name]}' for name in ENVIRONMENT['stack_packages'](stack)]
 
 
 def left_out(folder: str, names: list[str]) -> list[str]:
@@ -61,7 +64,6 @@ class BuildWithMim(build_py):
         add_mim_extension(parent / 'finola_mm', symlink=self.editable_mode)
 
 
-DETECTION = supported('onedl-mmdetection')
 ONNX = ['onnx', 'onnxruntime', 'onnxscript']
 TOOLS = ['grad-cam', 'scikit-learn']  # mmpretrain's CAM and t-SNE; tests compare with the latter
 
@@ -86,10 +88,11 @@ setup(
     cmdclass={'build_py': BuildWithMim},
     python_requires='>=3.10',
     install_requires=[
-        *supported('torch', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmpretrain'),
+        # The OpenMMLab packages are the extras: pip would install one stack over the other.
+        *supported(''),
         'torchvision',
         'matplotlib',
-        'numpy',
+        'numpy>=1.26',
         'pillow',
         'rich',
         'safetensors',
@@ -98,10 +101,10 @@ setup(
         'tensorboard',
     ],
     extras_require={
-        'detection': DETECTION,
+        'onedl': supported('onedl'),
+        'openmmlab': supported('openmmlab'),
         'onnx': ONNX,
         'dev': [
-            *DETECTION,
             *ONNX,
             *TOOLS,
             'mypy',

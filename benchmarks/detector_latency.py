@@ -32,11 +32,11 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.hub import get_config
 from mmengine.registry import init_default_scope
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import finola_mm.det  # noqa: F401
 from finola_mm.apis import optimize_for_cpu
+from finola_mm.functional.compat import math_attention
 
 CONFIGS = Path(__file__).parents[1] / 'configs' / 'det'
 PEER = 'DETR-R50'
@@ -88,7 +88,7 @@ def count(model, size):
     """Return parameters, and multiply-adds of one image, attention products included."""
     model.requires_grad_(False)  # the counter's module hooks fail under torch.no_grad()
     images, samples = make_batch(1, size, get_device())
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+    with FlopCounterMode(display=False) as counter, math_attention():
         model(images, samples, mode='tensor')
     return sum(p.numel() for p in model.parameters()), counter.get_total_flops() / 2
 

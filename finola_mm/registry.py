@@ -28,6 +28,7 @@ METRICS = _child('METRICS', 'evaluation')
 
 HOOKS = _child('HOOKS', 'engine', 'evaluation')
 LOOPS = _child('LOOPS', 'engine')
+OPTIMIZERS = _child('OPTIMIZERS', 'engine')
 OPTIM_WRAPPERS = _child('OPTIM_WRAPPERS', 'engine')
 OPTIM_WRAPPER_CONSTRUCTORS = _child('OPTIM_WRAPPER_CONSTRUCTORS', 'engine')
 VISUALIZERS = _child('VISUALIZERS', 'engine')

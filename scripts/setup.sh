@@ -3,6 +3,9 @@
 #
 #     PYTHON=python3.11 scripts/setup.sh
 #
+# OPS=0 leaves out mmcv's compiled ops, which only detection uses, and requires no compiler. A later
+# set-up without OPS=0 adds them.
+#
 # A completed set-up is a no-op; to resume an interrupted one, run the same command again. Downloads
 # are kept in uv's cache and the compiled mmcv in ~/.cache/finola_mm. If the pins, the Python
 # version or the path of the checkout change, .venv is created again.
@@ -30,7 +33,10 @@ version=$(query '"%d.%d" % sys.version_info[:2]')
 inputs='requirements.txt setup.py finola_mm/environment.py scripts/setup.sh'
 # shellcheck disable=SC2086
 key="python$version $PWD $(cat $inputs | cksum)"
-completed() { [ "$(cat .venv/.setup 2>/dev/null)" = "$key" ]; }
+if [ "${OPS:-1}" = 0 ]; then ops=none; elif [ "${FORCE_CUDA:-0}" = 1 ]; then ops=cuda; else ops=cpu; fi
+completed() { # with these inputs, and at least these ops
+    case "$(cat .venv/.setup 2>/dev/null)" in "$key") true ;; "$key without ops") [ $ops = none ] ;; *) false ;; esac
+}
 if completed; then exit 0; fi
 
 # Compilers that outlive a killed set-up also hold the lock.
@@ -44,11 +50,14 @@ if completed; then exit 0; fi
 python=$(query 'getattr(sys, "_base_executable", sys.executable)') # not the one in the old .venv
 missing=
 "$python" -c 'import ensurepip' 2>/dev/null || missing="$missing python$version-venv"
-[ -e "$(query 'sysconfig.get_path("include")')/Python.h" ] || missing="$missing python$version-dev"
-command -v "${CXX:-g++}" >/dev/null || missing="$missing g++"
+if [ $ops != none ]; then
+    [ -e "$(query 'sysconfig.get_path("include")')/Python.h" ] || missing="$missing python$version-dev"
+    command -v "${CXX:-g++}" >/dev/null || missing="$missing g++"
+fi
 [ -z "$missing" ] || fail \
     "The set-up needs a C++ compiler (${CXX:-g++}), and ensurepip and Python.h for $python." \
-    "Install the missing packages. On Debian or Ubuntu, as root:" "    apt-get install$missing"
+    "Install the missing packages. On Debian or Ubuntu, as root:" "    apt-get install$missing" \
+    'Pre-training and classification work without a compiler: OPS=0 make setup'
 if [ -e .venv/pyvenv.cfg ] && [ ! -e .venv/.setup ]; then
     fail "$PWD/.venv was not created by this set-up. Rename or remove it, then run the command again."
 fi
@@ -79,11 +88,11 @@ grep -v '^onedl-mmcv==' requirements.txt | install --requirement -
 
 # The cache key of a compiled mmcv. The caches of pip and uv ignore the torch version of a build.
 torch=$($python -c 'from importlib.metadata import version; print(version("torch"))')
-ops=$([ "${FORCE_CUDA:-0}" = 1 ] && echo cuda || echo cpu)
 system=$(query '"-".join([*platform.libc_ver(), platform.machine()])')
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/finola_mm/${mmcv}_torch-${torch}_python-${version}_${system}_$ops
 if ! [ -e "$(echo "$cache"/*.whl)" ]; then
-    echo 'Compiling mmcv, which is only published as source (about 6 minutes on 2 cores).'
+    [ $ops = none ] ||
+        echo 'Compiling mmcv, which is only published as source (about 6 minutes on 2 cores).'
     mkdir -p "$cache"
     part=$(mktemp -d "$cache/part.XXXXXX")
     (
@@ -97,15 +106,20 @@ if ! [ -e "$(echo "$cache"/*.whl)" ]; then
         jobs=$(awk '/^MemTotal/ {print int($2 / 1.2e6) + ($2 < 1.2e6)}' /proc/meminfo)
         cores=$(nproc)
         export MAX_JOBS="${MAX_JOBS:-$((jobs < cores ? jobs : cores))}"
-        $python -m pip wheel --no-deps --no-build-isolation --no-cache-dir --wheel-dir "$part" "$mmcv"
+        # In an isolated build, mmcv does not find torch and leaves out its ops.
+        isolation=$([ $ops = none ] || echo --no-build-isolation)
+        # shellcheck disable=SC2086
+        $python -m pip wheel --no-deps $isolation --no-cache-dir --wheel-dir "$part" "$mmcv"
     )
     mv "$part"/*.whl "$cache"
     rmdir "$part"
 fi
 install --no-deps --no-build-isolation "$cache"/*.whl --editable .
-$python -c 'import torch, mmcv._ext' || {
+[ $ops = none ] || $python -c 'import torch, mmcv._ext' || {
     rm -r "$cache"
     fail 'mmcv was compiled without its ops or for another torch version. Run the command again.'
 }
+if [ $ops = none ]; then key="$key without ops"; fi
 echo "$key" >.venv/.setup
 echo 'Set-up completed.'
+if [ $ops = none ]; then echo 'Detection requires the compiled ops of mmcv: make setup'; fi

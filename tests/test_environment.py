@@ -66,38 +66,77 @@ def test_nothing_installed_is_no_problem(site):
     assert environment.find_problems() == []
 
 
-def test_tested_versions_are_supported(site):
-    for dependency in environment.DEPENDENCIES:
-        pretend(site, dependency.distribution, dependency.tested)
+STACKS = ('onedl', 'openmmlab')
+
+
+def of_stack(stack):
+    """The distributions that its extra installs, by module."""
+    known = [known for known in environment.DISTRIBUTIONS if known.stack == stack]
+    return {entry.module: entry for entry in reversed(known)}
+
+
+@pytest.mark.parametrize('stack', STACKS)
+def test_tested_versions_are_supported(site, stack):
+    for known in of_stack(stack).values():
+        pretend(site, known.name, known.tested)
     assert environment.find_problems() == []
+    assert environment.installed_stack() == stack
 
 
-@pytest.mark.parametrize('version', ['2.3.1', '2.14.0', '2.14.0.dev20260101+cpu'])
-def test_unsupported_torch(site, version):
+@pytest.mark.parametrize('row', environment.MATRIX, ids=lambda row: row.name)
+def test_one_line_tells_whether_the_stack_is_in_the_tried_matrix(site, monkeypatch, row):
+    monkeypatch.setattr(environment.platform, 'python_version', lambda: f'{row.python}.9')
+    versions = dict(pin.split('==') for pin in row.pins)
+    versions |= {known.name: known.tested for known in of_stack(row.stack).values()}
+    for name, version in versions.items():
+        pretend(site, name, version)
+    line = environment.describe_stack()
+    shown = [f'{name} {version}' for name, version in versions.items() if name != 'torchvision']
+    assert re.search(shows(*shown, f'{row.python}.9', f'row {row.name}'), line)
+    assert '\n' not in line and environment.find_problems() == []
+    shutil.rmtree(site / f'torch-{versions["torch"]}.dist-info')
+    pretend(site, 'torch', '2.5.0')
+    assert not re.search(r'\brow\b', environment.describe_stack())
+
+
+@pytest.mark.parametrize('version', ['2.0.1', '2.14.0', '2.14.0.dev20260101+cpu'])
+@pytest.mark.parametrize(('stack', 'torch'), [('onedl', '2.11.0'), ('openmmlab', '2.1.2')])
+def test_unsupported_torch(site, version, stack, torch):
     pretend(site, 'torch', version)
+    pretend(site, of_stack(stack)['mmcv'].name, of_stack(stack)['mmcv'].tested)
     (problem,) = environment.find_problems()
-    assert re.search(shows('torch', version, '>=2.6,<2.14'), problem.description)
-    assert problem.commands == ('python -m pip install torch==2.11.0 torchvision==0.26.0',)
+    assert re.search(shows('torch', version, '>=2.1,<2.14'), problem.description)
+    (command,) = problem.commands
+    assert f' torch=={torch} ' in command
 
 
 @pytest.mark.parametrize(
-    'dependency', environment.DEPENDENCIES[1:], ids=lambda dependency: dependency.distribution
+    'known', environment.DISTRIBUTIONS[1:], ids=[d.name for d in environment.DISTRIBUTIONS[1:]]
 )
-def test_unsupported_openmmlab_package(site, dependency):
-    pretend(site, dependency.distribution, dependency.below)
+def test_unsupported_openmmlab_package(site, known):
+    pretend(site, known.name, known.below)
     (problem,) = environment.find_problems()
-    assert re.search(shows(dependency.distribution, dependency.below), problem.description)
-    assert problem.commands[-1].endswith(f'{dependency.distribution}=={dependency.tested}')
+    names = [d.name for d in environment.DISTRIBUTIONS if d.module == known.module and d.tested]
+    assert re.search(shows(known.name, known.below, *names), problem.description)
+    replacement = 'mmcv' if known.name == 'mmcv-full' else known.name
+    tested = of_stack(known.stack)[known.module].tested
+    assert problem.commands[-1].endswith(f' {replacement}=={tested}')
 
 
-def test_retired_name_alone_and_beside_its_successor(site):
+@pytest.mark.parametrize('stack', STACKS)
+def test_two_distributions_over_the_same_files(site, stack):
+    """The one of the stack to which the other packages belong is kept."""
     pretend(site, 'mmcv-lite', '2.1.0')
-    (problem,) = environment.find_problems()
-    assert re.search(shows('mmcv-lite', '2.1.0', 'onedl-mmcv'), problem.description)
-    assert problem.commands[0] == 'python -m pip uninstall -y mmcv-lite'
+    assert environment.find_problems() == []
     pretend(site, 'onedl-mmcv', '2.3.6')
+    for module in ('mmengine', 'mmpretrain'):
+        pretend(site, of_stack(stack)[module].name, of_stack(stack)[module].tested)
     (problem,) = environment.find_problems()
-    assert problem.commands[0] == 'python -m pip uninstall -y mmcv-lite onedl-mmcv'
+    assert re.search(shows('mmcv-lite 2.1.0', 'onedl-mmcv 2.3.6'), problem.description)
+    kept = of_stack(stack)['mmcv']
+    uninstall = next(command for command in problem.commands if 'uninstall' in command)
+    assert {'mmcv-lite', 'onedl-mmcv'} <= {*uninstall.split()}
+    assert problem.commands[-1].endswith(f' {kept.name}=={kept.tested}')
 
 
 def test_torchvision_of_another_torch(site):
@@ -167,15 +206,15 @@ def read_pins():
 
 
 def test_pins_are_the_tested_versions():
-    pins = read_pins()
-    assert {
-        dependency.distribution: pins[dependency.distribution]
-        for dependency in environment.DEPENDENCIES
-    } == {dependency.distribution: dependency.tested for dependency in environment.DEPENDENCIES}
+    tested = {known.name: known.tested for known in of_stack('onedl').values()}
+    tested |= dict(pin.split('==') for pin in environment.MATRIX[0].pins)
+    assert tested.items() <= read_pins().items()
+    assert environment.DISTRIBUTIONS[0].tested == read_pins()['torch']
 
 
-def test_commands_name_the_pins():
-    commands = ' '.join([environment.TORCH_PAIR, *environment.BUILD_MMCV])
-    named = dict(re.findall(r'([\w-]+)==([\w.]+)', commands))
-    assert named.keys() == {'torch', 'torchvision', 'onedl-mmcv'}
-    assert named.items() <= read_pins().items()
+def test_rows_are_in_the_supported_ranges():
+    torch = environment.DISTRIBUTIONS[0]
+    release = environment.release
+    for row in environment.MATRIX:
+        pins = dict(pin.split('==') for pin in row.pins)
+        assert release(torch.minimum) <= release(pins['torch']) < release(torch.below)

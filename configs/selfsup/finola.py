@@ -29,7 +29,11 @@ test_dataloader = val_dataloader
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(
-        type='AdamW', lr=1.5e-4 * 128 / 256, betas=(0.9, 0.95), weight_decay=0.1, fused=True
+        type='finola_mm.AdamW',
+        lr=1.5e-4 * 128 / 256,
+        betas=(0.9, 0.95),
+        weight_decay=0.1,
+        fused=True,
     ),
     paramwise_cfg=dict(
         norm_decay_mult=0.0,

@@ -24,7 +24,11 @@ model = dict(
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(
-        type='AdamW', lr=1.5e-4 * 1024 / 256, betas=(0.9, 0.95), weight_decay=0.1, fused=True
+        type='finola_mm.AdamW',
+        lr=1.5e-4 * 1024 / 256,
+        betas=(0.9, 0.95),
+        weight_decay=0.1,
+        fused=True,
     ),
     paramwise_cfg=dict(
         norm_decay_mult=0.0, bias_decay_mult=0.0, custom_keys={'tokens': dict(decay_mult=0.0)}

@@ -18,11 +18,12 @@ from rich.progress import track
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from ..engine import NO_SPACE, atomic_write, register_checkpoint_io
+from ..environment import build_mmcv, pinned, preferred
 from ..errors import UserError
 from .config import CfgOptions
 
 # Modules that only some tools and configs need -> what pip installs for them, in a clone.
-OPTIONAL = dict(mmdet="-e '.[detection]'", skimage='scikit-image')
+OPTIONAL = dict(mmdet=pinned(preferred('mmdet')), skimage='scikit-image')
 OPTIONAL |= dict.fromkeys(('onnx', 'onnxruntime', 'onnxscript'), "-e '.[onnx]'")
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 
@@ -48,6 +49,11 @@ def command_line(main: Callable) -> Callable:
         except UserError as error:
             raise SystemExit(f'{tool}: {error}') from None
         except ImportError as error:
+            if "No module named 'mmcv._ext'" in str(error):
+                raise SystemExit(
+                    f'{tool}: detection requires the compiled ops of mmcv, which is installed '
+                    f'without them; to compile them, run: {" && ".join(build_mmcv())}'
+                ) from None
             missing = [name for name in OPTIONAL if name in str(error) and not find_spec(name)]
             if not missing:
                 raise

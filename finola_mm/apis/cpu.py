@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..backbones import MobileFormer
+from ..functional.compat import is_compiling
 from ..layers import DynamicReLU
 from ..layers.mobile import DepthwiseConv2d
 
@@ -39,7 +40,7 @@ def optimize_for_cpu(model: nn.Module) -> nn.Module:
 
 
 def _in_inference() -> bool:
-    return not (torch.is_grad_enabled() or torch.compiler.is_compiling())
+    return not (torch.is_grad_enabled() or is_compiling())
 
 
 def _channels_last_in_inference(module: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:

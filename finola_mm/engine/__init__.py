@@ -1,6 +1,7 @@
 """Training runs on MMEngine: checkpoints, exact resume, hooks."""
 
 from ..errors import CheckpointError
+from .adamw import AdamW
 from .bfloat16_optim_wrapper import BFloat16OptimWrapper, computes_bfloat16
 from .checkpoints.checkpoint_file import (
     NO_SPACE,
@@ -33,6 +34,7 @@ from .param_groups import merge_param_groups
 from .workers import SIGNALS
 
 __all__ = [
+    'AdamW',
     'AtomicCheckpointHook',
     'BFloat16OptimWrapper',
     'BadSamplesHook',

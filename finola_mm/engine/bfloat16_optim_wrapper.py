@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from torch import nn
 
+from ..functional.compat import cpu_has_avx512_bf16, gpu_computes_bfloat16
 from ..registry import OPTIM_WRAPPERS
 
 
@@ -25,9 +26,9 @@ def computes_bfloat16(device: str) -> bool:
         return (
             torch.backends.mkldnn.is_available()
             and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-            and (not x86 or torch.cpu._is_avx512_bf16_supported())
+            and (not x86 or cpu_has_avx512_bf16())
         )
-    return device != 'cuda' or torch.cuda.is_bf16_supported(including_emulation=False)
+    return device != 'cuda' or gpu_computes_bfloat16()
 
 
 @OPTIM_WRAPPERS.register_module()

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .compat import get_autocast_dtype, is_autocast_enabled
 from .recurrence import at_least_float32
 
 
@@ -214,8 +215,8 @@ def _add_product(into, a, b):
 
 def _product_type(device, dtype):
     """Return the dtype in which autocast multiplies; float64 stays float64."""
-    autocast = torch.is_autocast_enabled(device) and dtype != torch.float64
-    return torch.get_autocast_dtype(device) if autocast else dtype
+    autocast = is_autocast_enabled(device) and dtype != torch.float64
+    return get_autocast_dtype(device) if autocast else dtype
 
 
 def _check(q, size, origin, **matrices):

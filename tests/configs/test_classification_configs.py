@@ -10,10 +10,10 @@ from mmengine.hub import get_config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmpretrain.registry import MODELS, TRANSFORMS
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from finola_mm.datasets import nest_arguments
+from finola_mm.functional.compat import math_attention
 
 ROOT = Path(__file__).parents[2]
 SUFFIXES = ('', '_w1440', '_w720')
@@ -66,7 +66,7 @@ def test_counts(name, params, madds):
     cfg = load(f'classification/{name}')[0].model
     with torch.device('meta'):
         model = MODELS.build(cfg).eval().requires_grad_(False)
-        with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        with FlopCounterMode(display=False) as counter, math_attention():
             assert model(torch.empty(1, 3, 224, 224)).shape == (1, 1000)
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(params, abs=0.006)
     assert counter.get_total_flops() / 2e9 == pytest.approx(madds, rel=0.005)

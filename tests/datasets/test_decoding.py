@@ -43,7 +43,7 @@ FORMS = {
 }
 LOSSLESS = {'png': {}, 'tiff': {}, 'webp': dict(lossless=True)}
 FORMATS = ['jpeg', 'png', 'webp', 'tiff']
-if 'avif' in features.modules and features.check('avif') and 'AVIF:' in cv2.getBuildInformation():
+if 'avif' in features.modules and features.check('avif') and cv2.haveImageWriter('.avif'):
     FORMATS.append('avif')
 
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import distributed, multiprocessing
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from finola_mm.functional import downsample_mask, make_padding_mask, sine_positions
+from finola_mm.functional.compat import math_attention
 from finola_mm.layers import MobileFormerDecoder
 from finola_mm.layers.mobile_former_decoder import (
     DecoderBlock,
@@ -319,7 +319,7 @@ def test_the_published_sizes(arch, width):
     with torch.device('meta'):
         model = MobileFormerDecoder(arch, (STAGE_3[width], width)).eval().requires_grad_(False)
         feats = [torch.empty(1, STAGE_3[width], 100, 167), torch.empty(1, width, 50, 84)]
-        with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        with FlopCounterMode(display=False) as counter, math_attention():
             model(feats)
     head = 256 * 81 + 2 * 256 * 256 + 256 * 4  # classes, box MLP, without biases
     found_params = sum(p.numel() for p in model.parameters()) + head + 81 + 2 * 256 + 4

@@ -88,6 +88,17 @@ def test_mmcv_is_compiled_after_its_build_requirements_and_a_second_run_is_a_no_
     assert checkout.set_up() == '' and len(checkout.calls) == 4
 
 
+def test_set_up_without_a_compiler_and_the_ops_later(checkout):
+    bare = dict(OPS='0', CXX='no-such-compiler', NO_OPS='1')
+    checkout.set_up(**bare)
+    (wheel,) = (call for call in checkout.calls if 'pip wheel' in call)
+    assert 'onedl-mmcv==' in wheel and '--no-build-isolation' not in wheel
+    assert checkout.set_up(**bare) == ''
+    checkout.set_up()
+    assert '--no-build-isolation' in [call for call in checkout.calls if 'pip wheel' in call][-1]
+    assert checkout.set_up(**bare) == '' == checkout.set_up()
+
+
 @pytest.mark.parametrize('step', ['--requirement', 'pip wheel', '--editable'])
 def test_interrupted_set_up_is_resumed_without_compiling_twice(checkout, step):
     checkout.set_up(status=3, FAIL=step)
@@ -154,7 +165,7 @@ def test_index_of_pip_is_used_by_uv(checkout):
 
 def test_bare_machine(checkout):
     text = checkout.set_up(status=1, BARE='1', CXX='no-such-compiler')
-    assert text.splitlines()[-1] == '    apt-get install python3.11-venv python3.11-dev g++'
+    assert text.splitlines()[-2] == '    apt-get install python3.11-venv python3.11-dev g++'
     assert 'PYTHON=' in checkout.set_up(status=1, MINOR='9')
     assert 'apt-get install' in checkout.set_up(status=1, PYTHON='no-such-python')
     assert not checkout.venv.exists() and not checkout.calls

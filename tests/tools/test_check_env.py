@@ -95,7 +95,7 @@ def test_empty_environment(tmp_path):
     told = [problem.split('\n')[0] for problem in problems(report)]
     for name, _ in STACK.values():
         assert name == 'torch' or any(name in what for what in told)
-    assert 'python -m pip install torch==2.11.0 torchvision==0.26.0' in report
+    assert 'python -m pip install torch==2.11.0 torchvision==0.26.0 numpy==2.2.6' in report
     assert 'python -m pip install onedl-mmdetection==3.5.1' in report
 
 
@@ -157,7 +157,7 @@ def test_commands_name_the_pins():
 
 
 def test_unsupported_version_reads_like_the_import_error(stack):
-    write_metadata(stack, 'mmcv', '2.1.0')
+    write_metadata(stack, 'mmcv', '2.1.0')  # over the files of onedl-mmcv
     shutil.rmtree(stack / 'torch-2.11.0.dist-info')
     write_metadata(stack, 'torch', '2.14.0')
     status, report = check(stack)

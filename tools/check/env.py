@@ -2,14 +2,13 @@
 
     python tools/check/env.py
 
-The tool first checks the metadata of the installed distributions: versions, retired names and the
-torch/torchvision pair (finola_mm/environment.py). It then tries all required imports, since an
-installed package may fail to load. Pre-training requires mmengine, mmpretrain and mmcv, without its
-compiled ops; detection also requires the ops and mmdet. The exit status is 0 if there are no
-problems, otherwise 1.
+The tool first checks the metadata of the installed distributions: versions, two stacks over the
+same files and the torch/torchvision pair (finola_mm/environment.py). It then tries all required
+imports, since an installed package may fail to load. Pre-training requires mmengine, mmpretrain and
+mmcv, without its compiled ops; detection also requires the ops and mmdet. The exit status is 0 if
+there are no problems, otherwise 1.
 """
 
-import platform
 import re
 import subprocess
 import sys
@@ -47,7 +46,7 @@ class Probe(NamedTuple):
     """An import, the tasks that need it, and the known causes of its failure."""
 
     title: str
-    distribution: str  # to install if it is missing
+    module: str  # whose distribution to install if it is missing
     code: str
     needed_for: tuple[str, ...]
     causes: tuple[Cause, ...] = ()
@@ -56,17 +55,18 @@ class Probe(NamedTuple):
 # Overwrites the files of another build, which may stay installed, since some packages require it.
 HEADLESS = ('python -m pip install --force-reinstall --no-deps opencv-python-headless==4.12.0.88',)
 OTHER_TORCH = r'undefined symbol|lib(torch|c10)\w*\.so[\w.]*: cannot open'
+BUILD_MMCV = environment.build_mmcv()  # of the installed stack
 OPS = (
     Cause(
         r"No module named 'mmcv\._ext'",
-        'mmcv is installed without its compiled ops: pip built it in isolation, without access to '
-        'torch.',
-        environment.BUILD_MMCV,
+        'mmcv is installed without its compiled ops: as mmcv-lite, or built in isolation, without '
+        'access to torch.',
+        BUILD_MMCV,
     ),
     Cause(
         OTHER_TORCH,
         'The compiled ops of mmcv were built for another version of torch.',
-        environment.BUILD_MMCV,
+        BUILD_MMCV,
     ),
 )
 MULTIMODAL = Cause(
@@ -78,7 +78,7 @@ PAIR = Cause(
     r'torchvision::nms|' + OTHER_TORCH,
     'The compiled part of torchvision does not load with this torch (for example, a CPU-only torch '
     'with a torchvision for CUDA).',
-    (environment.TORCH_PAIR + ' --force-reinstall',),
+    (environment.install_torch() + ' --force-reinstall',),
 )
 NO_GRAPHICS = Cause(
     r'lib(GL|gthread|glib|SM|Xext|X11)[\w.-]*: cannot open',
@@ -102,14 +102,14 @@ PROBES = (
         (PAIR,),
     ),
     Probe('OpenCV', 'opencv-python-headless', 'import cv2', (PRE, DET), (NO_GRAPHICS, OTHER_NUMPY)),
-    Probe('mmengine', 'onedl-mmengine', 'import mmengine.runner', (PRE, DET)),
-    Probe('mmcv', 'onedl-mmcv', 'import mmcv, mmcv.transforms', (PRE, DET)),
-    Probe('mmpretrain', 'onedl-mmpretrain', 'import mmpretrain.models', (PRE,), (MULTIMODAL,)),
+    Probe('mmengine', 'mmengine', 'import mmengine.runner', (PRE, DET)),
+    Probe('mmcv', 'mmcv', 'import mmcv, mmcv.transforms', (PRE, DET)),
+    Probe('mmpretrain', 'mmpretrain', 'import mmpretrain.models', (PRE,), (MULTIMODAL,)),
     Probe(
         'TensorBoard', 'tensorboard', 'from torch.utils.tensorboard import SummaryWriter', (PRE,)
     ),
-    Probe('compiled ops of mmcv', 'onedl-mmcv', 'import torch, mmcv._ext', (DET,), OPS),
-    Probe('mmdet', 'onedl-mmdetection', 'import mmdet.models', (DET,)),
+    Probe('compiled ops of mmcv', 'mmcv', 'import torch, mmcv._ext', (DET,), OPS),
+    Probe('mmdet', 'mmdet', 'import mmdet.models', (DET,)),
 )
 
 
@@ -118,14 +118,15 @@ def diagnose(probe: Probe, error: str) -> Problem:
     for cause in probe.causes:
         if re.search(cause.pattern, error):
             return Problem(cause.what, cause.mend)
-    install = environment.install_commands(probe.distribution)
+    name = environment.installed_distribution(probe.module)
+    install = environment.install_commands(name)
     if missing := re.search(r"No module named '([^'.]+)'", last_line(error)):
         return Problem(
-            f'{probe.distribution} requires the module {missing[1]}, which is not installed.',
+            f'{name} requires the module {missing[1]}, which is not installed.',
             install,
         )
     return Problem(
-        f'{probe.distribution} does not load: {last_line(error)}',
+        f'{name} does not load: {last_line(error)}',
         (f'python -c "{probe.code}"    # shows the full error', *install),
     )
 
@@ -150,11 +151,9 @@ def run_probes() -> dict[Probe, Problem | None]:
         done = run(probe.code)
         if not done.returncode:
             found[probe] = None
-        elif environment.installed_version(probe.distribution) is None:
-            found[probe] = Problem(
-                f'{probe.distribution} is not installed.',
-                environment.install_commands(probe.distribution),
-            )
+        elif environment.installed_distribution(probe.module) is None:
+            name = environment.preferred(probe.module)
+            found[probe] = Problem(f'{name} is not installed.', environment.install_commands(name))
             known[last_line(done.stderr)] = found[probe]
         else:  # an error with the message of an earlier probe has the same cause
             diagnosis = diagnose(probe, done.stderr)
@@ -164,10 +163,12 @@ def run_probes() -> dict[Probe, Problem | None]:
 
 def main() -> int:
     """Print the report and return the exit status."""
-    print(f'Python {platform.python_version()} at {sys.executable}', flush=True)
+    print(f'Interpreter: {sys.executable}')
+    print(environment.describe_stack(), flush=True)
     general, found = environment.find_problems(), run_probes()
     for probe, problem in found.items():
-        version = environment.installed_version(probe.distribution) or '-'
+        name = environment.installed_distribution(probe.module)
+        version = environment.installed_version(name) if name else '-'
         print(f'  {probe.title:24}{version:12}{"FAILS" if problem else "ok"}')
     for work in (PRE, DET):
         failed = any(found[probe] for probe in PROBES if work in probe.needed_for)

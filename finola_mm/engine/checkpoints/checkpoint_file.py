@@ -1,9 +1,9 @@
 """Checkpoint files: read without running code, written atomically.
 
-A ``.pth`` file is a pickle, and unpickling may call any function. ``read_checkpoint`` admits only
-tensors, plain values and the classes that MMEngine's training checkpoints contain. MMEngine writes
-a checkpoint directly to its final path, so a kill or a full disk leaves a truncated file;
-``atomic_write`` leaves either the old file or the complete new one.
+``read_checkpoint`` admits only tensors, plain values and the classes that MMEngine's training
+checkpoints contain (``unpickler``). MMEngine writes a checkpoint directly to its final path, so a
+kill or a full disk leaves a truncated file; ``atomic_write`` leaves either the old file or the
+complete new one.
 """
 
 import contextlib
@@ -14,21 +14,19 @@ import json
 import os
 import platform
 import re
+import tarfile
 import zipfile
-from argparse import Namespace
-from pathlib import Path, PosixPath
-from pickle import UnpicklingError
-from typing import Any, SupportsIndex
+from pathlib import Path
+from typing import Any
 
-import numpy as np
 import safetensors.torch
 import torch
 from mmengine.fileio import LocalBackend, register_backend
-from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
 from ...errors import CheckpointError, UserError
+from . import unpickler
 from .published_weights import PUBLISHED, find_published
 
 SUFFIXES = ('.pth', '.safetensors')
@@ -111,23 +109,27 @@ def _trusted() -> bool:
 def _read_pickle(file: Path, map_location: Any) -> Any:
     with open(file, 'rb') as opened:
         head = opened.read(16)
-    if not head.startswith((ZIP, b'\x80')):
+    archive = head.startswith(ZIP)
+    # torch would also read a tar file, in which torch 0.1 saved tensors.
+    if not (archive or head.startswith(b'\x80')) or (not archive and tarfile.is_tarfile(file)):
         found = f'begins with {head!r}' if head else 'is empty'
         raise CheckpointError(
             f'{file} is not a torch.save file: it {found}. Download or copy it again'
         )
-    if head.startswith(ZIP):
+    if archive:
         _check_archive(file)
     try:
-        with torch.serialization.safe_globals(ALLOWED):
-            return torch.load(file, map_location, weights_only=not _trusted())
+        if _trusted():
+            return torch.load(file, map_location, weights_only=False)
+        if archive and 'constants.pkl' in torch._C.PyTorchFileReader(str(file)).get_all_records():
+            raise unpickler.RefusedError('a TorchScript module')  # torch.load would build it
+        return torch.load(file, map_location, pickle_module=unpickler, weights_only=False)
+    except unpickler.RefusedError as error:
+        raise CheckpointError(
+            f'{file} was not read: it contains {error}, and loading it would run its code. If you '
+            f'made this file or trust its source, set {TRUST}=1'
+        ) from None
     except Exception as error:
-        foreign = isinstance(error, UnpicklingError) and re.search(r'GLOBAL (\S+)', str(error))
-        if foreign:
-            raise CheckpointError(
-                f'{file} was not read: it contains the object {foreign[1]}, and unpickling it '
-                f'would run its code. If you made this file or trust its source, set {TRUST}=1'
-            ) from None
         # Errors that the file does not cause: memory, devices, storage, or a trusted class.
         external = isinstance(error, (OSError, RuntimeError, MemoryError)) or _trusted()
         if external and not CORRUPTED.search(str(error)):
@@ -266,77 +268,3 @@ class AtomicLocalBackend(LocalBackend):
             return super().put(obj, filepath)
         Path(filepath).parent.mkdir(parents=True, exist_ok=True)
         atomic_write(filepath, obj)
-
-
-# The allow-list. MMEngine's own allow-list admits two unsafe functions. One lets NumPy build object
-# arrays from raw bytes (forged addresses); the other, ``getattr``, can reach any attribute. The
-# stand-ins below build only numeric arrays and return only methods of ``HistoryBuffer``. An error
-# of the form 'GLOBAL name' causes the file to be rejected.
-
-NUMBERS = 'biufc'  # NumPy's kinds: boolean, integer, unsigned, floating-point, complex
-
-
-class NumberType:
-    """Stand-in for ``numpy.dtype``: a numeric data type."""
-
-    def __init__(self, name: str, *copying: bool):
-        dtype = np.dtype(name) if isinstance(name, str) else None
-        if dtype is None or dtype.kind not in NUMBERS:
-            raise UnpicklingError(f'GLOBAL numpy.dtype of {dtype}')
-        self.dtype = dtype
-
-    def __setstate__(self, state: tuple) -> None:
-        self.dtype = self.dtype.newbyteorder(state[1])  # the other entries describe other types
-
-
-class NumberArray(np.ndarray):
-    """Stand-in for ``numpy.ndarray``: a numeric array, pickled as a ``numpy.ndarray``."""
-
-    def __new__(cls):
-        return super().__new__(cls, 0)  # __setstate__ sets the content
-
-    def __setstate__(self, state: tuple) -> None:
-        version, shape, dtype, fortran, content = state
-        _check_numbers(dtype, content)
-        super().__setstate__((version, shape, dtype.dtype, fortran, content))
-
-    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
-        return np.asarray(self).__reduce_ex__(protocol)
-
-
-def _reconstruct(*args: Any) -> NumberArray:
-    return NumberArray()
-
-
-def _scalar(dtype: NumberType, content: bytes) -> np.generic:
-    _check_numbers(dtype, content)
-    return np.frombuffer(content, dtype.dtype, count=1)[0]
-
-
-def _check_numbers(dtype: Any, content: Any) -> None:
-    if not isinstance(dtype, NumberType) or not isinstance(content, bytes):
-        raise UnpicklingError('GLOBAL numpy.ndarray of objects')
-
-
-def _history_method(owner: Any, name: str) -> Any:
-    """Stand-in for ``getattr``, which ``HistoryBuffer`` uses to pickle its mean, min and max."""
-    if owner is not HistoryBuffer or not isinstance(name, str) or name.startswith('_'):
-        # Show only the type: the repr of a rejected object may run its code.
-        raise UnpicklingError(f'GLOBAL builtins.getattr of an object {type(owner).__name__}')
-    return getattr(owner, name)
-
-
-ALLOWED: list = [
-    slice,
-    frozenset,
-    Namespace,  # the arguments of a script, in many published checkpoints
-    PosixPath,
-    bytes,  # torch.save writes b'' as bytes()
-    HistoryBuffer,
-    (_history_method, 'builtins.getattr'),
-    (NumberType, 'numpy.dtype'),
-    (NumberArray, 'numpy.ndarray'),
-    # numpy._core in NumPy 2, numpy.core in NumPy 1.
-    *((_reconstruct, f'numpy.{core}.multiarray._reconstruct') for core in ('_core', 'core')),
-    *((_scalar, f'numpy.{core}.multiarray.scalar') for core in ('_core', 'core')),
-]

@@ -1,16 +1,21 @@
 """Objects that a checkpoint may contain besides tensors; all others are refused."""
 
+import io
+import pickle
+import re
 import subprocess
 import sys
+import tarfile
 import textwrap
+import zipfile
 
 import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
-from numpy._core.multiarray import _reconstruct, scalar
 
 from finola_mm.engine import CheckpointError, read_checkpoint
+from finola_mm.engine.checkpoints import unpickler
 from tests.messages import shows
 
 
@@ -32,6 +37,10 @@ def test_getattr_reaches_nothing_but_the_methods_of_a_history(tmp_path, owner, n
     with pytest.raises(CheckpointError, match=shows('w.pth', 'FINOLA_TRUST_CHECKPOINTS=1')):
         read_checkpoint(tmp_path / 'w.pth')
 
+
+# numpy.core in NumPy 1, numpy._core in NumPy 2
+_reconstruct = np.zeros(1).__reduce__()[0]
+scalar = np.float64(1).__reduce__()[0]
 
 POINTER = b'AAAAAAAA'  # as an array of objects, an invalid address
 OBJECTS = Calls(np.dtype, ('O',))
@@ -95,9 +104,74 @@ def test_round_trip_of_arrays_of_numbers(tmp_path):
         assert type(by_numpy[name]) is np.ndarray
 
 
-def test_an_array_under_its_numpy_1_name(tmp_path, monkeypatch):
-    monkeypatch.setattr(_reconstruct, '__module__', 'numpy.core.multiarray')
-    torch.save(dict(array=np.arange(3.0)), tmp_path / 'w.pth')
-    assert b'numpy.core.multiarray' in (tmp_path / 'w.pth').read_bytes()
-    monkeypatch.undo()
-    assert read_checkpoint(tmp_path / 'w.pth')['array'].tolist() == [0.0, 1.0, 2.0]
+@pytest.mark.parametrize('core', ['core', '_core'])
+def test_an_array_of_either_numpy(tmp_path, core):
+    content = pickle.dumps(dict(array=np.arange(3.0), number=np.float64(2)), protocol=2)
+    content = re.sub(rb'numpy\._?core', f'numpy.{core}'.encode(), content)
+    found = unpickler.load(io.BytesIO(content))
+    assert found['array'].tolist() == [0.0, 1.0, 2.0] and found['number'] == 2.0
+
+
+HISTORY = HistoryBuffer([1.0], [1])
+CLASS = f'c{HistoryBuffer.__module__}\nHistoryBuffer\n'.encode()
+NAMESPACE = b'cargparse\nNamespace\n)\x81'
+METHOD = b'c__builtin__\ngetattr\n(' + CLASS + b'U\x13register_statisticstR'
+ATTACKS = {
+    'call of a method': METHOD + b'(' + CLASS + b'tR.',
+    'call of a method by a rebuilt tensor': b'ctorch._tensor\n_rebuild_from_type_v2\n('
+    + METHOD
+    + CLASS
+    + b'('
+    + CLASS
+    + b't}tR.',
+    'attribute of a class': CLASS + b'(N}U\x04meanNstb.',
+    'append to an object': NAMESPACE + b'Na.',
+    'item of an object': NAMESPACE + b'NNs.',
+    'persistent module': b'(U\x06moduleNtQ.',
+    'instance': b'(cargparse\nNamespace\no.',
+    'registered extension': b'\x82\x01.',
+}
+
+
+@pytest.mark.parametrize('name', ATTACKS)
+def test_only_admitted_functions_are_called_and_no_class_is_changed(name):
+    mean, known = HistoryBuffer.mean, dict(HISTORY._statistics_methods)
+    expected = KeyError if name in ('instance', 'registered extension') else unpickler.RefusedError
+    with pytest.raises(expected):  # KeyError: the operation is not supported
+        unpickler.load(io.BytesIO(b'\x80\x02' + ATTACKS[name]))
+    assert HistoryBuffer.mean is mean and HISTORY._statistics_methods == known
+
+
+def test_torchscript_and_tar_are_refused(tmp_path):
+    """``torch.load`` would build the module, and unpack the archive."""
+    torch.save({}, tmp_path / 'w.pth')
+    with zipfile.ZipFile(tmp_path / 'w.pth', 'a') as archive:
+        archive.writestr('w/constants.pkl', b'')
+    with pytest.raises(CheckpointError, match=shows('w.pth', 'TorchScript')):
+        read_checkpoint(tmp_path / 'w.pth')
+    with tarfile.open(tmp_path / 'w.tar', 'w', encoding='latin1') as tar:
+        tar.addfile(tarfile.TarInfo('\x80storages'))
+    with pytest.raises(CheckpointError, match=shows('w.tar', 'torch.save')):
+        read_checkpoint(tmp_path / 'w.tar')
+
+
+def test_all_kinds_of_tensors(tmp_path):
+    """Compare with torch's own unpickler, in both of its formats."""
+    attributed = torch.ones(2)
+    attributed.note = 'x'
+    content = dict(
+        types={str(t): torch.ones(2, 3).to(t) for t in (torch.half, torch.bfloat16, torch.bool)},
+        shared=[torch.arange(6)[1:], torch.arange(6).reshape(2, 3).t()],
+        complex=torch.ones(1, dtype=torch.complex64),
+        attributed=attributed,
+        parameter=torch.nn.Parameter(torch.ones(2)),
+        sparse=torch.eye(3).to_sparse(),
+        others=[torch.Size([1, 2]), torch.device('cpu'), torch.float16, {1}, 1j, b'ab', slice(2)],
+    )
+    for zipped in (True, False):
+        torch.save(content, tmp_path / 'w.pth', _use_new_zipfile_serialization=zipped)
+        found, expected = (
+            read_checkpoint(tmp_path / 'w.pth'),
+            torch.load(tmp_path / 'w.pth', weights_only=False),
+        )
+        assert repr(found) == repr(expected)

@@ -191,7 +191,7 @@ def test_a_good_file_is_not_called_damaged(tmp_path, monkeypatch, error):
 def test_content_of_training_checkpoints(tmp_path):
     history = HistoryBuffer([1.0, 2.0, 6.0], [1, 1, 1])
     optimizer = torch.optim.AdamW(nn.Linear(2, 2).parameters())
-    scaler = torch.amp.GradScaler('cpu').state_dict()
+    scaler = dict(scale=65536.0, growth_factor=2.0, growth_interval=2000, _growth_tracker=0)
     content = dict(
         message_hub=dict(log_scalars=dict(loss=history), eta=np.float64(3.5), n=np.int64(2)),
         optimizer={**optimizer.state_dict(), 'loss_scaler': scaler},
