@@ -16,7 +16,7 @@ from finola_mm.layers import FINOLALayer
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted(  # those of FINOLA; the others have tests of their own beside this one
     str(path.relative_to(ROOT))
-    for folder in ('selfsup', 'demo')
+    for folder in ('selfsup', 'demo', 'photos')
     for path in (ROOT / 'configs' / folder).glob('**/*.py')
     if path.name.startswith(('finola', 'masked_finola'))
 )
@@ -50,7 +50,7 @@ def on_meta(monkeypatch):
     monkeypatch.setattr('finola_mm.layers.finola.finola', shapes)
 
 
-@pytest.mark.parametrize('folder', ['selfsup', 'classification', 'det', 'demo', 'study'])
+@pytest.mark.parametrize('folder', ['selfsup', 'classification', 'det', 'demo', 'study', 'photos'])
 def test_images_are_read_by_our_loader(folder):
     """mmcv's leaves some formats turned; a config that derives from another package may keep it."""
     for path in (ROOT / 'configs' / folder).glob('**/*.py'):
