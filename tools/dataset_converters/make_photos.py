@@ -440,6 +440,8 @@ def count(out: Path) -> dict[str, tuple[int, ...]]:
 def report(counts: dict[str, tuple[int, ...]], *, compare: bool) -> None:
     """Print the counts, beside those of the survey if they should be the same."""
     for name, found in counts.items():
+        if not found[0] and not compare:
+            continue
         line = f'  {name:22}{found[0]:6} images'
         line += f'{found[1]:7} boxes' if len(found) > 1 else ''
         if compare and found != SURVEYED[name]:
