@@ -170,7 +170,8 @@ esac
 def test_an_interrupted_download_starts_again_and_a_complete_one_is_kept(apt_get, tmp_path):
     krank, downloads = PACKAGES['krank'], tmp_path / 'downloads'
     (apt_get / 'mode').write_text('killed')
-    assert download(krank, downloads) is None
+    with pytest.raises(UserError, match='krank'):
+        download(krank, downloads)
     assert not list(downloads.glob('*.deb'))  # half a file is never taken for a whole one
     (apt_get / 'mode').write_text('well')
     file = download(krank, downloads)
@@ -187,7 +188,8 @@ def test_missing_lists_and_missing_apt(apt_get, tmp_path, monkeypatch, capfd):
     assert download(krank, downloads).read_text() == 'whole\n'
     assert (apt_get / 'log').read_text().split() == ['download', 'update', 'download']
     monkeypatch.setenv('PATH', '')
-    assert download(PACKAGES['scratch'], downloads) is None
+    with pytest.raises(UserError, match='scratch'):
+        download(PACKAGES['scratch'], downloads)
     assert 'apt-get' in capfd.readouterr().err
 
 

@@ -12,6 +12,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from finola_mm.datasets.photos import PACKAGES
+from finola_mm.errors import UserError
 from tests.datasets import fake_photos
 from tests.messages import shows
 
@@ -45,10 +46,14 @@ def test_made_in_two_runs_and_left_alone_when_complete(tool, made, tmp_path, mon
     lost = ('tuxpaint-stamps-default', 'krank', 'deepforest')
     out = tmp_path / 'out'
     arguments = ['--tiny', '--out', str(out), '--downloads', str(tmp_path / 'downloads')]
+
+    def download(package, folder):
+        if package.name in lost:
+            raise UserError(package.name)
+        return fake_photos.download(package, folder)
+
     with monkeypatch.context() as patch:
-        patch.setattr(
-            tool, 'download', lambda p, f: None if p.name in lost else fake_photos.download(p, f)
-        )
+        patch.setattr(tool, 'download', download)
         tool.main(arguments)
     printed = capsys.readouterr().out
     for name in lost:

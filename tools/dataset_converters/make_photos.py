@@ -46,7 +46,6 @@ from finola_mm.datasets.photos import (
     PACKAGES,
     SURVEYED,
     Backgrounds,
-    Composite,
     Cutout,
     Photograph,
     decode_picture,
@@ -67,6 +66,7 @@ from finola_mm.datasets.photos import (
 from finola_mm.datasets.photos.catalogue import CUTOUTS, FASHION_MNIST
 from finola_mm.datasets.validation import check_image, find_problems, read_annotations
 from finola_mm.engine import atomic_write
+from finola_mm.engine.checkpoints.checkpoint_file import remove_stale_tmp
 from finola_mm.errors import UserError, list_names
 
 STAMP = 'photos.json'
@@ -174,22 +174,18 @@ def read_originals(
         if not wanted[package.name] or (small and not package.small):
             continue
         print(f'{package.name} ({package.megabytes} MB)', flush=True)
-        reason = 'it cannot be downloaded; see the lines above'
-        file = download(package, downloads)
-        if file is not None:
-            try:
-                found = read_files(package, file, wanted[package.name])
-            except UserError as error:
-                reason = str(error)
-            else:
-                originals.files[package.name] = found
-                originals.versions[package.name] = version_of(file)
-                lacking = [path for path in wanted[package.name] if path not in found]
-                if lacking:
-                    print(f'  not in {file.name}: {list_names(lacking)}')
-                continue
-        print(f'  left out: {package.contents} ({package.name}: {reason})')
-        originals.missing.append(package.name)
+        try:
+            file = download(package, downloads)
+            found = read_files(package, file, wanted[package.name])
+        except UserError as error:
+            print(f'  left out: {package.contents} ({error})')
+            originals.missing.append(package.name)
+            continue
+        lacking = [path for path in wanted[package.name] if path not in found]
+        if lacking:
+            print(f'  not in {file.name}: {list_names(lacking)}')
+        originals.files[package.name] = found
+        originals.versions[package.name] = version_of(file)
     return originals
 
 
@@ -299,7 +295,7 @@ def write_photopaste(
     rng = Random(f'photopaste-{split}')
     images, annotations = [], []
     for number in progress(range(1, form.scenes[split] + 1), f'photopaste {split}'):
-        scene: Composite = draw_scene(rng, cutouts, pictures, backgrounds, SCENE_SIDE)
+        scene = draw_scene(rng, cutouts, pictures, backgrounds, SCENE_SIDE)
         name = f'{number:06d}.jpg'
         jpeg = form.encode(scene.image, 92, full_colour=False)
         write(out / 'det' / 'photopaste' / split / name, jpeg)
@@ -456,6 +452,8 @@ def main(argv: list[str] | None = None) -> None:
     if claim_folder(args.out, STAMP, request):
         print(f'{args.out} is complete; nothing to do')
         return
+    for folder in args.out.rglob('*/'):  # images that a killed run left incomplete
+        remove_stale_tmp(folder)
     form = TINY if args.tiny else DEFAULT
     photographs = load_photographs()
     originals = read_originals(

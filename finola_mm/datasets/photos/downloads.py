@@ -11,6 +11,7 @@ from collections.abc import Collection
 from pathlib import Path
 from urllib.parse import unquote
 
+from ...errors import UserError
 from .archives import read_deb, read_wheel
 from .catalogue import Package
 
@@ -21,11 +22,13 @@ def find_download(package: Package, folder: Path) -> Path | None:
     return max(folder.glob(pattern), key=lambda file: file.stat().st_mtime, default=None)
 
 
-def download(package: Package, folder: Path) -> Path | None:
+def download(package: Package, folder: Path) -> Path:
     """Download a package to ``folder`` unless it is there; return the file.
 
-    apt-get and pip write their progress and errors to standard error. The result is None if they
-    are missing or fail.
+    apt-get and pip write their progress and errors to standard error.
+
+    Raises:
+        UserError: they are missing or fail.
     """
     file = find_download(package, folder)
     if file is not None:
@@ -33,9 +36,10 @@ def download(package: Package, folder: Path) -> Path | None:
     partial = folder / 'partial'
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    if _run_downloader(package, partial):
-        file = find_download(package, partial)
-    return file and file.rename(folder / file.name)
+    file = find_download(package, partial) if _run_downloader(package, partial) else None
+    if file is None:
+        raise UserError(f'{package.name} cannot be downloaded; see the lines above')
+    return file.rename(folder / file.name)
 
 
 def _run_downloader(package: Package, partial: Path) -> bool:
