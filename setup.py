@@ -84,7 +84,7 @@ setup(
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
     ],
     packages=find_packages(include=['finola_mm', 'finola_mm.*']),
-    package_data={'finola_mm': ['py.typed']},
+    package_data={'finola_mm': ['py.typed', 'datasets/photos/*.csv']},
     cmdclass={'build_py': BuildWithMim},
     python_requires='>=3.10',
     install_requires=[

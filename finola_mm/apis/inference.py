@@ -9,11 +9,12 @@ from mmengine.dataset import Compose, default_collate
 from mmengine.device import get_device
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, init_default_scope
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..datasets import SampleKey, seeded
 from ..engine import find_checkpoint, load_weights
 from ..errors import UserError, list_names
+from ..layers import FINOLALayer
 from ..registry import MODELS
 from .cpu import optimize_for_cpu
 
@@ -24,6 +25,23 @@ def load_model(cfg: Config, checkpoint: str) -> BaseModel:
     model = MODELS.build(cfg.model)
     load_weights(model, find_checkpoint(checkpoint), allow_unused=False)
     return optimize_for_cpu(model.to(get_device()).eval())
+
+
+def find_finola(model: nn.Module) -> FINOLALayer:
+    """Return the model's ``FINOLALayer``.
+
+    Raises:
+        UserError: the model has none, or its steps are not norm+linear.
+    """
+    finola = getattr(model.neck, 'finola', None)
+    step = getattr(finola, 'step', 'norm_linear')
+    if finola is None or step != 'norm_linear':
+        raise UserError(
+            f'wave equations exist only for norm+linear steps; the steps of '
+            f'{type(model.neck).__name__} are {step if finola else None!r}. Choose a model with '
+            "step='norm_linear'"
+        )
+    return finola
 
 
 def load_metainfo(cfg: Config) -> dict:

@@ -11,12 +11,21 @@ from .padding import (
     zero_padding,
 )
 from .patches import gather_tokens, image_to_patches, patches_to_image
-from .recurrence import at_least_float32, channel_norm, norm_linear_step, unroll, unroll_block
+from .recurrence import (
+    at_least_float32,
+    channel_norm,
+    norm_linear_step,
+    unroll,
+    unroll_block,
+    unroll_orders,
+)
+from .residuals import order_difference, quadrant, step_residual, wave_residual
 from .sine_positions import sine_positions
 from .visible_block import as_offsets, block_mask, crop_block, masked_positions
-from .wave_speeds import wave_speeds, zero_mean_condition
+from .wave_speeds import QUADRANTS, wave_speeds, zero_mean_condition
 
 __all__ = [
+    'QUADRANTS',
     'as_offsets',
     'at_least_float32',
     'block_mask',
@@ -33,11 +42,16 @@ __all__ = [
     'masked_positions',
     'zero_mean_condition',
     'norm_linear_step',
+    'order_difference',
     'patches_to_image',
+    'quadrant',
     'sine_positions',
+    'step_residual',
     'unroll',
     'unroll_block',
+    'unroll_orders',
     'upsample_2x',
+    'wave_residual',
     'wave_speeds',
     'zero_padding',
 ]

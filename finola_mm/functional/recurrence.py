@@ -6,8 +6,9 @@ Paper: "Image is First-order Norm+Linear Autoregressive", Eq. 1 and 3, Fig. 4 (a
     z(x, y+1) = z(x, y) + B n(z(x, y))        z(x, y-1) = z(x, y) + B_neg n(z(x, y))
 
 n(z) normalizes the C channels of one position. A position off both axes is reached in two orders, x
-first or y first; its value is the mean of both results. One detail differs from the paper: sigma is
-sqrt(variance + eps), so that n(z) of a constant vector is finite.
+first or y first; its value is the mean of both results. The orders differ, so the map satisfies the
+equations exactly only on the axes through q (``residuals.py``). One detail differs from the paper:
+sigma is sqrt(variance + eps), so that n(z) of a constant vector is finite.
 
 ``unroll`` and ``unroll_block`` are the reference implementation. ``fused.py`` and
 ``fused_blockwise.py`` compute the same result faster, for training; the tests compare the two.
@@ -60,6 +61,18 @@ def unroll(
     Raises:
         ValueError: the origin lies outside the map.
     """
+    x_then_y, y_then_x = unroll_orders(step, q, size, origin)
+    return ((x_then_y + y_then_x) / 2).sum(1)
+
+
+def unroll_orders(
+    step: Step, q: Tensor, size: tuple[int, int], origin: tuple[int, int] | None = None
+) -> tuple[Tensor, Tensor]:
+    """Unroll q over a map, x first and y first; the arguments are those of :func:`unroll`.
+
+    Returns:
+        Two maps (N, M, C, H, W), with M = 1 for q (N, C). They are equal on the axes through q.
+    """
     q = q if q.ndim == 3 else q[:, None]  # (N, M, C)
     (height, width), (row, col) = size, origin or (size[0] // 2, size[1] // 2)
     if not (0 <= row < height and 0 <= col < width):
@@ -82,7 +95,7 @@ def unroll(
 
     x_then_y = along_y(along_x(q))  # (H, W, N, M, C)
     y_then_x = along_x(along_y(q)).transpose(0, 1)  # (H, W, N, M, C)
-    return ((x_then_y + y_then_x) / 2).sum(3).permute(2, 3, 0, 1)
+    return x_then_y.permute(2, 3, 4, 0, 1), y_then_x.permute(2, 3, 4, 0, 1)
 
 
 def unroll_block(step: Step, feat: Tensor, offset: tuple[int, int], steps: str = 'block') -> Tensor:

@@ -24,7 +24,7 @@ from finola_mm.layers import FINOLALayer
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted(  # those of FINOLA; the others have tests of their own beside this one
     str(path.relative_to(ROOT))
-    for folder in ('selfsup', 'demo')
+    for folder in ('selfsup', 'demo', 'photos')
     for path in (ROOT / 'configs' / folder).glob('**/*.py')
     if path.name.startswith(('finola', 'masked_finola'))
 )
@@ -62,7 +62,7 @@ def on_meta(monkeypatch):
     monkeypatch.setattr('finola_mm.layers.finola.finola', shapes)
 
 
-FOLDERS = ['selfsup', 'classification', 'det', 'demo', 'study']
+FOLDERS = ['selfsup', 'classification', 'det', 'demo', 'study', 'photos']
 
 
 @pytest.mark.parametrize('folder', FOLDERS)

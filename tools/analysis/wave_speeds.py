@@ -3,10 +3,11 @@
     python tools/analysis/wave_speeds.py configs/selfsup/finola.py work_dirs/finola \\
         --out work_dirs/waves
 
-In each of the four quadrants around q, a pair of matrices generates the map. Each pair satisfies
-C-1 one-way wave equations (finola_mm/functional/wave_speeds.py). Positions are measured outward
-from q. The tool needs no images. It computes in float64 on the CPU, which takes minutes for
-C = 3072. Files in --out:
+In each of the four quadrants around q, a pair of matrices generates the map. Each pair has C-1
+one-way wave equations (finola_mm/functional/wave_speeds.py), which a map satisfies only
+approximately: tools/analysis/residuals.py measures how far. Positions are measured outward from q.
+The tool needs no images. It computes in float64 on the CPU, which takes minutes for C = 3072. Files
+in --out:
     speeds.png     the speeds of the four quadrants in the complex plane
     summary.csv    the share of complex speeds, absolute values and two condition numbers: that of
                    B on zero-mean vectors (BP), the factor by which errors of the matrices are
@@ -22,7 +23,7 @@ from pathlib import Path
 import matplotlib
 import matplotlib.pyplot as plt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from finola_mm.apis import (
     add_cfg_options,
@@ -33,19 +34,12 @@ from finola_mm.apis import (
     progress,
     write_csv,
 )
-from finola_mm.apis.inference import load_model
+from finola_mm.apis.inference import find_finola, load_model
 from finola_mm.errors import UserError
-from finola_mm.functional.wave_speeds import wave_speeds, zero_mean_condition
+from finola_mm.functional.wave_speeds import QUADRANTS, wave_speeds, zero_mean_condition
 
 matplotlib.use('Agg')
 
-# In the order of the cells of the figure: rows are up and down, columns left and right.
-QUADRANTS = {
-    ('A_neg', 'B_neg'): 'up and left',
-    ('A', 'B_neg'): 'up and right',
-    ('A_neg', 'B'): 'down and left',
-    ('A', 'B'): 'down and right',
-}
 SHOWN = 0.9  # share of the speeds inside the figure, since A B^-1 has a long tail
 
 
@@ -55,23 +49,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--out', required=True, help='folder for the figure and the tables')
     add_cfg_options(parser)
     return parser.parse_args(argv)
-
-
-def find_finola(model: nn.Module) -> nn.Module:
-    """Return the model's ``FINOLALayer``.
-
-    Raises:
-        UserError: the model has none, or its steps are not norm+linear.
-    """
-    finola = getattr(model.neck, 'finola', None)
-    step = getattr(finola, 'step', 'norm_linear')
-    if finola is None or step != 'norm_linear':
-        raise UserError(
-            f'wave equations exist only for norm+linear steps; the steps of '
-            f'{type(model.neck).__name__} are {step if finola else None!r}. Choose a model with '
-            "step='norm_linear'"
-        )
-    return finola
 
 
 def analyse(A: Tensor, B: Tensor) -> tuple[Tensor, dict[str, float]]:

@@ -1,0 +1,57 @@
+# Detection of trees in aerial photographs: one class, hand-drawn boxes, 34 tiles of about 384 x 384
+# pixels for training and 9 for validation (17 and 31 trees each).
+#
+# The data are made by tools/dataset_converters/make_photos.py (docs/photos.md). There are 100
+# queries, since a tile has up to 61 trees; the batch size is small, since there are few tiles.
+#
+# Train      tools/train.py configs/photos/det_trees.py \
+#                --pretrained work_dirs/photos_masked_finola_b
+# Measured   not yet run.
+_base_ = ['det_photopaste.py']
+
+data_root = '{{$FINOLA_PHOTOS:data/photos}}/det/trees'
+classes = ('tree',)
+
+train_pipeline = [
+    dict(type='finola_mm.LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='Resize', scale=(384, 384), keep_ratio=False),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackDetInputs'),
+]
+test_pipeline = [
+    dict(type='finola_mm.LoadImageFromFile'),
+    dict(type='Resize', scale=(384, 384), keep_ratio=False),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(
+        type='PackDetInputs',
+        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+    ),
+]
+data = dict(data_root=data_root, metainfo=dict(classes=classes))
+train_dataloader = dict(batch_size=4, dataset=dict(dataset=dict(**data, pipeline=train_pipeline)))
+val_dataloader = dict(batch_size=4, dataset=dict(**data, pipeline=test_pipeline))
+test_dataloader = val_dataloader
+val_evaluator = dict(ann_file=data_root + '/annotations/instances_val.json')
+test_evaluator = val_evaluator
+
+model = dict(
+    decoder=dict(num_queries=100), bbox_head=dict(num_classes=1), test_cfg=dict(max_per_img=100)
+)
+
+max_epochs = 100
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=60),
+    dict(
+        type='CosineAnnealingLR',
+        T_max=max_epochs,
+        by_epoch=True,
+        begin=0,
+        end=max_epochs,
+        convert_to_iter_based=True,
+    ),
+]
+train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
+default_hooks = dict(checkpoint=dict(interval=max_epochs))
+work_dir = 'work_dirs/photos_det_trees'
+auto_scale_lr = dict(base_batch_size=4)
