@@ -15,14 +15,13 @@ Legend: N images, C channels, H x W positions, T tokens of width d; mask: True =
 set to 0 before each filter, as in a convolution's zero padding.
 """
 
-from contextlib import AbstractContextManager, nullcontext
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from ..functional import downsample_mask, zero_padding
+from .autocast import without_autocast
 
 
 def pointwise(in_channels: int, out_channels: int) -> nn.Sequential:
@@ -61,17 +60,11 @@ class DepthwiseConv2d(nn.Conv2d):
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if self.out_channels == self.in_channels:  # cat would copy even a single map
             return self._conv_forward(x, weight, bias)
-        weights = weight.split(self.in_channels)
+        weights = weight.to(x.dtype).split(self.in_channels)  # autocast would cast each part
         # A bias exists after mmcv's fuse_conv_bn has merged a BatchNorm into the weights.
         biases = [None] * len(weights) if bias is None else bias.split(self.in_channels)
         pairs = zip(weights, biases, strict=True)
         return torch.cat([self._conv_forward(x, w, b) for w, b in pairs], dim=1)
-
-
-def without_autocast(x: Tensor) -> AbstractContextManager:
-    """Disable autocast on the device of ``x``; the meta device has none."""
-    device = x.device.type
-    return torch.autocast(device, enabled=False) if device != 'meta' else nullcontext()
 
 
 class DynamicReLU(nn.Module):

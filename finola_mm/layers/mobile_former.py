@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..functional import masked_avg_pool
-from .mobile import Mobile, MobileDown, without_autocast
+from .autocast import without_autocast
+from .mobile import Mobile, MobileDown
 
 
 class MobileFormerBlock(nn.Module):
