@@ -81,11 +81,11 @@ def finola_blockwise(
     horizontal = partial(_take_steps, (A_neg, A, A_neg), (ul, ur + dr, dl), distance_x, max_x, eps)
 
     visible = at_least_float32(feat).permute(0, 2, 3, 1).reshape(-1, c)  # (P, C)
-    visible = _Permute.apply(visible, order)
+    visible = Permute.apply(visible, order)
     beside, stacked = horizontal(visible), vertical(visible)  # (P, C) each
     diagonal = (vertical(beside) + horizontal(stacked)) / 2
     tiles = torch.cat((visible, beside, stacked, diagonal))  # (4P, C), tiles 0 to 3
-    z = _Permute.apply(tiles, _tiling(row, col, h, w, _invert(order)))
+    z = Permute.apply(tiles, _tiling(row, col, h, w, _invert(order)))
     return z.view(n, 2 * h, 2 * w, c).permute(0, 3, 1, 2)
 
 
@@ -150,7 +150,7 @@ def _tiling(row, col, h, w, sorted_row):
     return (tile * len(sorted_row) + sorted_row[position]).flatten()
 
 
-class _Permute(torch.autograd.Function):
+class Permute(torch.autograd.Function):
     """Permute rows: x (P, C) -> x[order].
 
     The gradient is gathered in the inverse order. General indexing would need additions and, on a
@@ -165,7 +165,7 @@ class _Permute(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         (order,) = ctx.saved_tensors
-        return _Permute.apply(grad, _invert(order)), None
+        return Permute.apply(grad, _invert(order)), None
 
 
 def _invert(order):
