@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list, is_main_process
@@ -187,6 +188,8 @@ def build_runner(cfg: Config) -> Runner:
 
 def train_from_cfg(cfg: Config) -> None:
     """Build a runner and train; on a signal, save a checkpoint and raise ``InterruptedRun``."""
+    # TF32 for float32 products on a GPU: those of runs without --amp, and of the encoder's tokens
+    torch.backends.cuda.matmul.allow_tf32 = get_device() == 'cuda'
     try:
         runner = build_runner(cfg)
         check_batch(runner)

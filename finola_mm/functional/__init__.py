@@ -3,6 +3,7 @@
 from .curvature import gaussian_curvature
 from .fused import finola
 from .fused_blockwise import finola_blockwise
+from .fused_origins import unroll_from_origins
 from .padding import (
     downsample_mask,
     make_padding_mask,
@@ -49,6 +50,7 @@ __all__ = [
     'step_residual',
     'unroll',
     'unroll_block',
+    'unroll_from_origins',
     'unroll_orders',
     'upsample_2x',
     'wave_residual',

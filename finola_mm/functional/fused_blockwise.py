@@ -81,11 +81,11 @@ def finola_blockwise(
     horizontal = partial(_take_steps, (A_neg, A, A_neg), (ul, ur + dr, dl), distance_x, max_x, eps)
 
     visible = at_least_float32(feat).permute(0, 2, 3, 1).reshape(-1, c)  # (P, C)
-    visible = _Permute.apply(visible, order)
+    visible = Permute.apply(visible, order)
     beside, stacked = horizontal(visible), vertical(visible)  # (P, C) each
     diagonal = (vertical(beside) + horizontal(stacked)) / 2
     tiles = torch.cat((visible, beside, stacked, diagonal))  # (4P, C), tiles 0 to 3
-    z = _Permute.apply(tiles, _tiling(row, col, h, w, order.argsort()))
+    z = Permute.apply(tiles, _tiling(row, col, h, w, _invert(order)))
     return z.view(n, 2 * h, 2 * w, c).permute(0, 3, 1, 2)
 
 
@@ -105,7 +105,8 @@ def _sort_by_quadrant(row, col, h, w):
     """
     up, distance_y = (t[:, :, None] for t in _direction(row, h))  # (N, h, 1)
     left, distance_x = (t[:, None, :] for t in _direction(col, w))  # (N, 1, w)
-    quadrant = torch.where(up, 1 - left.long(), 2 + left.long())  # (N, h, w) in 0..3
+    left = left.byte()  # on a GPU, bytes are sorted by fewer kernels than int64
+    quadrant = torch.where(up, 1 - left, 2 + left)  # (N, h, w) in 0..3
     order = quadrant.flatten().argsort(stable=True)
     distances = (d.expand_as(quadrant).flatten()[order, None] for d in (distance_y, distance_x))
     return order, *distances
@@ -149,7 +150,7 @@ def _tiling(row, col, h, w, sorted_row):
     return (tile * len(sorted_row) + sorted_row[position]).flatten()
 
 
-class _Permute(torch.autograd.Function):
+class Permute(torch.autograd.Function):
     """Permute rows: x (P, C) -> x[order].
 
     The gradient is gathered in the inverse order. General indexing would need additions and, on a
@@ -164,7 +165,13 @@ class _Permute(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         (order,) = ctx.saved_tensors
-        return _Permute.apply(grad, order.argsort()), None
+        return Permute.apply(grad, _invert(order)), None
+
+
+def _invert(order):
+    """Return the inverse of a permutation, (P,) -> (P,)."""
+    places = torch.arange(len(order), device=order.device)
+    return torch.empty_like(order).scatter_(0, order, places)
 
 
 def _sources(start, size):

@@ -1,6 +1,7 @@
 """Layers that depend only on torch: ``nn.Module`` classes, one file per box in the figures."""
 
 from .attentional_pooling import AttentionalPooling
+from .autocast import LayerNorm
 from .checkpointing import checkpoint_module
 from .finola import FINOLALayer
 from .mobile import BneckLite, DynamicReLU, Mobile, MobileDown, depthwise, pointwise
@@ -16,6 +17,7 @@ __all__ = [
     'FINOLALayer',
     'Former',
     'FormerToMobile',
+    'LayerNorm',
     'Mobile',
     'MobileDown',
     'MobileFormerBlock',

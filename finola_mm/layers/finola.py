@@ -19,6 +19,7 @@ from ..functional import (
     finola_blockwise,
     norm_linear_step,
     unroll,
+    unroll_from_origins,
 )
 
 STEPS = ('norm_linear', 'norm_moving', 'linear', 'nonlinear', 'repeat', 'repeat_matched')
@@ -76,15 +77,22 @@ class FINOLALayer(nn.Module):
             nn.init.normal_(matrix, std=self.channels**-0.5)
 
     def forward(
-        self, q: Tensor, size: tuple[int, int], origin: tuple[int, int] | None = None
+        self,
+        q: Tensor,
+        size: tuple[int, int],
+        origin: tuple[int, int] | Tensor | None = None,
     ) -> Tensor:
-        """(N, C), or (N, M, C) for M paths -> (N, C, H, W) of ``size``; see ``finola``."""
+        """(N, C), or (N, M, C) for M paths -> (N, C, H, W) of ``size``; see ``finola``.
+
+        origin: (row, col) of q in all maps, or (N, 2) integers on the CPU, one for each image.
+        """
+        if self.step.startswith('repeat'):
+            return self.repeat(at_least_float32(q), size)
+        if isinstance(origin, Tensor):
+            return unroll_from_origins(self.take_step, at_least_float32(q), size, origin)
         if self.step == 'norm_linear':
             return finola(q, self.A, self.A_neg, self.B, self.B_neg, size, origin, self.eps)
-        q = at_least_float32(q)
-        if self.step.startswith('repeat'):
-            return self.repeat(q, size)
-        return unroll(self.ablated_step, q, size, origin)
+        return unroll(self.take_step, at_least_float32(q), size, origin)
 
     def blockwise(self, feat: Tensor, offset, steps: str = 'block') -> Tensor:
         """(N, C, h, w) at its offset in the map -> (N, C, 2h, 2w); see ``finola_blockwise``."""
@@ -94,9 +102,11 @@ class FINOLALayer(nn.Module):
             feat, offset, self.A, self.A_neg, self.B, self.B_neg, steps, self.eps
         )
 
-    def ablated_step(self, z: Tensor, name: str) -> Tensor:
-        """Step z (..., C) with the matrix ``name``: 'norm_moving', 'linear' or 'nonlinear'."""
+    def take_step(self, z: Tensor, name: str) -> Tensor:
+        """Step z (..., C) with the matrix ``name``; there is none in the repeated vectors."""
         matrix = self.get_parameter(name)
+        if self.step == 'norm_linear':
+            return norm_linear_step(z, matrix, self.eps)
         if self.step == 'linear':
             return z + F.linear(z, matrix)
         if self.step == 'nonlinear':  # matrix (2, C/2, C) holds U and the transpose of V

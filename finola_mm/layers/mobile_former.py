@@ -5,8 +5,10 @@ is not in that paper's text; its width and bias are implied by the published par
 
 The heads of the bridges are computed in a loop: each works on its slice of the channels without a
 copy, in any memory format, and the positions remain the largest dimension of every product. With
-six tokens this is faster than torch's fused attention on a CPU, as is the explicit attention of
-Former.
+six tokens this is faster than torch's fused attention on a CPU.
+
+Autocast applies to Mobile alone. Six tokens cost less to multiply in float32 than their weights to
+cast, each by a kernel of its own; products with the map are computed in the map's dtype.
 
 Legend: N images, C channels, H x W positions, T tokens of width d, h heads; mask: True = padding.
 """
@@ -16,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..functional import masked_avg_pool
+from .autocast import without_autocast
 from .mobile import Mobile, MobileDown
 
 
@@ -62,11 +65,13 @@ class MobileFormerBlock(nn.Module):
 
         Sizes are rounded up. Positions marked in ``padding_mask`` (N, H, W) are ignored.
         """
-        mix = self.mixture(x, tokens, padding_mask)
-        tokens = self.to_former(x, tokens, padding_mask)
-        tokens = self.former(tokens)
+        with without_autocast(x):
+            mix = self.mixture(x, tokens, padding_mask)
+            tokens = self.to_former(x, tokens, padding_mask)
+            tokens = self.former(tokens)
         x = self.mobile(x, tokens, mix, padding_mask)
-        x = x + self.to_mobile(x, tokens)
+        with without_autocast(x):
+            x = self.to_mobile(x, tokens)
         return x, tokens
 
     def mixture(self, x: Tensor, tokens: Tensor, padding_mask: Tensor | None) -> Tensor | None:
@@ -106,10 +111,10 @@ class MobileToFormer(nn.Module):
 
     def attend(self, x: Tensor, tokens: Tensor, padding_mask: Tensor | None = None) -> Tensor:
         """Compute the attention of the tokens over the map, (N, T, C)."""
-        query = self.query(tokens) * self.scale  # (N, T, C)
+        query = (self.query(tokens) * self.scale).to(x.dtype)  # (N, T, C)
         reads = []
         for q, kv in zip(query.chunk(self.heads, 2), x.chunk(self.heads, 1), strict=True):
-            kv = kv.flatten(2).to(q.dtype)  # (N, C/h, HW)
+            kv = kv.flatten(2)  # (N, C/h, HW)
             logits = torch.bmm(q, kv)  # (N, T, HW)
             if padding_mask is not None:
                 logits = logits.masked_fill(padding_mask.flatten(1)[:, None], float('-inf'))
@@ -132,7 +137,7 @@ class MobileToFormer(nn.Module):
         all channels divided by h.
         """
         query = self.query(tokens) * (self.scale / self.heads)
-        logits = torch.bmm(query, x.flatten(2).to(query.dtype))  # (N, T, HW)
+        logits = torch.bmm(query.to(x.dtype), x.flatten(2))  # (N, T, HW)
         logits = logits.unflatten(2, x.shape[2:])  # (N, T, H, W)
         if stride > 1:
             logits = masked_avg_pool(logits, stride, padding_mask)
@@ -155,7 +160,6 @@ class Former(nn.Module):
         if token_dim % heads:
             raise ValueError(f'token_dim must be a multiple of heads={heads}, got {token_dim}')
         self.heads = heads
-        self.scale = (token_dim / heads) ** -0.5
         self.query = nn.Linear(token_dim, token_dim)
         self.out = nn.Linear(token_dim, token_dim)
         self.norm1 = nn.LayerNorm(token_dim)
@@ -173,16 +177,14 @@ class Former(nn.Module):
 
     def attend(self, tokens: Tensor) -> Tensor:
         """Apply multi-head attention with raw keys and values, (N, T, d) -> (N, T, d)."""
-        query = self.query(tokens) * self.scale
-        q = query.unflatten(2, (self.heads, -1)).transpose(1, 2)  # (N, h, T, d/h)
-        kv = tokens.to(q.dtype).unflatten(2, (self.heads, -1)).transpose(1, 2)
-        weights = torch.matmul(q, kv.transpose(2, 3)).softmax(dim=3)  # (N, h, T, T)
-        read = torch.matmul(weights, kv)  # (N, h, T, d/h)
+        query = self.query(tokens)
+        heads = (t.unflatten(2, (self.heads, -1)).transpose(1, 2) for t in (query, tokens, tokens))
+        read = F.scaled_dot_product_attention(*heads)  # (N, h, T, d/h)
         return self.out(read.transpose(1, 2).flatten(2))  # (N, T, d)
 
 
 class FormerToMobile(nn.Module):
-    """Cross-attention from the map to the tokens (Eq. 2); the caller adds the result to the map.
+    """Cross-attention from the map to the tokens, residual (Eq. 2).
 
     The query is the map itself; neither the query nor the output is projected.
 
@@ -202,12 +204,14 @@ class FormerToMobile(nn.Module):
         self.value = nn.Linear(token_dim, channels)
 
     def forward(self, x: Tensor, tokens: Tensor) -> Tensor:
-        """Map (N, C, H, W) and tokens (N, T, d) -> the update of the map, (N, C, H, W)."""
-        key, value = self.key(tokens) * self.scale, self.value(tokens)  # (N, T, C)
+        """Map (N, C, H, W) and tokens (N, T, d) -> updated map (N, C, H, W)."""
+        key = (self.key(tokens) * self.scale).to(x.dtype)  # (N, T, C)
+        value = self.value(tokens).to(x.dtype)
         parts = x.chunk(self.heads, 1), key.chunk(self.heads, 2), value.chunk(self.heads, 2)
-        reads = []
+        updated = []
         for q, k, v in zip(*parts, strict=True):
-            weights = torch.bmm(k, q.flatten(2).to(k.dtype)).softmax(dim=1)  # (N, T, HW)
-            reads.append(torch.bmm(weights.transpose(1, 2), v))  # (N, HW, C/h)
-        read = torch.cat(reads, dim=2).transpose(1, 2)  # (N, C, HW)
-        return read.unflatten(2, x.shape[2:])  # (N, C, H, W)
+            q = q.flatten(2)  # (N, C/h, HW)
+            weights = torch.bmm(k, q).softmax(dim=1)  # (N, T, HW)
+            updated.append(torch.baddbmm(q.mT, weights.mT, v))  # (N, HW, C/h)
+        rows = torch.cat(updated, dim=2)  # (N, HW, C)
+        return rows.mT.unflatten(2, x.shape[2:])  # (N, C, H, W)

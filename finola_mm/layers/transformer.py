@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..functional import gather_tokens
+from .autocast import LayerNorm
 
 
 class TransformerBlock(nn.Module):
@@ -24,10 +25,10 @@ class TransformerBlock(nn.Module):
             raise ValueError(f'the width must be a multiple of num_heads={num_heads}, got {dim}')
         self.num_heads = num_heads
         hidden = int(dim * mlp_ratio)
-        self.norm1 = nn.LayerNorm(dim)
+        self.norm1 = LayerNorm(dim)
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
-        self.norm2 = nn.LayerNorm(dim)
+        self.norm2 = LayerNorm(dim)
         self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
 
     def forward(self, x: Tensor, positions: Tensor | None = None) -> Tensor:

@@ -11,6 +11,8 @@ Legend: N images, C channels, H x W positions.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .autocast import GroupNorm
+
 
 def norm_silu_conv(in_channels: int, out_channels: int, *, num_groups: int = 32) -> nn.Sequential:
     """GroupNorm, SiLU, 3x3 convolution: (N, in_channels, H, W) -> (N, out_channels, H, W)."""
@@ -20,7 +22,7 @@ def norm_silu_conv(in_channels: int, out_channels: int, *, num_groups: int = 32)
             f'{in_channels}'
         )
     return nn.Sequential(
-        nn.GroupNorm(num_groups, in_channels, eps=1e-6),
+        GroupNorm(num_groups, in_channels, eps=1e-6),
         nn.SiLU(),
         nn.Conv2d(in_channels, out_channels, 3, padding=1),
     )

@@ -15,7 +15,6 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from ..errors import as_user_error
-from ..functional import crop_block
 from ..layers import AttentionalPooling, FINOLALayer
 from ..registry import MODELS
 
@@ -74,7 +73,9 @@ class FINOLANeck(BaseModule):
         q = self.pool(feats)  # (N, M, C)
         if offset is None or self.origin is not None:
             return self.latent_to_map(q)
-        return self.latent_to_map_at(q, offset, feats[-1].shape[2:])
+        height, width = feats[-1].shape[2:]
+        centre = torch.as_tensor(offset) + torch.tensor((height // 2, width // 2))
+        return self.finola(q, self.size, centre)
 
     def pool(self, feats: Sequence[Tensor]) -> Tensor:
         """Pool the last of ``feats`` (N, C', h, w) -> q (N, M, C)."""
@@ -83,15 +84,3 @@ class FINOLANeck(BaseModule):
     def latent_to_map(self, q: Tensor) -> Tensor:
         """Unroll q (N, M, C), or (N, C) for one path -> z (N, C, H, W)."""
         return self.finola(q, self.size, self.origin)
-
-    def latent_to_map_at(self, q: Tensor, offset: Tensor, block: Sequence[int]) -> Tensor:
-        """Unroll q (N, M, C) from the centre of a block h x w at ``offset`` -> z (N, C, H, W).
-
-        All images are unrolled over a map that covers every offset, and each map is then cropped:
-        24 x 24 positions for a map of 16 x 16 and a block of 8 x 8.
-        """
-        (height, width), (h, w) = self.size, block
-        max_offset = torch.tensor((height - h, width - w))
-        cover = (2 * height - h, 2 * width - w)
-        z = self.finola(q, cover, (height - h + h // 2, width - w + w // 2))
-        return crop_block(z, max_offset - torch.as_tensor(offset), self.size, 1)

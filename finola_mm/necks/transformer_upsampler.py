@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError, as_user_error
 from ..functional import patches_to_image
-from ..layers import TransformerBlock
+from ..layers import LayerNorm, TransformerBlock
 from ..registry import MODELS
 
 
@@ -51,7 +51,7 @@ class TransformerUpsampler(BaseModule):
             self.blocks = nn.ModuleList(
                 TransformerBlock(embed_dim, num_heads, mlp_ratio=mlp_ratio) for _ in range(depth)
             )
-        self.norm = nn.LayerNorm(embed_dim)
+        self.norm = LayerNorm(embed_dim)
         self.to_patch = nn.Linear(embed_dim, 3 * patch_size**2)
         self.reset_parameters()
 
