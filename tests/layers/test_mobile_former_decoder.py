@@ -17,7 +17,9 @@ from finola_mm.layers.mobile_former_decoder import (
     DecoderBlock,
     DecoderState,
     Downsample,
+    describe_padding,
     masked_batch_norm,
+    placement,
 )
 from tests.messages import shows
 
@@ -126,7 +128,7 @@ def test_block_by_its_equations(kind):
     block = block.double().eval()
     state = DecoderState(*(torch.randn(2, *s).double() for s in ((Q, D), (Q, D), (D, 3, 4))))
     sine = sine_positions(torch.zeros(1, 3, 4, dtype=torch.bool), D).double()
-    new = block(state, sine)
+    new = block(state, placement(sine.flatten(1, 2)))
     for n in range(2):
         expected = block_oracle(block, *(part[n] for part in state), sine[0])
         for got, want in zip(new, expected, strict=True):
@@ -213,7 +215,7 @@ def test_batch_norm_counts_positions_of_images_only(padded):
     down = Downsample(CHANNELS[1], D).double().train()
     mask16, mask32 = downsample_mask(mask), downsample_mask(mask, 4)
     f16 = f16.masked_fill(mask16[:, None], 0)
-    down(f16, mask32)
+    down(f16, describe_padding(mask32, f16.dtype))
     filtered = down.filter[0](f16)
     valid = [x[:, ~m] for x, m in zip(filtered, mask32, strict=True)]
     valid = torch.cat(valid, dim=1)  # (C, positions)
@@ -229,11 +231,10 @@ def test_masked_batch_norm_is_batch_norm_of_the_valid_positions():
     norms = [torch.nn.BatchNorm2d(3).double(), torch.nn.BatchNorm1d(3).double()]
     x, weights = torch.randn(2, 3, 3, 6, 7, dtype=torch.double)
     inputs = [x.clone().requires_grad_() for _ in norms]
-    y = masked_batch_norm(norms[0], inputs[0], mask)
-    assert not y[mask[:, None].expand_as(y)].any()
+    y = masked_batch_norm(norms[0], inputs[0], describe_padding(mask, x.dtype))
     rows = norms[1](inputs[1].permute(0, 2, 3, 1)[~mask])  # (positions, C)
     torch.testing.assert_close(y.permute(0, 2, 3, 1)[~mask], rows)
-    (y * weights).sum().backward()
+    (y * weights).permute(0, 2, 3, 1)[~mask].sum().backward()
     (rows * weights.permute(0, 2, 3, 1)[~mask]).sum().backward()
     torch.testing.assert_close(inputs[0].grad, inputs[1].grad)
     torch.testing.assert_close(norms[0].weight.grad, norms[1].weight.grad)
@@ -245,7 +246,8 @@ def _normalize_on_rank(rank, folder, x, mask):
     distributed.init_process_group('gloo', f'file://{folder}/meet', rank=rank, world_size=2)
     norm = torch.nn.SyncBatchNorm(3).double()
     part = x.chunk(2)[rank].clone().requires_grad_()
-    y = masked_batch_norm(norm, part, mask.chunk(2)[rank])
+    y = masked_batch_norm(norm, part, describe_padding(mask.chunk(2)[rank], x.dtype))
+    y = y * ~mask.chunk(2)[rank][:, None]
     y.pow(3).sum().backward()
     torch.save((y.detach(), part.grad, norm.running_var), f'{folder}/{rank}.pt')
     distributed.destroy_process_group()
@@ -255,7 +257,7 @@ def test_sync_batch_norm_of_two_ranks_is_batch_norm_of_the_whole_batch(tmp_path)
     x = torch.randn(4, 3, 6, 7, dtype=torch.double, requires_grad=True)
     mask = make_padding_mask([(4, 7), (6, 5), (2, 2), (6, 7)], (6, 7))
     norm = torch.nn.BatchNorm2d(3).double()
-    y = masked_batch_norm(norm, x, mask)
+    y = masked_batch_norm(norm, x, describe_padding(mask, x.dtype)) * ~mask[:, None]
     y.pow(3).sum().backward()
     multiprocessing.spawn(_normalize_on_rank, (tmp_path, x.detach(), mask), nprocs=2)
     parts = [torch.load(tmp_path / f'{rank}.pt') for rank in range(2)]
