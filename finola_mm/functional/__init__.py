@@ -4,6 +4,7 @@ from .curvature import gaussian_curvature
 from .fused import finola
 from .fused_blockwise import finola_blockwise
 from .padding import (
+    copy_to_device,
     downsample_mask,
     make_padding_mask,
     masked_avg_pool,
@@ -21,6 +22,7 @@ __all__ = [
     'at_least_float32',
     'block_mask',
     'channel_norm',
+    'copy_to_device',
     'crop_block',
     'downsample_mask',
     'finola',

@@ -24,9 +24,8 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.distributed.nn import all_reduce
 
-from ..functional import downsample_mask, sine_positions, upsample_2x, zero_padding
+from ..functional import copy_to_device, sine_positions, upsample_2x, zero_padding
 from .mobile import BneckLite, DepthwiseConv2d, depthwise, pointwise
 
 # Blocks at stride 32 (M-F+), at 16 and at 8 (M-F-).
@@ -45,9 +44,19 @@ class Padding(NamedTuple):
     """The padding of the maps of one scale, in the forms that the layers of its blocks use."""
 
     mask: Tensor  # (N, H, W) bool, True = padding
-    valid: Tensor  # (N, 1, H, W) float32, 0 = padding, 1 = image
-    count: Tensor  # () float32, number of valid positions
     attn_bias: Tensor  # (N, 1, 1, HW), added to logits of attention; -inf = padding, 0 = image
+    valid: Tensor  # (P,) long, the P positions inside images among the NHW of the batch
+
+    def gather(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> its valid positions (1, C, P, 1)."""
+        rows = x.permute(0, 2, 3, 1).flatten(0, 2)  # (NHW, C)
+        return rows.index_select(0, self.valid).T[None, :, :, None]
+
+    def scatter(self, x: Tensor) -> Tensor:
+        """Valid positions (1, C, P, 1) -> the map (N, C, H, W), 0 at padding."""
+        rows = x.new_zeros(self.mask.numel(), x.shape[1])  # (NHW, C)
+        rows = rows.index_copy(0, self.valid, x.permute(0, 2, 3, 1).flatten(0, 2))
+        return rows.unflatten(0, self.mask.shape).permute(0, 3, 1, 2)
 
 
 class MobileFormerDecoder(nn.Module):
@@ -103,8 +112,8 @@ class MobileFormerDecoder(nn.Module):
     def forward(self, feats: Sequence[Tensor], padding_mask: Tensor | None = None) -> Tensor:
         """Maps (N, C8, H, W) and (N, C16, ceil(H/2), ceil(W/2)) -> queries (B, N, Q, D).
 
-        padding_mask (N, H, W) belongs to the first map. The queries after every block are
-        returned; index -1 is the last block.
+        padding_mask (N, H, W) belongs to the first map and should be on the CPU, also if the maps
+        are not. The queries after every block are returned; index -1 is the last block.
 
         Raises:
             ValueError: the second map is not at twice the stride, or the channels differ from
@@ -117,8 +126,8 @@ class MobileFormerDecoder(nn.Module):
     ) -> list[DecoderState]:
         """Return the complete state after every block; arguments as in ``forward``."""
         f8, f16 = check_maps(feats, self.in_channels)
-        masks = [downsample_mask(padding_mask, s) for s in (4, 2, 1)]  # strides 32, 16, 8
-        paddings = [describe_padding(mask, f8.dtype) for mask in masks]
+        paddings = describe_paddings(padding_mask, f8)  # at strides 32, 16, 8
+        masks = [None if padding is None else padding.mask for padding in paddings]
         f8, f16 = zero_padding(f8, masks[2]), zero_padding(f16, masks[1])
         p = self.positions.expand(f8.shape[0], -1, -1)  # (N, Q, D)
         state = DecoderState(torch.zeros_like(p), p, self.down(f16, paddings[0]))
@@ -135,7 +144,7 @@ class MobileFormerDecoder(nn.Module):
         x = state.map
         extent = x.new_zeros(1, *x.shape[2:], dtype=torch.bool) if padding is None else padding.mask
         pos_embed = sine_positions(extent, self.dim).flatten(1, 2)  # (N or 1, HW, D)
-        pos_embed = placement(pos_embed.to(x.dtype))
+        pos_embed = placement(pos_embed.to(x.dtype), 3 if scale == 0 else 2)
         states = []
         for block in self.scales[scale]:
             state = block(state, pos_embed, padding)
@@ -166,12 +175,11 @@ class DecoderBlock(nn.Module):
         skip_map_update: bool = False,
     ) -> None:
         super().__init__()
-        self.skip_map_update = skip_map_update
+        self.map_attention, self.skip_map_update = map_attention, skip_map_update
         self.to_former = CrossAttentionLayer(dim, heads, dropout)
         self.former = EncoderLayer(dim, heads, hidden, dropout)
         if skip_map_update:
             return
-        self.map_attention = map_attention
         self.mobile = (
             EncoderLayer(dim, heads, hidden, dropout)
             if map_attention
@@ -183,13 +191,18 @@ class DecoderBlock(nn.Module):
     def forward(
         self, state: DecoderState, pos_embed: Tensor, padding: Padding | None = None
     ) -> DecoderState:
-        """Refine ``state``; padding is that of the map, pos_embed its ``placement``."""
+        """Refine ``state``; padding is that of the map, pos_embed its ``placement``.
+
+        The placement is that of 3 inputs in M-F+ and of 2 in M-F-.
+        """
         z, p, x = state
         size = x.shape[2:]
         rows = flatten_hw(x)  # (N, HW, D)
         attn_bias = None if padding is None else padding.attn_bias  # (N, 1, 1, HW)
-        placed, query_pos = rows + pos_embed, placement(p)  # (3, N, HW, D), (3, N, Q, D)
-        z = self.to_former(z, z + p, placed[1:], attn_bias)
+        query_pos = placement(p)  # (3, N, Q, D)
+        placed = rows + pos_embed  # (3, N, HW, D) in M-F+, else (2, N, HW, D)
+        memory = placed[1:] if self.map_attention else placed
+        z = self.to_former(z, z + p, memory, attn_bias)
         z = self.former(z, z + query_pos)
         if self.skip_map_update:
             return DecoderState(z, p, x)
@@ -202,9 +215,12 @@ class DecoderBlock(nn.Module):
         return DecoderState(z, p + self.pos_update(z), x)
 
 
-def placement(pos: Tensor) -> Tensor:
-    """Positions (N, L, D) -> (3, N, L, D), to be added to the inputs of query, key and value."""
-    return torch.stack([pos, pos, torch.zeros_like(pos)])
+def placement(pos: Tensor, inputs: int = 3) -> Tensor:
+    """Positions (N, L, D) -> (3, N, L, D), to be added to the inputs of query, key and value.
+
+    With ``inputs=2``, key and value only: (2, N, L, D).
+    """
+    return torch.stack([pos] * (inputs - 1) + [torch.zeros_like(pos)])
 
 
 class Attention(nn.Module):
@@ -298,11 +314,15 @@ class EncoderLayer(nn.Module):
 class MaskedBottleneck(BneckLite):
     """The convolutional half of M-F-: the encoder's bneck-lite with residual, and a mask."""
 
-    def forward(self, x: Tensor, padding: Padding | None = None) -> Tensor:
+    def forward(  # type: ignore[override]
+        self, x: Tensor, padding: Padding | None = None
+    ) -> Tensor:
         """(N, D, H, W) -> (N, D, H, W), arbitrary at padding."""
-        x = zero_padding(x, None if padding is None else padding.mask)
-        y = self.act(masked_conv_bn(self.filter, x, padding))  # (N, hidden, H, W)
-        return x + masked_conv_bn(self.project, y, padding)
+        if padding is None:
+            return super().forward(x)
+        (conv, norm), x0 = self.filter, zero_padding(x, padding.mask)
+        y = self.act(norm(padding.gather(conv(x0))))  # (1, hidden, P, 1)
+        return x + padding.scatter(self.project(y))
 
 
 class Downsample(nn.Module):
@@ -315,7 +335,10 @@ class Downsample(nn.Module):
 
     def forward(self, feat: Tensor, padding: Padding | None) -> Tensor:
         """(N, C, H, W), 0 at padding -> (N, D, ceil(H/2), ceil(W/2)) with ``padding``."""
-        return masked_conv_bn(self.project, masked_conv_bn(self.filter, feat, padding), padding)
+        if padding is None:
+            return self.project(self.filter(feat))
+        conv, norm = self.filter
+        return padding.scatter(self.project(norm(padding.gather(conv(feat)))))
 
 
 class UpsampleLateral(nn.Module):
@@ -334,54 +357,26 @@ class UpsampleLateral(nn.Module):
         return self.up(x) + self.lateral(feat)
 
 
-def describe_padding(padding_mask: Tensor | None, dtype: torch.dtype) -> Padding | None:
-    """Return what the blocks of a scale need to know of mask (N, H, W); ``dtype`` is the map's."""
+@torch.compiler.disable  # the length of an index depends on the values of the mask
+def describe_paddings(padding_mask: Tensor | None, feat: Tensor) -> list[Padding | None]:
+    """Return the padding at strides 32, 16 and 8; arguments as in ``describe_padding``."""
     if padding_mask is None:
-        return None
-    valid = (~padding_mask[:, None]).float()  # (N, 1, H, W)
+        return [None] * 3
+    return [describe_padding(padding_mask[:, ::s, ::s], feat) for s in (4, 2, 1)]
+
+
+def describe_padding(padding_mask: Tensor, feat: Tensor) -> Padding:
+    """Prepare mask (N, H, W) for the blocks of a scale, in the dtype and on the device of ``feat``.
+
+    The mask should be on the CPU, which would otherwise wait for the GPU to count its positions.
+    """
     positions = padding_mask[0].numel()
     # torch's attention kernel on CUDA copies a bias whose rows do not begin at multiples of 8.
     ignored = F.pad(padding_mask.flatten(1), (0, -positions % 8))
-    attn_bias = torch.zeros_like(ignored, dtype=dtype).masked_fill_(ignored, float('-inf'))
-    return Padding(padding_mask, valid, valid.sum(), attn_bias[:, None, None, :positions])
-
-
-def masked_conv_bn(layer: nn.Sequential, x: Tensor, padding: Padding | None) -> Tensor:
-    """Apply a convolution and BatchNorm, whose training statistics exclude padded positions.
-
-    Before a filter of several positions x must be 0 at padding; ``padding`` is that of the result.
-    """
-    conv, norm = layer
-    x = conv(x)  # (N, C, H, W)
-    if padding is None or not norm.training:
-        return norm(x)
-    return masked_batch_norm(norm, x, padding)
-
-
-def masked_batch_norm(norm: Any, x: Tensor, padding: Padding) -> Tensor:
-    """Apply BatchNorm or SyncBatchNorm in training mode with the statistics of valid positions.
-
-    (N, C, H, W) -> (N, C, H, W), arbitrary at padding. Masks are not used as indices, for which the
-    CPU would wait for the GPU.
-    """
-    valid = padding.valid.to(norm.running_mean.dtype)  # (N, 1, H, W), float32 under autocast
-    count = sum_over_ranks(norm, padding.count)
-    mean = sum_over_ranks(norm, (x * valid).sum((0, 2, 3))) / count  # (C,)
-    centred = x - mean[:, None, None]
-    var = sum_over_ranks(norm, (centred.square() * valid).sum((0, 2, 3))) / count  # (C,)
-    with torch.no_grad():
-        norm.num_batches_tracked += 1
-        norm.running_mean.lerp_(mean, norm.momentum)
-        norm.running_var.lerp_(var * (count / (count - 1)), norm.momentum)  # unbiased
-    scale = norm.weight * (var + norm.eps).rsqrt()
-    return torch.addcmul(norm.bias[:, None, None], centred, scale[:, None, None]).to(x.dtype)
-
-
-def sum_over_ranks(norm: Any, x: Tensor) -> Tensor:
-    """Sum x over the ranks of a SyncBatchNorm; x of any other norm is returned unchanged."""
-    if not isinstance(norm, nn.SyncBatchNorm) or not torch.distributed.is_initialized():
-        return x
-    return all_reduce(x, group=norm.process_group)
+    attn_bias = torch.zeros_like(ignored, dtype=feat.dtype).masked_fill_(ignored, float('-inf'))
+    valid = (~padding_mask).flatten().nonzero()[:, 0]
+    copies = [copy_to_device(x, feat.device) for x in (padding_mask, attn_bias, valid)]
+    return Padding(copies[0], copies[1][:, None, None, :positions], copies[2])
 
 
 def flatten_hw(x: Tensor) -> Tensor:
