@@ -144,7 +144,9 @@ class MobileFormerDecoder(nn.Module):
         x = state.map
         extent = x.new_zeros(1, *x.shape[2:], dtype=torch.bool) if padding is None else padding.mask
         pos_embed = sine_positions(extent, self.dim).flatten(1, 2)  # (N or 1, HW, D)
-        pos_embed = placement(pos_embed.to(x.dtype), 3 if scale == 0 else 2)
+        pos_embed = pos_embed.to(x.dtype)
+        if scale == 0:  # M-F+
+            pos_embed = placement(pos_embed)  # (3, N or 1, HW, D)
         states = []
         for block in self.scales[scale]:
             state = block(state, pos_embed, padding)
@@ -191,18 +193,18 @@ class DecoderBlock(nn.Module):
     def forward(
         self, state: DecoderState, pos_embed: Tensor, padding: Padding | None = None
     ) -> DecoderState:
-        """Refine ``state``; padding is that of the map, pos_embed its ``placement``.
+        """Refine ``state``; pos_embed (N or 1, HW, D) and padding are those of the map.
 
-        The placement is that of 3 inputs in M-F+ and of 2 in M-F-.
+        In M-F+, pos_embed is their ``placement``, (3, N or 1, HW, D).
         """
         z, p, x = state
         size = x.shape[2:]
         rows = flatten_hw(x)  # (N, HW, D)
         attn_bias = None if padding is None else padding.attn_bias  # (N, 1, 1, HW)
         query_pos = placement(p)  # (3, N, Q, D)
-        placed = rows + pos_embed  # (3, N, HW, D) in M-F+, else (2, N, HW, D)
-        memory = placed[1:] if self.map_attention else placed
-        z = self.to_former(z, z + p, memory, attn_bias)
+        placed = rows + pos_embed  # (3, N, HW, D) in M-F+, else (N, HW, D)
+        memory = [placed[1:]] if self.map_attention else [placed, rows]
+        z = self.to_former(z, [z + p, *memory], attn_bias)
         z = self.former(z, z + query_pos)
         if self.skip_map_update:
             return DecoderState(z, p, x)
@@ -210,25 +212,23 @@ class DecoderBlock(nn.Module):
             rows = self.mobile(rows, placed, attn_bias)
         else:
             rows = flatten_hw(self.mobile(x, padding))
-        rows = self.to_mobile(rows, rows + pos_embed[0], z + query_pos[1:])
+        pos = pos_embed[0] if self.map_attention else pos_embed  # (N or 1, HW, D)
+        rows = self.to_mobile(rows, [rows + pos, z + query_pos[1:]])
         x = rows.transpose(1, 2).unflatten(2, size)  # (N, D, H, W)
         return DecoderState(z, p + self.pos_update(z), x)
 
 
-def placement(pos: Tensor, inputs: int = 3) -> Tensor:
-    """Positions (N, L, D) -> (3, N, L, D), to be added to the inputs of query, key and value.
-
-    With ``inputs=2``, key and value only: (2, N, L, D).
-    """
-    return torch.stack([pos] * (inputs - 1) + [torch.zeros_like(pos)])
+def placement(pos: Tensor) -> Tensor:
+    """Positions (N, L, D) -> (3, N, L, D), to be added to the inputs of query, key and value."""
+    return torch.stack([pos, pos, torch.zeros_like(pos)])
 
 
 class Attention(nn.Module):
     """Multi-head attention with the parameters of ``nn.MultiheadAttention``, under their names.
 
     torch's layer transposes and copies its inputs, projects them one by one, and makes the mask
-    anew in every call. Here one batched product projects all inputs of the same length. That saves
-    half of the kernel launches.
+    anew in every call. Here one batched product projects several inputs. That saves half of the
+    kernel launches.
 
     Args:
         dim (int): Width D of inputs and output.
@@ -244,32 +244,32 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(dim, dim)
         nn.init.xavier_uniform_(self.in_proj_weight)
 
-    def forward(
-        self, query: Tensor | None, memory: Tensor, attn_bias: Tensor | None = None
-    ) -> Tensor:
-        """query (N, L, D) attends to memory (2, N, K, D), the inputs of key and value.
+    def forward(self, inputs: Sequence[Tensor], attn_bias: Tensor | None = None) -> Tensor:
+        """Inputs of query (N, L, D), key (N, K, D) and value (N, K, D) -> (N, L, D).
 
-        Self-attention: query None and memory (3, N, K, D), the inputs of query, key and value.
-        attn_bias (N, 1, 1, K) is added to the logits. Returns (N, L, D).
+        Inputs of the same length may be stacked: self-attention receives one tensor (3, N, L, D).
+        attn_bias (N, 1, 1, K) is added to the logits.
         """
-        weight, bias = self.in_proj_weight, self.in_proj_bias
-        if query is None:
-            q, k, v = self.project(memory, weight, bias)
-        else:
-            dim = query.shape[2]
-            (wq, weight), (bq, bias) = weight.split([dim, 2 * dim]), bias.split([dim, 2 * dim])
-            q = self.split_heads(F.linear(query, wq, bq))
-            k, v = self.project(memory, weight, bias)
+        weights, biases = [self.in_proj_weight], [self.in_proj_bias]  # (3D, D) and (3D,)
+        if len(inputs) > 1:
+            sizes = [x.shape[:-3].numel() * x.shape[-1] for x in inputs]
+            weights, biases = weights[0].split(sizes), biases[0].split(sizes)
+        parts = zip(inputs, weights, biases, strict=True)
+        q, k, v = (head for part in parts for head in self.project(*part))
         dropout = self.dropout if self.training else 0.0
         read = F.scaled_dot_product_attention(q, k, v, attn_bias, dropout)  # (N, h, L, D/h)
         return self.out_proj(read.transpose(1, 2).flatten(2))
 
-    def project(self, inputs: Tensor, weight: Tensor, bias: Tensor) -> list[Tensor]:
-        """inputs (P, N, L, D), weight (P * D, D), bias (P * D) -> P x (N, h, L, D/h)."""
-        parts, n, length, _ = inputs.shape
-        weight = weight.unflatten(0, (parts, -1)).transpose(1, 2)  # (P, D, D)
-        rows = torch.baddbmm(bias.view(parts, 1, -1), inputs.flatten(1, 2), weight)  # (P, NL, D)
-        return [self.split_heads(part) for part in rows.view(parts, n, length, -1).unbind()]
+    def project(self, x: Tensor, weight: Tensor, bias: Tensor) -> list[Tensor]:
+        """x (N, L, D) -> [(N, h, L, D/h)]; x (P, N, L, D) -> P of them.
+
+        weight (P * D, D) and bias (P * D) are those of P projections.
+        """
+        if x.ndim == 3:
+            return [self.split_heads(F.linear(x, weight, bias))]
+        weight = weight.unflatten(0, (len(x), -1)).transpose(1, 2)  # (P, D, D)
+        rows = torch.baddbmm(bias.view(len(x), 1, -1), x.flatten(1, 2), weight)  # (P, NL, D)
+        return [self.split_heads(part) for part in rows.view_as(x).unbind()]
 
     def split_heads(self, x: Tensor) -> Tensor:
         """(N, L, D) -> (N, h, L, D/h)."""
@@ -286,10 +286,10 @@ class CrossAttentionLayer(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def forward(
-        self, x: Tensor, query: Tensor, memory: Tensor, attn_bias: Tensor | None = None
+        self, x: Tensor, inputs: Sequence[Tensor], attn_bias: Tensor | None = None
     ) -> Tensor:
-        """Update x (N, L, D); query, memory and attn_bias as in :class:`Attention`."""
-        return self.norm(x + self.drop(self.attention(query, memory, attn_bias)))  # (N, L, D)
+        """Update x (N, L, D); inputs and attn_bias as in :class:`Attention`."""
+        return self.norm(x + self.drop(self.attention(inputs, attn_bias)))  # (N, L, D)
 
 
 class EncoderLayer(nn.Module):
@@ -307,7 +307,7 @@ class EncoderLayer(nn.Module):
 
     def forward(self, x: Tensor, placed: Tensor, attn_bias: Tensor | None = None) -> Tensor:
         """Update x (N, L, D); placed (3, N, L, D), the inputs of query, key and value."""
-        x = self.norm1(x + self.drop(self.attention(None, placed, attn_bias)))
+        x = self.norm1(x + self.drop(self.attention([placed], attn_bias)))
         return self.norm2(x + self.drop(self.ffn(x)))
 
 

@@ -128,7 +128,8 @@ def test_block_by_its_equations(kind):
     block = block.double().eval()
     state = DecoderState(*(torch.randn(2, *s).double() for s in ((Q, D), (Q, D), (D, 3, 4))))
     sine = sine_positions(torch.zeros(1, 3, 4, dtype=torch.bool), D).double()
-    new = block(state, placement(sine.flatten(1, 2), 3 if kind == 'plus' else 2))
+    pos_embed = sine.flatten(1, 2)
+    new = block(state, placement(pos_embed) if kind == 'plus' else pos_embed)
     for n in range(2):
         expected = block_oracle(block, *(part[n] for part in state), sine[0])
         for got, want in zip(new, expected, strict=True):
