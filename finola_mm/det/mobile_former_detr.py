@@ -7,13 +7,14 @@ Legend: N images of H x W pixels, B blocks of the decoder, Q queries of width D;
 padding.
 """
 
+import torch
 from mmdet.models import BaseDetector
 from mmdet.structures import OptSampleList, SampleList
 from torch import Tensor
 
 from ..errors import UserError, as_user_error
-from ..functional import downsample_mask, make_padding_mask
-from ..layers import MobileFormerDecoder
+from ..functional import copy_to_device, downsample_mask, make_padding_mask
+from ..layers import MobileFormerDecoder, call_in_autocast_dtype
 from ..registry import MODELS
 
 
@@ -64,6 +65,14 @@ class MobileFormerDETR(BaseDetector):
         queries = self.refine(batch_inputs, batch_data_samples)  # (B, N, Q, D)
         return self.bbox_head.loss(queries, batch_data_samples)
 
+    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the sum of the scalars, and them and the sum for the log.
+
+        MMEngine's method averages and adds each of up to 27 losses by kernels of its own.
+        """
+        total = torch.stack([*losses.values()]).sum()
+        return total, dict(loss=total, **losses)
+
     def predict(
         self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
     ) -> SampleList:
@@ -85,21 +94,23 @@ class MobileFormerDETR(BaseDetector):
         """Images (N, 3, H, W) -> the queries after every block, (B, N, Q, D)."""
         padding_mask = self.padding_mask(batch_inputs, batch_data_samples)  # (N, H, W) or None
         feats = self.extract_feat(batch_inputs, padding_mask)  # strides 8 and 16
-        return self.decoder(feats, downsample_mask(padding_mask, 8))
+        return call_in_autocast_dtype(self.decoder, feats, downsample_mask(padding_mask, 8))
 
     def extract_feat(
         self, batch_inputs: Tensor, padding_mask: Tensor | None = None
     ) -> tuple[Tensor, ...]:
         """Images (N, 3, H, W) and their padding mask -> the encoder's maps."""
-        return self.backbone(batch_inputs, padding_mask)
+        if padding_mask is not None:
+            padding_mask = copy_to_device(padding_mask, batch_inputs.device)
+        return call_in_autocast_dtype(self.backbone, batch_inputs, padding_mask)
 
     @staticmethod
     def padding_mask(batch_inputs: Tensor, batch_data_samples: OptSampleList) -> Tensor | None:
-        """Mark the padding of the batch, (N, H, W) with True = padding; None if there is none."""
+        """Mark the padding of the batch, (N, H, W) with True = padding; None if there is none.
+
+        The mask is on the CPU.
+        """
         if not batch_data_samples:
             return None
         sizes = [sample.img_shape[:2] for sample in batch_data_samples]
-        mask = make_padding_mask(sizes, batch_inputs.shape[2:])
-        if mask is None or not batch_inputs.is_cuda:
-            return mask
-        return mask.pin_memory().to(batch_inputs.device, non_blocking=True)
+        return make_padding_mask(sizes, batch_inputs.shape[2:])

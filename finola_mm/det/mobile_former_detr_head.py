@@ -37,6 +37,7 @@ class Targets(NamedTuple):
 
     labels: Tensor  # (B, N, Q) long; number of classes = no object
     boxes: Tensor  # (B, N, Q, 4) centre x, centre y, width, height, relative; 0 = no object
+    corners: Tensor  # (B, N, Q, 4) left, top, right, bottom in pixels; 0 = no object
     matched: Tensor  # (B, N, Q) float32; 1 = object, 0 = no object
     scale: Tensor  # (N, 1, 4) width, height, width, height of the images in pixels
 
@@ -100,11 +101,10 @@ class MobileFormerDETRHead(DETRHead):
         targets = Targets(*(t.to(scores.device, non_blocking=True) for t in targets))
 
         corners = bbox_cxcywh_to_xyxy(boxes) * targets.scale
-        target_corners = bbox_cxcywh_to_xyxy(targets.boxes) * targets.scale
         one = dict(reduction_override='none')  # one loss per query
         loss_cls = self.loss_cls(scores.flatten(0, 2), targets.labels.flatten(), **one)
         loss_bbox = self.loss_bbox(boxes, targets.boxes, **one) * targets.matched[..., None]
-        loss_iou = self.loss_iou(corners.flatten(0, 2), target_corners.flatten(0, 2), **one)
+        loss_iou = self.loss_iou(corners.flatten(0, 2), targets.corners.flatten(0, 2), **one)
         loss_iou = loss_iou * targets.matched.flatten()
 
         num_unmatched = targets.matched[0].numel() - num_matched
@@ -115,9 +115,10 @@ class MobileFormerDETRHead(DETRHead):
         sums = [loss.reshape(len(scores), -1).sum(1) for loss in (loss_cls, loss_bbox, loss_iou)]
         averages = [weighted.clamp(min=1), num_boxes, num_boxes]
         names = ('loss_cls', 'loss_bbox', 'loss_iou')
-        blocks = torch.stack([s / a for s, a in zip(sums, averages, strict=True)], 1)  # (B, 3)
-        *others, last = [dict(zip(names, losses.unbind(), strict=True)) for losses in blocks]
-        return last | {f'd{i}.{n}': v for i, losses in enumerate(others) for n, v in losses.items()}
+        losses = torch.stack([s / a for s, a in zip(sums, averages, strict=True)], 1)  # (B, 3)
+        prefixes = [*(f'd{i}.' for i in range(len(scores) - 1)), '']
+        keys = [prefix + name for prefix in prefixes for name in names]
+        return dict(zip(keys, losses.flatten().unbind(), strict=True))
 
     @torch.no_grad()
     def match(
@@ -139,6 +140,7 @@ class MobileFormerDETRHead(DETRHead):
         targets = Targets(
             labels=torch.full(scores.shape[:3], self.num_classes),
             boxes=torch.zeros_like(boxes),
+            corners=torch.zeros_like(boxes),
             matched=torch.zeros(scores.shape[:3]),
             scale=torch.tensor([[[w, h, w, h]] for h, w in sizes], dtype=boxes.dtype),
         )
@@ -157,6 +159,7 @@ class MobileFormerDETRHead(DETRHead):
                 queries, objects = map(torch.from_numpy, linear_sum_assignment(costs))
                 targets.labels[block, i, queries] = gt.labels[objects]
                 targets.boxes[block, i, queries] = relative[objects]
+                targets.corners[block, i, queries] = gt.bboxes[objects]
                 targets.matched[block, i, queries] = 1
         return targets
 

@@ -5,6 +5,7 @@ from .fused import finola
 from .fused_blockwise import finola_blockwise
 from .fused_origins import unroll_from_origins
 from .padding import (
+    copy_to_device,
     downsample_mask,
     make_padding_mask,
     masked_avg_pool,
@@ -31,6 +32,7 @@ __all__ = [
     'at_least_float32',
     'block_mask',
     'channel_norm',
+    'copy_to_device',
     'crop_block',
     'downsample_mask',
     'finola',

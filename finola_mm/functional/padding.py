@@ -37,6 +37,13 @@ def make_padding_mask(sizes: Sequence[Sequence[int]], shape: Sequence[int]) -> T
     return below[:, :, None] | beside[:, None]
 
 
+def copy_to_device(x: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor from the CPU to ``device`` without waiting for it."""
+    if x.device == device or device.type != 'cuda':
+        return x.to(device)
+    return x.pin_memory().to(device, non_blocking=True)
+
+
 def downsample_mask(padding_mask: Tensor | None, stride: int = 2) -> Tensor | None:
     """Subsample a mask: (N, H, W) -> (N, ceil(H/stride), ceil(W/stride)); None stays None."""
     if padding_mask is None or stride == 1:

@@ -24,13 +24,13 @@ def sine_positions(padding_mask: Tensor, channels: int, *, temperature: float = 
     """
     if channels % 4:
         raise ValueError(f'channels must be a multiple of 4, got {channels}')
-    valid = (~padding_mask).float()
-    index = torch.arange(channels // 4, device=padding_mask.device) * (4 / channels)
+    valid = ~padding_mask
+    index = torch.arange(0, 1, 4 / channels, device=padding_mask.device)
     frequency = 2 * math.pi * temperature**-index  # (D/4,)
-    waves = []
+    shares = []
     for axis in (1, 2):
         count = valid.cumsum(axis)  # (N, H, W), 1 at the first position
-        total = count.amax(axis, keepdim=True).clamp(min=1)  # a row may be all padding
-        angle = (count / total)[..., None] * frequency  # (N, H, W, D/4)
-        waves.append(torch.stack((angle.sin(), angle.cos()), dim=4).flatten(3))
-    return torch.cat(waves, dim=3)
+        total = count.narrow(axis, -1, 1).clamp(min=1)  # a row may be all padding
+        shares.append(count / total)
+    angle = torch.stack(shares, dim=3)[..., None] * frequency  # (N, H, W, 2, D/4)
+    return torch.stack((angle.sin(), angle.cos()), dim=5).flatten(3)

@@ -1,7 +1,7 @@
 """Layers that depend only on torch: ``nn.Module`` classes, one file per box in the figures."""
 
 from .attentional_pooling import AttentionalPooling
-from .autocast import LayerNorm
+from .autocast import LayerNorm, call_in_autocast_dtype
 from .checkpointing import checkpoint_module
 from .finola import FINOLALayer
 from .mobile import BneckLite, DynamicReLU, Mobile, MobileDown, depthwise, pointwise
@@ -26,6 +26,7 @@ __all__ = [
     'ResConv',
     'TransformerBlock',
     'UpConv',
+    'call_in_autocast_dtype',
     'checkpoint_module',
     'depthwise',
     'norm_silu_conv',

@@ -22,10 +22,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.distributed.nn import all_reduce
 
-from ..functional import downsample_mask, sine_positions, upsample_2x, zero_padding
+from ..functional import copy_to_device, sine_positions, upsample_2x, zero_padding
 from .mobile import BneckLite, DepthwiseConv2d, depthwise, pointwise
 
 # Blocks at stride 32 (M-F+), at 16 and at 8 (M-F-).
@@ -37,7 +37,26 @@ class DecoderState(NamedTuple):
 
     queries: Tensor  # z (N, Q, D)
     positions: Tensor  # p (N, Q, D), of the queries
-    map: Tensor  # x (N, D, H, W), 0 at padding
+    map: Tensor  # x (N, D, H, W), arbitrary at padding
+
+
+class Padding(NamedTuple):
+    """The padding of the maps of one scale, in the forms that the layers of its blocks use."""
+
+    mask: Tensor  # (N, H, W) bool, True = padding
+    attn_bias: Tensor  # (N, 1, 1, HW), added to logits of attention; -inf = padding, 0 = image
+    valid: Tensor  # (P,) long, the P positions inside images among the NHW of the batch
+
+    def gather(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> its valid positions (1, C, P, 1)."""
+        rows = x.permute(0, 2, 3, 1).flatten(0, 2)  # (NHW, C)
+        return rows.index_select(0, self.valid).T[None, :, :, None]
+
+    def scatter(self, x: Tensor) -> Tensor:
+        """Valid positions (1, C, P, 1) -> the map (N, C, H, W), 0 at padding."""
+        rows = x.new_zeros(self.mask.numel(), x.shape[1])  # (NHW, C)
+        rows = rows.index_copy(0, self.valid, x.permute(0, 2, 3, 1).flatten(0, 2))
+        return rows.unflatten(0, self.mask.shape).permute(0, 3, 1, 2)
 
 
 class MobileFormerDecoder(nn.Module):
@@ -84,7 +103,7 @@ class MobileFormerDecoder(nn.Module):
         """Initialize as in DETR: positions from N(0, 1), linear layers Xavier-uniform."""
         nn.init.normal_(self.positions)
         for module in self.modules():
-            if isinstance(module, nn.MultiheadAttention):
+            if isinstance(module, Attention):
                 nn.init.xavier_uniform_(module.in_proj_weight)
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -93,8 +112,8 @@ class MobileFormerDecoder(nn.Module):
     def forward(self, feats: Sequence[Tensor], padding_mask: Tensor | None = None) -> Tensor:
         """Maps (N, C8, H, W) and (N, C16, ceil(H/2), ceil(W/2)) -> queries (B, N, Q, D).
 
-        padding_mask (N, H, W) belongs to the first map. The queries after every block are
-        returned; index -1 is the last block.
+        padding_mask (N, H, W) belongs to the first map and should be on the CPU, also if the maps
+        are not. The queries after every block are returned; index -1 is the last block.
 
         Raises:
             ValueError: the second map is not at twice the stride, or the channels differ from
@@ -106,28 +125,31 @@ class MobileFormerDecoder(nn.Module):
         self, feats: Sequence[Tensor], padding_mask: Tensor | None = None
     ) -> list[DecoderState]:
         """Return the complete state after every block; arguments as in ``forward``."""
-        masks = [downsample_mask(padding_mask, s) for s in (4, 2, 1)]  # strides 32, 16, 8
         f8, f16 = check_maps(feats, self.in_channels)
+        paddings = describe_paddings(padding_mask, f8)  # at strides 32, 16, 8
+        masks = [None if padding is None else padding.mask for padding in paddings]
         f8, f16 = zero_padding(f8, masks[2]), zero_padding(f16, masks[1])
         p = self.positions.expand(f8.shape[0], -1, -1)  # (N, Q, D)
-        state = DecoderState(torch.zeros_like(p), p, self.down(f16, masks[0]))
-        states = self.refine_at(0, state, masks)
+        state = DecoderState(torch.zeros_like(p), p, self.down(f16, paddings[0]))
+        states = self.refine_at(0, state, paddings[0])
         for scale, feat in enumerate((f16, f8), 1):
             x = self.ups[scale - 1](states[-1].map, feat, masks[scale - 1], masks[scale])
-            states += self.refine_at(scale, states[-1]._replace(map=x), masks)
+            states += self.refine_at(scale, states[-1]._replace(map=x), paddings[scale])
         return states
 
     def refine_at(
-        self, scale: int, state: DecoderState, masks: Sequence[Tensor | None]
+        self, scale: int, state: DecoderState, padding: Padding | None
     ) -> list[DecoderState]:
         """Run the blocks of one scale (0 the coarsest) on ``state``; return it after each."""
-        mask, x = masks[scale], state.map
-        extent = x.new_zeros(1, *x.shape[2:], dtype=torch.bool) if mask is None else mask
-        pos_embed = sine_positions(extent, self.dim).to(x.dtype)  # (N or 1, H, W, D)
-        state = state._replace(map=zero_padding(x, mask))
+        x = state.map
+        extent = x.new_zeros(1, *x.shape[2:], dtype=torch.bool) if padding is None else padding.mask
+        pos_embed = sine_positions(extent, self.dim).flatten(1, 2)  # (N or 1, HW, D)
+        pos_embed = pos_embed.to(x.dtype)
+        if scale == 0:  # M-F+
+            pos_embed = placement(pos_embed)  # (3, N or 1, HW, D)
         states = []
         for block in self.scales[scale]:
-            state = block(state, pos_embed, mask)
+            state = block(state, pos_embed, padding)
             states.append(state)
         return states
 
@@ -155,12 +177,11 @@ class DecoderBlock(nn.Module):
         skip_map_update: bool = False,
     ) -> None:
         super().__init__()
-        self.skip_map_update = skip_map_update
+        self.map_attention, self.skip_map_update = map_attention, skip_map_update
         self.to_former = CrossAttentionLayer(dim, heads, dropout)
         self.former = EncoderLayer(dim, heads, hidden, dropout)
         if skip_map_update:
             return
-        self.map_attention = map_attention
         self.mobile = (
             EncoderLayer(dim, heads, hidden, dropout)
             if map_attention
@@ -170,25 +191,89 @@ class DecoderBlock(nn.Module):
         self.pos_update = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
 
     def forward(
-        self, state: DecoderState, pos_embed: Tensor, padding_mask: Tensor | None = None
+        self, state: DecoderState, pos_embed: Tensor, padding: Padding | None = None
     ) -> DecoderState:
-        """Refine ``state``; pos_embed (N or 1, H, W, D) of the map, padding_mask (N, H, W)."""
+        """Refine ``state``; pos_embed (N or 1, HW, D) and padding are those of the map.
+
+        In M-F+, pos_embed is their ``placement``, (3, N or 1, HW, D).
+        """
         z, p, x = state
         size = x.shape[2:]
         rows = flatten_hw(x)  # (N, HW, D)
-        pos_embed = pos_embed.flatten(1, 2)  # (N, HW, D)
-        ignored = None if padding_mask is None else padding_mask.flatten(1)  # (N, HW)
-        z = self.to_former(z, p, rows, pos_embed, ignored)
-        z = self.former(z, p)
+        attn_bias = None if padding is None else padding.attn_bias  # (N, 1, 1, HW)
+        query_pos = placement(p)  # (3, N, Q, D)
+        placed = rows + pos_embed  # (3, N, HW, D) in M-F+, else (N, HW, D)
+        memory = [placed[1:]] if self.map_attention else [placed, rows]
+        z = self.to_former(z, [z + p, *memory], attn_bias)
+        z = self.former(z, z + query_pos)
         if self.skip_map_update:
             return DecoderState(z, p, x)
         if self.map_attention:
-            rows = self.mobile(rows, pos_embed, ignored)
+            rows = self.mobile(rows, placed, attn_bias)
         else:
-            rows = flatten_hw(self.mobile(x, padding_mask))
-        rows = self.to_mobile(rows, pos_embed, z, p)
-        x = zero_padding(rows.transpose(1, 2).unflatten(2, size), padding_mask)  # (N, D, H, W)
+            rows = flatten_hw(self.mobile(x, padding))
+        pos = pos_embed[0] if self.map_attention else pos_embed  # (N or 1, HW, D)
+        rows = self.to_mobile(rows, [rows + pos, z + query_pos[1:]])
+        x = rows.transpose(1, 2).unflatten(2, size)  # (N, D, H, W)
         return DecoderState(z, p + self.pos_update(z), x)
+
+
+def placement(pos: Tensor) -> Tensor:
+    """Positions (N, L, D) -> (3, N, L, D), to be added to the inputs of query, key and value."""
+    return torch.stack([pos, pos, torch.zeros_like(pos)])
+
+
+class Attention(nn.Module):
+    """Multi-head attention with the parameters of ``nn.MultiheadAttention``, under their names.
+
+    torch's layer transposes and copies its inputs, projects them one by one, and makes the mask
+    anew in every call. Here one batched product projects several inputs. That saves half of the
+    kernel launches.
+
+    Args:
+        dim (int): Width D of inputs and output.
+        heads (int): Attention heads.
+        dropout (float): For attention weights.
+    """
+
+    def __init__(self, dim: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * dim, dim))  # of query, key, value
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * dim))
+        self.out_proj = nn.Linear(dim, dim)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+
+    def forward(self, inputs: Sequence[Tensor], attn_bias: Tensor | None = None) -> Tensor:
+        """Inputs of query (N, L, D), key (N, K, D) and value (N, K, D) -> (N, L, D).
+
+        Inputs of the same length may be stacked: self-attention receives one tensor (3, N, L, D).
+        attn_bias (N, 1, 1, K) is added to the logits.
+        """
+        weights, biases = [self.in_proj_weight], [self.in_proj_bias]  # (3D, D) and (3D,)
+        if len(inputs) > 1:
+            sizes = [x.shape[:-3].numel() * x.shape[-1] for x in inputs]
+            weights, biases = weights[0].split(sizes), biases[0].split(sizes)
+        parts = zip(inputs, weights, biases, strict=True)
+        q, k, v = (head for part in parts for head in self.project(*part))
+        dropout = self.dropout if self.training else 0.0
+        read = F.scaled_dot_product_attention(q, k, v, attn_bias, dropout)  # (N, h, L, D/h)
+        return self.out_proj(read.transpose(1, 2).flatten(2))
+
+    def project(self, x: Tensor, weight: Tensor, bias: Tensor) -> list[Tensor]:
+        """x (N, L, D) -> [(N, h, L, D/h)]; x (P, N, L, D) -> P of them.
+
+        weight (P * D, D) and bias (P * D) are those of P projections.
+        """
+        if x.ndim == 3:
+            return [self.split_heads(F.linear(x, weight, bias))]
+        weight = weight.unflatten(0, (len(x), -1)).transpose(1, 2)  # (P, D, D)
+        rows = torch.baddbmm(bias.view(len(x), 1, -1), x.flatten(1, 2), weight)  # (P, NL, D)
+        return [self.split_heads(part) for part in rows.view_as(x).unbind()]
+
+    def split_heads(self, x: Tensor) -> Tensor:
+        """(N, L, D) -> (N, h, L, D/h)."""
+        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
 
 
 class CrossAttentionLayer(nn.Module):
@@ -196,23 +281,15 @@ class CrossAttentionLayer(nn.Module):
 
     def __init__(self, dim: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.attention = nn.MultiheadAttention(dim, heads, dropout=dropout, batch_first=True)
+        self.attention = Attention(dim, heads, dropout)
         self.drop = nn.Dropout(dropout)
         self.norm = nn.LayerNorm(dim)
 
     def forward(
-        self,
-        x: Tensor,
-        pos: Tensor,
-        other: Tensor,
-        other_pos: Tensor,
-        padding_mask: Tensor | None = None,
+        self, x: Tensor, inputs: Sequence[Tensor], attn_bias: Tensor | None = None
     ) -> Tensor:
-        """x (N, L, D) attends to other (N, K, D) -> (N, L, D); padding_mask (N, K) of ``other``."""
-        read, _ = self.attention(
-            x + pos, other + other_pos, other, key_padding_mask=padding_mask, need_weights=False
-        )
-        return self.norm(x + self.drop(read))  # (N, L, D)
+        """Update x (N, L, D); inputs and attn_bias as in :class:`Attention`."""
+        return self.norm(x + self.drop(self.attention(inputs, attn_bias)))  # (N, L, D)
 
 
 class EncoderLayer(nn.Module):
@@ -220,7 +297,7 @@ class EncoderLayer(nn.Module):
 
     def __init__(self, dim: int, heads: int, hidden: int, dropout: float) -> None:
         super().__init__()
-        self.attention = nn.MultiheadAttention(dim, heads, dropout=dropout, batch_first=True)
+        self.attention = Attention(dim, heads, dropout)
         self.norm1 = nn.LayerNorm(dim)
         self.ffn = nn.Sequential(
             nn.Linear(dim, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, dim)
@@ -228,22 +305,24 @@ class EncoderLayer(nn.Module):
         self.norm2 = nn.LayerNorm(dim)
         self.drop = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, pos: Tensor, padding_mask: Tensor | None = None) -> Tensor:
-        """(N, L, D) at positions (N, L, D) -> (N, L, D); padding_mask (N, L)."""
-        read, _ = self.attention(
-            x + pos, x + pos, x, key_padding_mask=padding_mask, need_weights=False
-        )
-        x = self.norm1(x + self.drop(read))
+    def forward(self, x: Tensor, placed: Tensor, attn_bias: Tensor | None = None) -> Tensor:
+        """Update x (N, L, D); placed (3, N, L, D), the inputs of query, key and value."""
+        x = self.norm1(x + self.drop(self.attention([placed], attn_bias)))
         return self.norm2(x + self.drop(self.ffn(x)))
 
 
 class MaskedBottleneck(BneckLite):
     """The convolutional half of M-F-: the encoder's bneck-lite with residual, and a mask."""
 
-    def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
-        """(N, D, H, W), 0 at padding -> (N, D, H, W)."""
-        y = self.act(masked_conv_bn(self.filter, x, padding_mask))  # (N, hidden, H, W)
-        return x + masked_conv_bn(self.project, y, padding_mask)
+    def forward(  # type: ignore[override]
+        self, x: Tensor, padding: Padding | None = None
+    ) -> Tensor:
+        """(N, D, H, W) -> (N, D, H, W), arbitrary at padding."""
+        if padding is None:
+            return super().forward(x)
+        (conv, norm), x0 = self.filter, zero_padding(x, padding.mask)
+        y = self.act(norm(padding.gather(conv(x0))))  # (1, hidden, P, 1)
+        return x + padding.scatter(self.project(y))
 
 
 class Downsample(nn.Module):
@@ -254,10 +333,12 @@ class Downsample(nn.Module):
         self.filter = depthwise(channels, channels, stride=2)
         self.project = pointwise(channels, dim)
 
-    def forward(self, feat: Tensor, padding_mask: Tensor | None) -> Tensor:
-        """(N, C, H, W), 0 at padding -> (N, D, ceil(H/2), ceil(W/2)) with ``padding_mask``."""
-        filtered = masked_conv_bn(self.filter, feat, padding_mask)
-        return masked_conv_bn(self.project, filtered, padding_mask)
+    def forward(self, feat: Tensor, padding: Padding | None) -> Tensor:
+        """(N, C, H, W), 0 at padding -> (N, D, ceil(H/2), ceil(W/2)) with ``padding``."""
+        if padding is None:
+            return self.project(self.filter(feat))
+        conv, norm = self.filter
+        return padding.scatter(self.project(norm(padding.gather(conv(feat)))))
 
 
 class UpsampleLateral(nn.Module):
@@ -276,44 +357,26 @@ class UpsampleLateral(nn.Module):
         return self.up(x) + self.lateral(feat)
 
 
-def masked_conv_bn(layer: nn.Sequential, x: Tensor, padding_mask: Tensor | None) -> Tensor:
-    """Apply a convolution and BatchNorm, whose training statistics exclude padded positions.
+@torch.compiler.disable  # the length of an index depends on the values of the mask
+def describe_paddings(padding_mask: Tensor | None, feat: Tensor) -> list[Padding | None]:
+    """Return the padding at strides 32, 16 and 8; arguments as in ``describe_padding``."""
+    if padding_mask is None:
+        return [None] * 3
+    return [describe_padding(padding_mask[:, ::s, ::s], feat) for s in (4, 2, 1)]
 
-    x is 0 at padding; padding_mask (N, H, W) is that of the result.
+
+def describe_padding(padding_mask: Tensor, feat: Tensor) -> Padding:
+    """Prepare mask (N, H, W) for the blocks of a scale, in the dtype and on the device of ``feat``.
+
+    The mask should be on the CPU, which would otherwise wait for the GPU to count its positions.
     """
-    conv, norm = layer
-    x = conv(x)  # (N, C, H, W)
-    if padding_mask is None or not norm.training:
-        return norm(x)
-    return masked_batch_norm(norm, x, padding_mask)
-
-
-def masked_batch_norm(norm: Any, x: Tensor, padding_mask: Tensor) -> Tensor:
-    """Apply BatchNorm or SyncBatchNorm in training mode with the statistics of valid positions.
-
-    x (N, C, H, W), padding_mask (N, H, W) -> (N, C, H, W), 0 at padding. Masks are not used as
-    indices, for which the CPU would wait for the GPU.
-    """
-    valid = ~padding_mask[:, None]  # (N, 1, H, W)
-    values = x.to(norm.running_mean.dtype)  # float32 under autocast
-    count = sum_over_ranks(norm, valid.sum().to(values.dtype))
-    mean = sum_over_ranks(norm, torch.where(valid, values, 0).sum((0, 2, 3))) / count  # (C,)
-    centred = torch.where(valid, values - mean[:, None, None], 0)
-    var = sum_over_ranks(norm, centred.square().sum((0, 2, 3))) / count  # (C,)
-    with torch.no_grad():
-        norm.num_batches_tracked += 1
-        norm.running_mean.lerp_(mean, norm.momentum)
-        norm.running_var.lerp_(var * count / (count - 1).clamp(min=1), norm.momentum)  # unbiased
-    scale = norm.weight * (var + norm.eps).rsqrt()
-    y = centred * scale[:, None, None] + norm.bias[:, None, None]
-    return torch.where(valid, y, 0).to(x.dtype)
-
-
-def sum_over_ranks(norm: Any, x: Tensor) -> Tensor:
-    """Sum x over the ranks of a SyncBatchNorm; x of any other norm is returned unchanged."""
-    if not isinstance(norm, nn.SyncBatchNorm) or not torch.distributed.is_initialized():
-        return x
-    return all_reduce(x, group=norm.process_group)
+    positions = padding_mask[0].numel()
+    # torch's attention kernel on CUDA copies a bias whose rows do not begin at multiples of 8.
+    ignored = F.pad(padding_mask.flatten(1), (0, -positions % 8))
+    attn_bias = torch.zeros_like(ignored, dtype=feat.dtype).masked_fill_(ignored, float('-inf'))
+    valid = (~padding_mask).flatten().nonzero()[:, 0]
+    copies = [copy_to_device(x, feat.device) for x in (padding_mask, attn_bias, valid)]
+    return Padding(copies[0], copies[1][:, None, None, :positions], copies[2])
 
 
 def flatten_hw(x: Tensor) -> Tensor:

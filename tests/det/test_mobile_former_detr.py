@@ -180,9 +180,11 @@ def test_any_number_of_classes(build, batch, classes):
     assert model(images, samples, mode='tensor')[0].shape == (4, 3, 8, classes + 1)
 
 
-def test_bfloat16(build, batch):
+@pytest.mark.parametrize('with_cp', [False, True])
+def test_bfloat16(build, batch, with_cp):
     """What --amp does; boxes and matching stay in float32."""
     model = build(frozen=False).train()
+    model.backbone.with_cp = with_cp
     expected = sum(model(*batch, mode='loss').values())
     with torch.autocast('cpu', torch.bfloat16):
         loss = sum(model(*batch, mode='loss').values())

@@ -2,11 +2,11 @@
 
 import math
 from collections import Counter
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import distributed, multiprocessing
 from torch.profiler import profile
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -17,7 +17,9 @@ from finola_mm.layers.mobile_former_decoder import (
     DecoderBlock,
     DecoderState,
     Downsample,
-    masked_batch_norm,
+    MaskedBottleneck,
+    describe_padding,
+    placement,
 )
 from tests.messages import shows
 
@@ -126,7 +128,8 @@ def test_block_by_its_equations(kind):
     block = block.double().eval()
     state = DecoderState(*(torch.randn(2, *s).double() for s in ((Q, D), (Q, D), (D, 3, 4))))
     sine = sine_positions(torch.zeros(1, 3, 4, dtype=torch.bool), D).double()
-    new = block(state, sine)
+    pos_embed = sine.flatten(1, 2)
+    new = block(state, placement(pos_embed) if kind == 'plus' else pos_embed)
     for n in range(2):
         expected = block_oracle(block, *(part[n] for part in state), sine[0])
         for got, want in zip(new, expected, strict=True):
@@ -213,7 +216,7 @@ def test_batch_norm_counts_positions_of_images_only(padded):
     down = Downsample(CHANNELS[1], D).double().train()
     mask16, mask32 = downsample_mask(mask), downsample_mask(mask, 4)
     f16 = f16.masked_fill(mask16[:, None], 0)
-    down(f16, mask32)
+    down(f16, describe_padding(mask32, f16))
     filtered = down.filter[0](f16)
     valid = [x[:, ~m] for x, m in zip(filtered, mask32, strict=True)]
     valid = torch.cat(valid, dim=1)  # (C, positions)
@@ -222,47 +225,26 @@ def test_batch_norm_counts_positions_of_images_only(padded):
     torch.testing.assert_close(down.filter[1].running_var, 1 - momentum + momentum * valid.var(1))
 
 
-def test_masked_batch_norm_is_batch_norm_of_the_valid_positions():
-    """Its outputs, gradients and statistics; torch normalizes the positions in a row."""
+@pytest.mark.parametrize('make', [partial(Downsample, 3, D), partial(MaskedBottleneck, 3, 6, 3)])
+def test_batch_norm_of_a_padded_image_is_that_of_the_image_alone(make):
+    """In training: outputs, gradients and statistics."""
     torch.manual_seed(0)
-    mask = make_padding_mask([(4, 7), (6, 5), (2, 2)], (6, 7))
-    norms = [torch.nn.BatchNorm2d(3).double(), torch.nn.BatchNorm1d(3).double()]
-    x, weights = torch.randn(2, 3, 3, 6, 7, dtype=torch.double)
-    inputs = [x.clone().requires_grad_() for _ in norms]
-    y = masked_batch_norm(norms[0], inputs[0], mask)
-    assert not y[mask[:, None].expand_as(y)].any()
-    rows = norms[1](inputs[1].permute(0, 2, 3, 1)[~mask])  # (positions, C)
-    torch.testing.assert_close(y.permute(0, 2, 3, 1)[~mask], rows)
-    (y * weights).sum().backward()
-    (rows * weights.permute(0, 2, 3, 1)[~mask]).sum().backward()
-    torch.testing.assert_close(inputs[0].grad, inputs[1].grad)
-    torch.testing.assert_close(norms[0].weight.grad, norms[1].weight.grad)
-    torch.testing.assert_close(norms[0].state_dict(), norms[1].state_dict())
-
-
-def _normalize_on_rank(rank, folder, x, mask):
-    """Normalize a half of the batch by SyncBatchNorm; save outputs and gradients."""
-    distributed.init_process_group('gloo', f'file://{folder}/meet', rank=rank, world_size=2)
-    norm = torch.nn.SyncBatchNorm(3).double()
-    part = x.chunk(2)[rank].clone().requires_grad_()
-    y = masked_batch_norm(norm, part, mask.chunk(2)[rank])
-    y.pow(3).sum().backward()
-    torch.save((y.detach(), part.grad, norm.running_var), f'{folder}/{rank}.pt')
-    distributed.destroy_process_group()
-
-
-def test_sync_batch_norm_of_two_ranks_is_batch_norm_of_the_whole_batch(tmp_path):
-    x = torch.randn(4, 3, 6, 7, dtype=torch.double, requires_grad=True)
-    mask = make_padding_mask([(4, 7), (6, 5), (2, 2), (6, 7)], (6, 7))
-    norm = torch.nn.BatchNorm2d(3).double()
-    y = masked_batch_norm(norm, x, mask)
-    y.pow(3).sum().backward()
-    multiprocessing.spawn(_normalize_on_rank, (tmp_path, x.detach(), mask), nprocs=2)
-    parts = [torch.load(tmp_path / f'{rank}.pt') for rank in range(2)]
-    ys, gradients, variances = zip(*parts, strict=True)
-    torch.testing.assert_close(torch.cat(ys), y.detach())
-    torch.testing.assert_close(torch.cat(gradients), x.grad)
-    torch.testing.assert_close(variances, (norm.running_var,) * 2)
+    layers = [make().double() for _ in range(2)]
+    layers[1].load_state_dict(layers[0].state_dict())
+    images = [torch.randn(1, 3, 5, 6).double().requires_grad_()]
+    images.append(F.pad(images[0].detach(), (0, 3, 0, 4)).requires_grad_())
+    stride = layers[0].filter[0].stride[0]
+    mask = downsample_mask(make_padding_mask([(5, 6)], (9, 9)), stride)
+    paddings = [None, describe_padding(mask, images[1])]
+    alone, padded = (f(x, p) for f, x, p in zip(layers, images, paddings, strict=True))
+    h, w = alone.shape[2:]
+    torch.testing.assert_close(padded[:, :, :h, :w], alone)
+    for y in (alone, padded):
+        y[:, :, :h, :w].pow(3).sum().backward()
+    torch.testing.assert_close(images[1].grad[:, :, :5, :6], images[0].grad)
+    gradients = [[p.grad for p in layer.parameters()] for layer in layers]
+    torch.testing.assert_close(*gradients)
+    torch.testing.assert_close(layers[1].state_dict(), layers[0].state_dict())
 
 
 def test_batches_can_be_permuted(padded):
