@@ -69,6 +69,8 @@ BUILD_MMCV = (
     'python -m pip uninstall -y onedl-mmcv',
     'python -m pip install --no-build-isolation --no-cache-dir onedl-mmcv==2.3.6',
 )
+# The same with mmcv's CUDA operators. Not tried: this requires a CUDA toolkit.
+BUILD_MMCV_CUDA = (*BUILD_MMCV[:-1], f'FORCE_CUDA=1 {BUILD_MMCV[-1]}')
 
 
 def install_commands(distribution: str) -> tuple[str, ...]:
