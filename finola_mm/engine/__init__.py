@@ -30,6 +30,7 @@ from .hooks.strict_load_hook import StrictLoadHook, StrictResumeHook
 from .hooks.sync_buffers_hook import SyncBuffersHook
 from .model import unwrap_model
 from .param_groups import merge_param_groups
+from .runner import Runner
 from .workers import SIGNALS
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     'NO_SPACE',
     'Pretrained',
     'ResumePoint',
+    'Runner',
     'RuntimeInfoHook',
     'SIGNALS',
     'SeedIterationHook',
