@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner as _Runner
@@ -26,16 +27,14 @@ class Runner(_Runner):
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Move the model to its device, and wrap it with DDP if there are several ranks."""
-        on_gpu = get_device() == 'cuda'
-        if on_gpu and self.cfg.get('channels_last', True):
-            model = model.to(memory_format=torch.channels_last)  # before DDP lays out its buckets
+        model = set_memory_format(model, self.cfg)  # before DDP lays out its buckets
         if self.distributed:
             model_wrapper_cfg = model_wrapper_cfg or dict(
                 broadcast_buffers=False,
                 find_unused_parameters=self.cfg.get('find_unused_parameters', False),
                 gradient_as_bucket_view=True,
             )
-            if not on_gpu:  # DDP rejects MMEngine's device_ids=[LOCAL_RANK] there
+            if get_device() != 'cuda':  # DDP rejects MMEngine's device_ids=[LOCAL_RANK] there
                 model_wrapper_cfg = {**model_wrapper_cfg, 'device_ids': None}
         return super().wrap_model(model_wrapper_cfg, model)
 
@@ -46,6 +45,13 @@ class Runner(_Runner):
             merge_param_groups(built.optimizer)
             built.optimizer.register_load_state_dict_post_hook(match_layout)
         return built
+
+
+def set_memory_format(model: nn.Module, cfg: Config) -> nn.Module:
+    """Store weights of convolutions in channels-last format if there is a GPU; see ``Runner``."""
+    if get_device() == 'cuda' and cfg.get('channels_last', True):
+        return model.to(memory_format=torch.channels_last)
+    return model
 
 
 def match_layout(optimizer: Optimizer) -> None:
