@@ -33,6 +33,7 @@ from typing import NamedTuple
 import torch
 from machine import processor
 from torch._inductor import config as inductor_config
+from torch._inductor.fx_utils import count_flops_fx
 from torch._inductor.graph import GraphLowering
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -214,13 +215,23 @@ def inductor_totals():
 
 
 def node_flop(node) -> int:
-    """Return the FLOP of a call of cuBLAS or cuDNN; of a grouped convolution 0, as in ``flop``."""
-    origin = node.node.get_origin_node() if node.is_extern() and node.node else None
-    packet = getattr(origin and origin.target, '_overloadpacket', None)
-    groups = CONVOLUTIONS.get(packet)
+    """Return the FLOP of a call of cuBLAS, cuDNN or attention in a graph of Inductor.
+
+    As in ``flop``, a grouped convolution counts as 0.
+    """
+    if not node.is_extern():
+        return 0
+    kernel = node.node
+    # A kernel with several outputs, such as attention, has no origin node.
+    overload = getattr(kernel, 'op_overload', None)
+    sources = [kernel.get_origin_node(), *(o for o in kernel.origins if o.target is overload)]
+    origin = next(filter(None, sources), None)
+    if origin is None:
+        return 0
+    groups = CONVOLUTIONS.get(getattr(origin.target, '_overloadpacket', None))
     if groups is not None and origin.args[groups] > 1:
         return 0
-    return node.estimate_flops() or 0
+    return count_flops_fx(origin) or 0
 
 
 def host_ms(trainee, steps: int = 15) -> float:
