@@ -283,7 +283,9 @@ def measure(model: str, cfg, batch_size: int, *, renamed=None, compiled=False) -
         print_row(model, batch_size, part, f'{totals["launches"]}', *figures(totals))
     results = [Result(model, batch_size, waits, host, sum(parts.values(), Counter()))]
     if compiled:
-        kept, totals = compile_parts(trainee, renamed)
+        with contextlib.redirect_stdout(sys.stderr):
+            trainee = Trainee(cfg, batch_size)  # without the tracer's hooks
+            kept, totals = compile_parts(trainee, renamed)
         print_row(model, batch_size, 'compiled parts', '', *figures(totals))
         totals = sum((parts[part] for part in kept & parts.keys()), Counter()) + totals
         trainee.train_step(trainee.batch())
@@ -305,7 +307,7 @@ def compile_parts(trainee, renamed: dict[str, str]) -> tuple[set[str], Counter]:
         for attribute, part in PARTS.items()
         if getattr(getattr(trainee.model, attribute, None), '_compiled_call_impl', None) is None
     }
-    with inductor_totals() as totals, contextlib.redirect_stdout(sys.stderr):
+    with inductor_totals() as totals:
         trainee.train_step(trainee.batch())
     return kept, totals
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
+from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
@@ -51,7 +52,8 @@ class Trainee:
         self.batch_size = batch_size or cfg.train_dataloader.batch_size
         init_default_scope(cfg.default_scope)
         remove_checkpoints(cfg.model)
-        self.model = set_memory_format(MODELS.build(cfg.model), cfg).to(get_device()).train()
+        model: BaseModel = set_memory_format(MODELS.build(cfg.model), cfg)
+        self.model = model.to(get_device()).train()
         self.optim_wrapper: OptimWrapper = build_optim_wrapper(
             self.model, cfg.optim_wrapper | dict(type=OPTIM_WRAPPERS[precision])
         )

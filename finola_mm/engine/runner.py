@@ -50,7 +50,7 @@ class Runner(_Runner):
 def set_memory_format(model: nn.Module, cfg: Config) -> nn.Module:
     """Store weights of convolutions in channels-last format if there is a GPU; see ``Runner``."""
     if get_device() == 'cuda' and cfg.get('channels_last', True):
-        return model.to(memory_format=torch.channels_last)
+        return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model
 
 
