@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from mmengine.device import get_device
 from mmengine.hooks import Hook
 from torch import nn
 
@@ -50,7 +51,7 @@ class CompileHook(Hook):
                 "to compile; set CompileHook's parts to attributes of the model"
             )
         accumulates = runner.cfg.get('optim_wrapper', {}).get('accumulative_counts', 1) > 1
-        if torch.cuda.is_available() and not (hasattr(model, 'bbox_head') or accumulates):
+        if get_device() == 'cuda' and not (hasattr(model, 'bbox_head') or accumulates):
             self.kwargs = {'mode': 'reduce-overhead', **self.kwargs}
         for part in parts:
             module = getattr(model, part)
