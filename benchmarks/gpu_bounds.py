@@ -301,6 +301,7 @@ def compile_parts(trainee, renamed: dict[str, str]) -> tuple[set[str], Counter]:
 
     Returns the parts that are not compiled, and FLOP, bytes and seconds of those that are.
     """
+    torch._dynamo.config.recompile_limit = 64  # the layers of MAE's encoder are graphs of their own
     trainee.compile(parts=('backbone', 'neck') if renamed else None)
     kept = {OTHER, 'optimizer'} | {
         renamed.get(part, part)
