@@ -1,6 +1,6 @@
 """Compute lower bounds of the time of a training step on a GPU, by part, without a GPU.
 
-    python benchmarks/gpu_bounds.py [KIND ...] [--batch 128]
+    python benchmarks/gpu_bounds.py [KIND ...] [--batch 128] [--compile]
 
 A step in bfloat16 runs on the null GPU (tests/null_gpu), which computes nothing. Each operator is
 assigned the FLOP of its products and the bytes that it must read and write. Its bound is the larger
@@ -8,6 +8,11 @@ of FLOP / 400 TFLOP/s and bytes / 4 TB/s, some 40 and 80 % of the peaks of an H2
 step is the sum over its operators. A real step takes longer: caches, launches, unsuitable shapes
 and waiting for the host are not included. The CPU time of the host has a column of its own; the
 driver's share of it, about 2 us per launch, is missing.
+
+With --compile, each model is measured a second time, compiled by `CompileHook` as in tools/train.py
+--compile; MAE's encoder and decoder are compiled alike. This takes minutes per model. A CUDA graph
+counts as one launch. Bytes of the compiled parts are those that Inductor computes for its kernels;
+copies of inputs into CUDA graphs are not included.
 
 FINOLA is compared with mmpretrain's MAE at the same batch size and image size: ViT-B for W2880,
 ViT-S for W1440 and ViT-Ti for W720 (benchmarks/pretrain_step.py). FLOP are those of matrix
@@ -21,11 +26,15 @@ import logging
 import sys
 import time
 from collections import Counter, defaultdict
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from machine import processor
+from torch._inductor import config as inductor_config
+from torch._inductor.fx_utils import count_flops_fx
+from torch._inductor.graph import GraphLowering
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
@@ -65,6 +74,8 @@ FILLS = set(
     'bernoulli_ copy_ fill_ full_like new_full new_ones new_zeros normal_ ones_like rand_like '
     'uniform_ zero_ zeros_like'.split()
 )
+# Convolutions and the place of their argument ``groups``
+CONVOLUTIONS = {torch.ops.aten.convolution: 8, torch.ops.aten.convolution_backward: 9}
 SELECTIONS = {'embedding', 'gather', 'index', 'index_select'}
 UPDATES = {'index_add_', 'index_put_', 'scatter_add_', 'scatter_'}
 
@@ -86,6 +97,7 @@ def parse_args():
         'kinds', nargs='*', metavar='KIND', help='a config below configs/, without .py'
     )
     parser.add_argument('--batch', type=int, help="images per step; default: the config's")
+    parser.add_argument('--compile', action='store_true', help='also measure compiled models')
     return parser.parse_args()
 
 
@@ -135,10 +147,8 @@ def flop(operator, args, kwargs, output) -> int:
     packet = operator._overloadpacket
     if packet not in flop_registry:
         return 0
-    if packet in (torch.ops.aten.convolution, torch.ops.aten.convolution_backward):
-        groups = args[8 if packet is torch.ops.aten.convolution else 9]
-        if groups > 1:
-            return 0
+    if packet in CONVOLUTIONS and args[CONVOLUTIONS[packet]] > 1:
+        return 0
     return flop_registry[packet](*args, **kwargs, out_val=output)
 
 
@@ -181,6 +191,49 @@ class Tracer(TorchDispatchMode):
         module.register_forward_hook(leave)
 
 
+@contextlib.contextmanager
+def inductor_totals():
+    """Yield the FLOP, bytes and seconds at least of the kernels that Inductor generates."""
+    totals: Counter = Counter()
+    generate = GraphLowering.codegen
+
+    def generate_and_count(graph):
+        code = generate(graph)
+        for node in graph.scheduler.nodes:
+            moved, products = node.get_read_write_buffers_sizes(), node_flop(node)
+            bound = max(products / FLOP_PER_S, moved / BYTES_PER_S)
+            totals.update(flop=products, bytes=moved, seconds=bound)
+        return code
+
+    GraphLowering.codegen = generate_and_count
+    # Graphs from the cache on disk would not be counted.
+    with inductor_config.patch(fx_graph_cache=False):
+        try:
+            yield totals
+        finally:
+            GraphLowering.codegen = generate
+
+
+def node_flop(node) -> int:
+    """Return the FLOP of a call of cuBLAS, cuDNN or attention in a graph of Inductor.
+
+    As in ``flop``, a grouped convolution counts as 0.
+    """
+    if not node.is_extern():
+        return 0
+    kernel = node.node
+    # A kernel with several outputs, such as attention, has no origin node.
+    overload = getattr(kernel, 'op_overload', None)
+    sources = [kernel.get_origin_node(), *(o for o in kernel.origins if o.target is overload)]
+    origin = next(filter(None, sources), None)
+    if origin is None:
+        return 0
+    groups = CONVOLUTIONS.get(getattr(origin.target, '_overloadpacket', None))
+    if groups is not None and origin.args[groups] > 1:
+        return 0
+    return count_flops_fx(origin) or 0
+
+
 def host_ms(trainee, steps: int = 15) -> float:
     """Return the least CPU time of a step in milliseconds; other processes only add to it."""
     times = []
@@ -214,19 +267,50 @@ def trace(trainee, renamed: dict[str, str]) -> tuple[dict[str, Counter], int]:
     return tracer.totals, tracer.counts.read()[1]
 
 
-def measure(model: str, cfg, batch_size: int, renamed=None) -> Result:
-    """Measure a step, and print a row of the first table for each part."""
-    from tests.null_gpu.kinds import Trainee
+def measure(model: str, cfg, batch_size: int, *, renamed=None, compiled=False) -> list[Result]:
+    """Measure a step, and with ``compiled`` also a compiled one; print a row for each part."""
+    from finola_mm.apis.trainee import Trainee
+
+    renamed = renamed or {}
 
     with contextlib.redirect_stdout(sys.stderr):  # the tables alone in standard output
         trainee = Trainee(cfg, batch_size)
     for _ in range(3):
         trainee.train_step(trainee.batch())
     host = host_ms(trainee)
-    parts, waits = trace(trainee, renamed or {})
+    parts, waits = trace(trainee, renamed)
     for part, totals in parts.items():
         print_row(model, batch_size, part, f'{totals["launches"]}', *figures(totals))
-    return Result(model, batch_size, waits, host, sum(parts.values(), Counter()))
+    results = [Result(model, batch_size, waits, host, sum(parts.values(), Counter()))]
+    if compiled:
+        with contextlib.redirect_stdout(sys.stderr):
+            trainee = Trainee(cfg, batch_size)  # without the tracer's hooks
+            kept, totals = compile_parts(trainee, renamed)
+        print_row(model, batch_size, 'compiled parts', '', *figures(totals))
+        totals = sum((parts[part] for part in kept & parts.keys()), Counter()) + totals
+        trainee.train_step(trainee.batch())
+        host, batch, counts = host_ms(trainee), trainee.batch(), null_gpu.Counts()
+        trainee.train_step(batch)
+        totals['launches'], waits = counts.read()
+        results.append(Result(f'{model}, compiled', batch_size, waits, host, totals))
+    return results
+
+
+def compile_parts(trainee, renamed: dict[str, str]) -> tuple[set[str], Counter]:
+    """Compile a model as tools/train.py --compile does.
+
+    Returns the parts that are not compiled, and FLOP, bytes and seconds of those that are.
+    """
+    torch._dynamo.config.recompile_limit = 64  # the layers of MAE's encoder are graphs of their own
+    trainee.compile(parts=('backbone', 'neck') if renamed else None)
+    kept = {OTHER, 'optimizer'} | {
+        renamed.get(part, part)
+        for attribute, part in PARTS.items()
+        if getattr(getattr(trainee.model, attribute, None), '_compiled_call_impl', None) is None
+    }
+    with inductor_totals() as totals:
+        trainee.train_step(trainee.batch())
+    return kept, totals
 
 
 def figures(totals: Counter) -> list[str]:
@@ -245,8 +329,7 @@ def print_row(*cells) -> None:
 def main() -> None:
     args = parse_args()
     null_gpu.restart()
-    from pretrain_step import PAIRS, mae
-
+    from finola_mm.apis.trainee import MAE_PEERS, mae_model
     from tests.null_gpu.kinds import load_config
 
     logging.disable(logging.WARNING)  # MMEngine logs the options of every parameter
@@ -259,17 +342,22 @@ def main() -> None:
         batch_size = args.batch or cfg.train_dataloader.batch_size
         key = cfg.model.backbone.get('arch', '').upper(), batch_size  # W2880 and the like
         compared = cfg.model.type in ('finola_mm.FINOLA', 'finola_mm.MaskedFINOLA')
-        compared &= key[0] in PAIRS
+        compared &= key[0] in MAE_PEERS
         if compared and key not in peers:
-            _, name, arch, embed_dims = PAIRS[key[0]]
+            name, *shape = MAE_PEERS[key[0]]
             recipe = load_config('selfsup/masked_finola_b')
-            recipe.model = dict(
-                mae(arch, embed_dims, 256), data_preprocessor=recipe.data_preprocessor
+            recipe.model = dict(mae_model(*shape), data_preprocessor=recipe.data_preprocessor)
+            peers[key] = measure(
+                f'MAE {name}',
+                recipe,
+                batch_size,
+                renamed=dict(FINOLA='decoder'),
+                compiled=args.compile,
             )
-            peers[key] = measure(f'MAE {name}', recipe, batch_size, dict(FINOLA='decoder'))
-            results.append(peers[key])
-        result = measure(kind.split('/')[-1], cfg, batch_size)
-        results.append(result._replace(peer=peers[key] if compared else None))
+            results += peers[key]
+        ours = measure(kind.split('/')[-1], cfg, batch_size, compiled=args.compile)
+        for result, peer in zip_longest(ours, peers[key] if compared else ()):
+            results.append(result._replace(peer=peer))  # compiled beside compiled
     print()
     print_row(
         'model', 'batch', 'launches', 'waits', 'TFLOP', 'GB', 'bound, ms', "/ MAE's", 'host, ms'

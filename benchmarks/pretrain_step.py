@@ -27,50 +27,25 @@ from mmpretrain.structures import DataSample
 
 import finola_mm.selfsup  # noqa: F401
 from finola_mm.apis import optimize_for_cpu
+from finola_mm.apis.trainee import MAE_PEERS, mae_model
 
 CONFIGS = Path(__file__).parents[1] / 'configs' / 'selfsup'
-# our config; name, arch and width of the MAE encoder in mmpretrain
-PAIRS = {
-    'W2880': ('masked_finola_b.py', 'ViT-B', 'deit-base', 768),
-    'W1440': ('masked_finola_b_w1440.py', 'ViT-S', 'deit-small', 384),
-    'W720': ('masked_finola_b_w720.py', 'ViT-Ti', 'deit-tiny', 192),
+OURS = {
+    'W2880': 'masked_finola_b.py',
+    'W1440': 'masked_finola_b_w1440.py',
+    'W720': 'masked_finola_b_w720.py',
 }
 
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('--pairs', nargs='+', choices=PAIRS, default=list(PAIRS))
+    parser.add_argument('--pairs', nargs='+', choices=OURS, default=list(OURS))
     parser.add_argument('--batch', type=int, default=8, help='images per step')
     parser.add_argument('--size', type=int, default=256, help='side of an image in pixels')
     parser.add_argument('--precision', choices=['float32', 'bfloat16'], default='bfloat16')
     parser.add_argument('--turns', type=int, default=5, help='timed steps per model')
     parser.add_argument('--compile', action='store_true', help='torch.compile both models')
     return parser.parse_args()
-
-
-def mae(arch, width, size):
-    """Return the config of mmpretrain's MAE for images of ``size``."""
-    return dict(
-        type='MAE',
-        backbone=dict(type='MAEViT', arch=arch, img_size=size, patch_size=16, mask_ratio=0.75),
-        neck=dict(
-            type='MAEPretrainDecoder',
-            num_patches=(size // 16) ** 2,
-            patch_size=16,
-            in_chans=3,
-            embed_dim=width,
-            decoder_embed_dim=512,
-            decoder_depth=8,
-            decoder_num_heads=16,
-            mlp_ratio=4.0,
-        ),
-        head=dict(
-            type='MAEPretrainHead',
-            norm_pix=True,
-            patch_size=16,
-            loss=dict(type='PixelReconstructionLoss', criterion='L2'),
-        ),
-    )
 
 
 class Trainee:
@@ -107,13 +82,13 @@ def now():
 
 
 def build_pair(name, args):
-    config, peer, arch, width = PAIRS[name]
-    ours = Config.fromfile(CONFIGS / config).model
+    peer, arch, width = MAE_PEERS[name]
+    ours = Config.fromfile(CONFIGS / OURS[name]).model
     parts = {'encoder': 'backbone', 'FINOLA': 'neck', 'upsampler': 'upsampler'}
     return {
         f'masked FINOLA-B {name}': Trainee(ours, parts, args),
         f'MAE {peer}': Trainee(
-            mae(arch, width, args.size), {'encoder': 'backbone', 'decoder': 'neck'}, args
+            mae_model(arch, width, args.size), {'encoder': 'backbone', 'decoder': 'neck'}, args
         ),
     }
 

@@ -76,14 +76,18 @@ MATRIX = (
 BUILD_REQUIREMENTS = dict(onedl='setuptools>=80,<82', openmmlab='setuptools<70')
 
 
-def build_mmcv() -> tuple[str, ...]:
-    """Return the commands that compile the mmcv of the installed stack with its ops."""
+def build_mmcv(cuda: bool = False) -> tuple[str, ...]:
+    """Return the commands that compile the mmcv of the installed stack with its ops.
+
+    cuda: also its CUDA operators. Not tried: this requires a CUDA toolkit.
+    """
     name = preferred('mmcv')
     return (
         f"python -m pip install '{BUILD_REQUIREMENTS[installed_stack()]}' wheel ninja packaging "
         'psutil',
         f'python -m pip uninstall -y {" ".join(_installed("mmcv")) or name}',
-        f'python -m pip install --no-build-isolation --no-cache-dir {pinned(name)}',
+        f'{"FORCE_CUDA=1 " if cuda else ""}python -m pip install --no-build-isolation '
+        f'--no-cache-dir {pinned(name)}',
     )
 
 

@@ -23,7 +23,8 @@ FLOORS = {
     'selfsup': (BELOW | {'datasets'}, {'torch', 'mmpretrain'}),
     'classification': (BELOW | {'datasets'}, {'torch', 'numpy', 'mmengine', 'mmpretrain'}),
     'det': (BELOW, {'torch', 'numpy', 'scipy', 'mmengine', 'mmdet'}),
-    'apis': (BELOW | {*PARTS}, PACKAGES | {'mmdet', 'rich'}),  # mmdet: apis/detection.py alone
+    # mmdet: apis/detection.py and trainee.py; mmpretrain: apis/trainee.py
+    'apis': (BELOW | {*PARTS}, PACKAGES | {'mmdet', 'mmpretrain', 'rich'}),
 }
 LIBRARY = set(sys.stdlib_module_names)
 

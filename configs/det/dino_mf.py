@@ -5,7 +5,10 @@
 # safeguards of our other configs.
 #
 # Train      tools/dist_train.sh configs/det/dino_mf.py 8 --pretrained encoder.safetensors
-#            Training time and memory: not yet measured.
+#            Training time and memory: not yet measured. On a GPU, this requires mmcv's CUDA
+#            operators (deformable attention and focal loss), which the set-up does not compile.
+#            tools/check/env.py prints whether they are missing, and the commands that compile them
+#            (FORCE_CUDA=1 ...; not yet tried).
 # Expected   no published figure.
 # Measured   not yet run.
 _base_ = ['mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py']

@@ -6,7 +6,10 @@
 # RetinaNet. Schedule and optimizer are those of mmdet's RetinaNet with a PVT encoder.
 #
 # Train      tools/dist_train.sh configs/det/retinanet_mf.py 8 --pretrained encoder.safetensors
-#            Training time and memory: not yet measured.
+#            Training time and memory: not yet measured. On a GPU, this requires mmcv's CUDA
+#            operators (focal loss and NMS), which the set-up does not compile.
+#            tools/check/env.py prints whether they are missing, and the commands that compile them
+#            (FORCE_CUDA=1 ...; not yet tried).
 # Expected   no published figure.
 # Measured   not yet run.
 _base_ = [

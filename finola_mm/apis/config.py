@@ -22,6 +22,7 @@ from ..errors import UserError, list_names
 # MMEngine reads, and those of our tools. All others are variables of the config file itself.
 KNOWN_ENTRIES = {
     *inspect.signature(Runner).parameters,
+    'channels_last',
     'compile',
     'efficient_conv_bn_eval',
     'find_unused_parameters',

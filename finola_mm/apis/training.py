@@ -14,7 +14,6 @@ from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.logging import print_log
-from mmengine.runner import Runner
 from torch import distributed
 
 from ..datasets.validation import check_batch
@@ -22,10 +21,10 @@ from ..engine import (
     SIGNALS,
     CheckpointError,
     InterruptedRun,
+    Runner,
     computes_bfloat16,
     find_checkpoint,
     find_resume_point,
-    merge_param_groups,
     unwrap_model,
 )
 from ..errors import UserError, list_names
@@ -193,8 +192,6 @@ def train_from_cfg(cfg: Config) -> None:
     try:
         runner = build_runner(cfg)
         check_batch(runner)
-        runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
-        merge_param_groups(runner.optim_wrapper.optimizer)
         runner.train()
     except InterruptedRun:
         # Launchers terminate the other ranks when the first one exits; all exit with 75.

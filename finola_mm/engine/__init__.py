@@ -31,6 +31,7 @@ from .hooks.strict_load_hook import StrictLoadHook, StrictResumeHook
 from .hooks.sync_buffers_hook import SyncBuffersHook
 from .model import unwrap_model
 from .param_groups import merge_param_groups
+from .runner import Runner, set_memory_format
 from .workers import SIGNALS
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     'NO_SPACE',
     'Pretrained',
     'ResumePoint',
+    'Runner',
     'RuntimeInfoHook',
     'SIGNALS',
     'SeedIterationHook',
@@ -66,6 +68,7 @@ __all__ = [
     'merge_param_groups',
     'read_checkpoint',
     'register_checkpoint_io',
+    'set_memory_format',
     'unwrap_model',
     'write_weights',
 ]

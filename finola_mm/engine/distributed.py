@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from mmengine.config import Config
-from torch import cuda, distributed
+from torch import cuda, device, distributed
 
 from ..errors import UserError
 from .workers import end_on_ctrl_c
@@ -24,7 +24,7 @@ VARIABLES = {'pytorch': TORCH, 'slurm': SLURM, 'mpi': OPEN_MPI}
 
 
 def init_dist(launcher: str, cfg: Config) -> None:
-    """Create the process group of ``env_cfg.dist_cfg``; without a GPU, adapt ``cfg`` to the CPU."""
+    """Create the process group of ``env_cfg.dist_cfg``; without a GPU, with gloo."""
     if launcher == 'none':
         return
     end_on_ctrl_c()
@@ -33,13 +33,10 @@ def init_dist(launcher: str, cfg: Config) -> None:
     if 'timeout' in options:
         options['timeout'] = timedelta(seconds=options['timeout'])
     if cuda.is_available():
-        cuda.set_device(int(os.environ['LOCAL_RANK']))
+        options['device_id'] = device('cuda', int(os.environ['LOCAL_RANK']))
+        cuda.set_device(options['device_id'])
     else:
         options['backend'] = options['backend'].replace('nccl', 'gloo')
-        unused = cfg.get('find_unused_parameters', False)
-        default = dict(broadcast_buffers=False, find_unused_parameters=unused)
-        # MMEngine passes device_ids=[LOCAL_RANK] to DDP, which rejects them on a CPU.
-        cfg.model_wrapper_cfg = {**(cfg.get('model_wrapper_cfg') or default), 'device_ids': None}
         if (sync_bn := cfg.pop('sync_bn', None)) and os.environ['RANK'] == '0':
             print(f'sync_bn={sync_bn!r} is ignored: it requires GPUs')
     try:

@@ -72,8 +72,7 @@ def finola_blockwise(
     n, c, h, w = feat.shape
     if steps not in ('block', 'element'):
         raise ValueError(f"steps must be 'block' or 'element', got {steps!r}")
-    offsets = as_offsets(offset, (h, w), n)  # (N, 2)
-    ul, ur, dr, dl = _quadrant_sizes(offsets, h, w)
+    offsets, (ul, ur, dr, dl) = _quadrant_sizes(offset, n, h, w)
     row, col = offsets.to(feat.device, non_blocking=True).unbind(1)  # (N,)
     order, distance_y, distance_x = _sort_by_quadrant(row, col, h, w)  # (P,), (P, 1), (P, 1)
     max_y, max_x = (1, 1) if steps == 'block' else (h, w)
@@ -89,12 +88,17 @@ def finola_blockwise(
     return z.view(n, 2 * h, 2 * w, c).permute(0, 3, 1, 2)
 
 
-def _quadrant_sizes(offsets, h, w) -> list[int]:
-    """Count the positions that unroll up left, up right, down right and down left."""
+@torch.compiler.disable  # values on the CPU decide the sizes of the products
+def _quadrant_sizes(offset, n, h, w) -> tuple[Tensor, list[int]]:
+    """Return the offsets (N, 2) and count the positions that unroll in each direction.
+
+    The directions are up left, up right, down right and down left.
+    """
+    offsets = as_offsets(offset, (h, w), n)
     up, left = offsets.unbind(1)  # rows that unroll up, columns that unroll to the left
     down, right = h - up, w - left
     sizes = torch.stack((up * left, up * right, down * right, down * left))
-    return sizes.sum(1).tolist()
+    return offsets, sizes.sum(1).tolist()
 
 
 def _sort_by_quadrant(row, col, h, w):

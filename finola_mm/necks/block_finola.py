@@ -31,6 +31,8 @@ class BlockFINOLANeck(BaseModule):
         UserError: ``steps`` is invalid.
     """
 
+    dynamic_sizes = True  # for ``CompileHook``: the offsets decide the sizes of the products
+
     def __init__(
         self,
         channels: int,

@@ -127,7 +127,8 @@ def test_each_rank_has_its_gpu(monkeypatch, env, gpus, chosen):
             init_dist('slurm', Config())
     else:
         init_dist('slurm', Config())
-        assert (taken, groups) == ([chosen], [dict(backend='nccl')])
+        device = torch.device('cuda', chosen)
+        assert (taken, groups) == ([device], [dict(backend='nccl', device_id=device)])
 
 
 def free_port() -> str:
@@ -196,17 +197,8 @@ def test_no_launcher_changes_nothing():
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='for machines without a GPU')
 def test_a_config_on_cpus(one_rank, capsys):
-    cfg = Config(dict(sync_bn='torch', find_unused_parameters=True))
+    cfg = Config(dict(sync_bn='torch'))
     one_rank('pytorch')
     init_dist('pytorch', cfg)
     distributed.destroy_process_group()
     assert cfg.get('sync_bn') is None and 'sync_bn' in capsys.readouterr().out
-    assert cfg.model_wrapper_cfg == dict(
-        broadcast_buffers=False, find_unused_parameters=True, device_ids=None
-    )
-    cfg = Config(dict(model_wrapper_cfg=dict(type='Own')))
-    one_rank('pytorch')
-    init_dist('pytorch', cfg)
-    distributed.destroy_process_group()
-    assert cfg.model_wrapper_cfg == dict(type='Own', device_ids=None)
-    assert capsys.readouterr().out == ''

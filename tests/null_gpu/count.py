@@ -69,7 +69,8 @@ def count(name: str, show_lines: bool = False) -> Row:
     """Count launches and waits of a kind or of a run of the tool."""
     if name.startswith(TOOL):
         return count_tool(name.removeprefix(TOOL), show_lines)
-    from tests.null_gpu.kinds import Trainee, load_config
+    from finola_mm.apis.trainee import Trainee
+    from tests.null_gpu.kinds import load_config
 
     trainee = Trainee(load_config(name), BATCH_SIZE)
     values: list[str] = []

@@ -30,7 +30,7 @@ FILES = {
     'torch/utils/tensorboard.py': 'class SummaryWriter: pass\n',
     'mmengine/runner.py': '',
     'mmcv/transforms.py': '',
-    'mmcv/_ext.py': '',
+    'mmcv/_ext.py': 'def get_compiling_cuda_version(): return "12.8"\n',
     'mmpretrain/models/__init__.py': '',
     'mmdet/models.py': '',
 }
@@ -87,6 +87,15 @@ def test_all_fine(stack):
     assert 'Pre-training: ready' in report and 'Detection: ready' in report
     assert not problems(report)
     assert report.count(' ok\n') == 8
+
+
+def test_missing_cuda_operators_are_no_problem(stack):
+    path = 'mmcv/_ext.py'
+    write(stack, path, FILES[path].replace('12.8', 'not available'))
+    status, report = check(stack)
+    assert status == 0 and 'Detection: ready' in report
+    (note,) = problems(report)
+    assert 'FORCE_CUDA=1 python -m pip install --no-build-isolation' in note
 
 
 def test_empty_environment(tmp_path):

@@ -6,7 +6,8 @@ The tool first checks the metadata of the installed distributions: versions, two
 same files and the torch/torchvision pair (finola_mm/environment.py). It then tries all required
 imports, since an installed package may fail to load. Pre-training requires mmengine, mmpretrain and
 mmcv, without its compiled ops; detection also requires the ops and mmdet. The exit status is 0 if
-there are no problems, otherwise 1.
+there are no problems, otherwise 1. Missing CUDA operators of mmcv, which two configs require on a
+GPU, are no problem, but the command that builds them is printed.
 """
 
 import re
@@ -92,6 +93,13 @@ OTHER_NUMPY = Cause(
     HEADLESS,
 )
 
+CUDA_OPS = Problem(
+    "mmcv's CUDA operators are not compiled: focal loss, NMS and deformable attention. On a GPU, "
+    'configs/det/retinanet_mf.py and dino_mf.py require them; all other configs work without them. '
+    "To compile them (not yet tried), install a CUDA toolkit (nvcc) of torch's CUDA version, then:",
+    environment.build_mmcv(cuda=True),
+)
+
 PRE, DET = 'pre-training', 'detection'
 PROBES = (
     Probe(
@@ -141,11 +149,16 @@ def run(code: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
 
 
-def run_probes() -> dict[Probe, Problem | None]:
-    """Run all probes; return the problem of each, or None."""
+def run_probes() -> tuple[dict[Probe, Problem | None], str]:
+    """Run all probes; return the problem of each, or None, and the CUDA version of mmcv's ops.
+
+    This version is empty after a failure, and 'not available' without CUDA operators.
+    """
     # A single process is faster. Each probe runs in its own process only after a failure.
-    if run('; '.join(probe.code for probe in PROBES)).returncode == 0:
-        return dict.fromkeys(PROBES)
+    cuda = 'print(mmcv._ext.get_compiling_cuda_version())'
+    done = run('; '.join([*(probe.code for probe in PROBES), cuda]))
+    if done.returncode == 0:
+        return dict.fromkeys(PROBES), done.stdout.splitlines()[-1]
     found, known = {}, {}  # known: last line of an error -> diagnosis of the first probe with it
     for probe in PROBES:
         done = run(probe.code)
@@ -158,14 +171,14 @@ def run_probes() -> dict[Probe, Problem | None]:
         else:  # an error with the message of an earlier probe has the same cause
             diagnosis = diagnose(probe, done.stderr)
             found[probe] = known.setdefault(last_line(done.stderr), diagnosis)
-    return found
+    return found, ''
 
 
 def main() -> int:
     """Print the report and return the exit status."""
     print(f'Interpreter: {sys.executable}')
     print(environment.describe_stack(), flush=True)
-    general, found = environment.find_problems(), run_probes()
+    general, (found, cuda) = environment.find_problems(), run_probes()
     for probe, problem in found.items():
         name = environment.installed_distribution(probe.module)
         version = environment.installed_version(name) if name else '-'
@@ -175,7 +188,7 @@ def main() -> int:
         print(f'{work.capitalize()}: {"NOT ready" if general or failed else "ready"}.')
 
     problems = dict.fromkeys([*general, *filter(None, found.values())])
-    for problem in problems:
+    for problem in problems or ([CUDA_OPS] if cuda == 'not available' else []):
         print(f'\n{problem}')
     return 1 if problems else 0
 

@@ -4,29 +4,34 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from mmengine.device import get_device
 from mmengine.hooks import Hook
+from torch import nn
 
 from ...errors import UserError
 from ...registry import HOOKS
 from ..model import unwrap_model
 
-PARTS = ('backbone', 'upsampler', 'decoder', 'head')
+PARTS = ('backbone', 'neck', 'upsampler', 'decoder', 'head')
 
 
 @HOOKS.register_module()
 class CompileHook(Hook):
     """Apply ``torch.compile`` to parts of the model; names and weights are unchanged.
 
-    MMEngine's ``compile=True`` compiles the whole training step. FINOLA, between encoder and
-    upsampler, is excluded here: the group sizes of block-wise FINOLA change with every batch, and
-    the other form writes into buffers; both consist of a few large matrix products.
+    MMEngine's ``compile=True`` compiles the whole training step, including the preparation of the
+    batch on the CPU. Heads of pre-training have no ``forward`` and are not compiled: their loss
+    takes a dozen kernels.
 
     On a GPU the mode is 'reduce-overhead' (CUDA graphs), except for detectors, whose images differ
-    in size, and with gradient accumulation, since a graph's next run may overwrite its gradients.
+    in size, and with gradient accumulation, since a graph's next run may overwrite its gradients. A
+    part with an attribute ``dynamic_sizes = True`` multiplies matrices whose sizes change with
+    every batch: it is compiled once for all sizes, without CUDA graphs.
 
     Args:
         parts (Sequence[str], optional): Attributes of the model. By default those of backbone,
-            upsampler, decoder and head that the model has.
+            neck, upsampler, decoder and head that the model has, the neck only with
+            ``dynamic_sizes``: ``FINOLANeck`` consists of a few large matrix products.
         **kwargs (Any): Arguments of ``torch.compile``, such as ``mode='max-autotune'``.
 
     Raises:
@@ -39,17 +44,21 @@ class CompileHook(Hook):
 
     def before_train(self, runner) -> None:
         model = unwrap_model(runner.model)
-        parts = [part for part in self.parts or PARTS if hasattr(model, part)]
-        if not parts or (self.parts and len(parts) < len(self.parts)):
+        parts = self.parts or [part for part in PARTS if compiled_by_default(model, part)]
+        if not parts or not all(hasattr(model, part) for part in parts):
             raise UserError(
                 f'{type(model).__name__} lacks one of the parts {", ".join(self.parts or PARTS)} '
                 "to compile; set CompileHook's parts to attributes of the model"
             )
         accumulates = runner.cfg.get('optim_wrapper', {}).get('accumulative_counts', 1) > 1
-        if torch.cuda.is_available() and not (hasattr(model, 'bbox_head') or accumulates):
+        if get_device() == 'cuda' and not (hasattr(model, 'bbox_head') or accumulates):
             self.kwargs = {'mode': 'reduce-overhead', **self.kwargs}
         for part in parts:
-            getattr(model, part).compile(**self.kwargs)
+            module = getattr(model, part)
+            if has_dynamic_sizes(module):
+                module.compile(**{**self.kwargs, 'mode': None, 'dynamic': True})
+            else:
+                module.compile(**self.kwargs)
         runner.logger.info(
             f'Compiling {", ".join(parts)} in the first step (minutes), again before the first '
             'validation, and for every new shape of the input. Kernels are cached on disk'
@@ -57,3 +66,14 @@ class CompileHook(Hook):
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
         torch.compiler.cudagraph_mark_step_begin()
+
+
+def compiled_by_default(model: nn.Module, part: str) -> bool:
+    module = getattr(model, part, None)
+    if module is None or type(module).forward is nn.Module.forward:  # without a forward
+        return False
+    return part != 'neck' or has_dynamic_sizes(module)
+
+
+def has_dynamic_sizes(module: nn.Module) -> bool:
+    return getattr(module, 'dynamic_sizes', False)

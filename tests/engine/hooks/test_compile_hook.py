@@ -1,4 +1,7 @@
-"""Compiled by a backend that only traces: the traced function must be the same."""
+"""Compiled by a backend that only traces: the traced function must be the same.
+
+Masked FINOLA-B is in test_exact_resume.py: a run that is resumed with the hook.
+"""
 
 from types import SimpleNamespace
 
@@ -30,10 +33,6 @@ def run(model, hook):
     hook.before_train_iter(runner, 0)
 
 
-def block_samples():
-    return [DataSample(metainfo=dict(block_offset=offset)) for offset in ((0, 1), (2, 2))]
-
-
 def scenes(size):
     """Two images, the second one padded."""
     objects = InstanceData(bboxes=torch.tensor([[4.0, 6, 30, 30]]), labels=torch.tensor([3]))
@@ -46,7 +45,6 @@ def labelled():
 
 
 CASES = {
-    'masked_finola_b': ((64, 64), block_samples),
     'cls_tran1': ((64, 64), labelled),
     'det_mf_dec211': ((64, 96), lambda: scenes((64, 96))),
 }
@@ -70,6 +68,26 @@ def test_the_step_stays_the_same(project_root, name):
     assert trained and all(parameter.grad is not None for parameter in trained)
     assert list(model.state_dict()) == names
     assert torch._dynamo.utils.counters['stats']['unique_graphs'] >= 2
+
+
+def test_parts_and_their_options(project_root, monkeypatch):
+    """On a GPU: CUDA graphs, but not for block-wise FINOLA; no head without a forward."""
+    options = {}
+    monkeypatch.setattr('finola_mm.engine.hooks.compile_hook.get_device', lambda: 'cuda')
+    monkeypatch.setattr(
+        'torch.nn.Module.compile',
+        lambda self, **kwargs: options.update({type(self).__name__: kwargs}),
+    )
+    graphs = dict(mode='reduce-overhead', backend='eager')
+    run(build('masked_finola_b'), CompileHook(backend='eager'))
+    assert options == dict(
+        MobileFormer=graphs,
+        BlockFINOLANeck=dict(backend='eager', mode=None, dynamic=True),
+        TransformerUpsampler=graphs,
+    )
+    options.clear()
+    run(build('det_mf_dec211'), CompileHook(backend='eager'))
+    assert options == dict.fromkeys(options, dict(backend='eager')) and len(options) == 2
 
 
 def test_a_missing_part(project_root):
