@@ -90,10 +90,12 @@ setup(
     extras_require={
         'detection': DETECTION,
         'onnx': ONNX,
+        'timm': ['timm'],
         'dev': [
             *DETECTION,
             *ONNX,
             *TOOLS,
+            'timm',
             'mypy',
             'pytest',
             'pytest-xdist',
