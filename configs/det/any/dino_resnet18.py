@@ -1,5 +1,5 @@
-# DINO on COCO with an encoder pre-trained by configs/selfsup/any/resnet18_s32.py; data, schedule and
-# safeguards as in ../dino_mf.py.
+# DINO on COCO with an encoder pre-trained by configs/selfsup/any/resnet18_s32.py; data, schedule
+# and safeguards as in ../dino_mf.py.
 # Measured   not yet run.
 _base_ = ['../dino_mf.py']
 
