@@ -29,7 +29,7 @@ demo: setup
 # would otherwise start the slowest file last. GPUs are hidden, except from ARGS='-m gpu'.
 test: setup
 	$(if $(findstring -m gpu,$(ARGS)),,CUDA_VISIBLE_DEVICES=) $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
-	@$(if $(ARGS),,echo "Tests marked gpu were not run. On a machine with a GPU, run: make test ARGS='-m gpu'")
+	@$(if $(ARGS),,echo "Not run: tests marked slow (make test ARGS='-m slow') and gpu (on a machine with a GPU: make test ARGS='-m gpu')")
 
 # ARGS='b d-newest': only these rows of docs/matrix.md.
 test-matrix: setup

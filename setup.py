@@ -104,9 +104,11 @@ setup(
         'onedl': supported('onedl'),
         'openmmlab': supported('openmmlab'),
         'onnx': ONNX,
+        'timm': ['timm'],
         'dev': [
             *ONNX,
             *TOOLS,
+            'timm',
             'mypy',
             'pytest',
             'pytest-xdist',

@@ -4,10 +4,13 @@ Training checkpoints of ``AtomicCheckpointHook`` record the encoder's config; ex
 published models keep it.
 """
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from .. import __version__
@@ -15,9 +18,14 @@ from ..backbones.mobile_former import MobileFormer, get_arch
 from ..engine import checkpoint_metadata, find_checkpoint, read_checkpoint, write_weights
 from ..engine.checkpoints.state_dict_match import compare, encoder_part, find_tensors, load_matched
 from ..errors import CheckpointError, UserError, list_names
+from ..registry import MODELS
+from .weight_formats import convert_weights
 
-# Only these classes are built: MMEngine's registry would import and call any function.
 MOBILE_FORMER = ('finola_mm.MobileFormer', 'MobileFormer')
+
+# MMEngine's registry imports and calls any function whose dotted name is a type; a file may name
+# only registered classes.
+REGISTERED = re.compile(r'((finola_mm|mmpretrain|mmdet)\.)?\w+')
 
 
 def load_encoder(path: str | Path) -> nn.Module:
@@ -33,18 +41,30 @@ def load_encoder(path: str | Path) -> nn.Module:
             standard deviation; the file's metadata records them.
 
     Raises:
-        CheckpointError: the file is unreadable or unsafe, does not record a MobileFormer, or its
+        CheckpointError: the file is unreadable or unsafe, does not record an encoder, or its
             tensors are not exactly those of the recorded encoder.
     """
     file, tensors, metadata = _read(path)
     return _build_encoder(file, metadata, encoder_part(tensors))
 
 
-def extract_encoder(path: str | Path, out: str | Path, *, force: bool = False) -> Path:
+def extract_encoder(
+    path: str | Path, out: str | Path, *, library: str | None = None, force: bool = False
+) -> Path:
     """Write the encoder of a checkpoint to a file, with its config, origin and normalization.
 
     For a run with averaged weights (MMEngine's ``EMAHook``), the averaged encoder is written.
-    ``path`` is as in ``load_encoder``; other arguments and the result are as in ``write_weights``.
+
+    Args:
+        path (str | Path): As in ``load_encoder``.
+        out (str | Path): The file to write, .pth or .safetensors.
+        library (str, optional): Write the names of the weights in ``'mmpretrain'``, ``'mmdet'``,
+            ``'timm'`` or ``'torchvision'``, see ``convert_weights``. By default, the names of the
+            checkpoint, which ``load_encoder`` and ``finola_mm.Pretrained`` read.
+        force (bool): Overwrite ``out``. Defaults to False.
+
+    Returns:
+        Path: The file.
     """
     file, tensors, metadata = _read(path)
     if Path(out).exists() and Path(out).samefile(file):
@@ -53,6 +73,9 @@ def extract_encoder(path: str | Path, out: str | Path, *, force: bool = False) -
     encoder = _build_encoder(file, metadata, tensors)
     parameters = sum(parameter.numel() for parameter in encoder.parameters())
     meta = {**_common(metadata, encoder), 'part': 'encoder', 'parameters': parameters}
+    if library:
+        tensors = convert_weights(tensors, metadata['encoder'], library)
+        meta['library'] = library
     return write_weights(out, tensors, meta=meta, force=force)
 
 
@@ -65,10 +88,10 @@ def publish_model(path: str | Path, out: str | Path, *, force: bool = False) -> 
     result are as in ``extract_encoder``.
     """
     file, tensors, metadata = _read(path)
-    encoder = None
-    if metadata.get('encoder', {}).get('type') in MOBILE_FORMER:
+    kind, encoder = metadata.get('encoder', {}).get('type'), None
+    if kind in MOBILE_FORMER:
         encoder = _build_encoder(file, metadata, encoder_part(tensors))
-    part = 'encoder' if encoder and encoder_part(tensors) is tensors else 'model'
+    part = 'encoder' if kind and encoder_part(tensors) is tensors else 'model'
     meta = {**_common(metadata, encoder), 'part': part}
     dataset = metadata.get('dataset_meta', {})
     if dataset.get('classes'):
@@ -96,19 +119,29 @@ def _read(path: str | Path) -> tuple[str, dict[str, Tensor], dict[str, Any]]:
     return file, find_tensors(checkpoint, file), checkpoint_metadata(checkpoint)
 
 
-def _build_encoder(path: str, metadata: dict[str, Any], tensors: dict[str, Tensor]) -> MobileFormer:
+def _build_encoder(path: str, metadata: dict[str, Any], tensors: dict[str, Tensor]) -> nn.Module:
     recorded = dict(metadata.get('encoder', {}))
-    if recorded.get('type') not in MOBILE_FORMER:
-        found = repr(recorded['type']) if 'type' in recorded else 'no encoder'
+    if 'type' not in recorded:
         raise CheckpointError(
-            f'{path} records {found}; expected the config of a MobileFormer in meta.encoder. Use a '
-            'checkpoint written by finola_mm.AtomicCheckpointHook, or load this one with its '
-            'config: tools/train.py CONFIG --pretrained FILE'
+            f'{path} does not record the config of its encoder in meta.encoder. Use a checkpoint '
+            'written by finola_mm.AtomicCheckpointHook, or load this one with its config: '
+            'tools/train.py CONFIG --pretrained FILE'
         )
+    unsafe = [name for name in _names_of_types(recorded) if not REGISTERED.fullmatch(str(name))]
+    if unsafe:
+        raise CheckpointError(
+            f'{path} records an encoder with the type {unsafe[0]!r}; expected the name of a '
+            'component of finola_mm, mmpretrain or mmdet'
+        )
+    is_mobile_former = recorded['type'] in MOBILE_FORMER
     try:
-        with torch.device('meta'):  # no memory and no random numbers for initial weights
-            encoder = MobileFormer(**{key: recorded[key] for key in recorded if key != 'type'})
-    except (LookupError, TypeError, ValueError, RuntimeError) as error:
+        if is_mobile_former:
+            with torch.device('meta'):  # no memory and no random numbers for initial weights
+                encoder: nn.Module = MobileFormer(**_arguments(recorded))
+        else:  # others compute with values while they are built
+            with DefaultScope.overwrite_default_scope('mmpretrain'):
+                encoder = MODELS.build(recorded | dict(init_cfg=None))
+    except (ImportError, LookupError, TypeError, ValueError, RuntimeError, AssertionError) as error:
         raise CheckpointError(f'{path} records the encoder {recorded}: {error}') from None
     match = compare(encoder, tensors)
     wrong = match.missing or match.reshaped or match.unused
@@ -116,16 +149,32 @@ def _build_encoder(path: str, metadata: dict[str, Any], tensors: dict[str, Tenso
         raise CheckpointError(
             f'{path} does not have the tensors of the recorded encoder {recorded}: {wrong[0]}'
         )
-    encoder.to_empty(device='cpu')
+    if is_mobile_former:
+        encoder.to_empty(device='cpu')
     load_matched(encoder, tensors, path)
-    return encoder.eval()
+    encoder.eval()  # mmpretrain's backbones return None
+    return encoder
 
 
-def _common(metadata: dict[str, Any], encoder: MobileFormer | None) -> dict[str, Any]:
+def _arguments(recorded: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in recorded.items() if key != 'type'}
+
+
+def _names_of_types(node: Any) -> Iterator[Any]:
+    """Yield everything in a recorded config that a class would look up in a registry."""
+    if isinstance(node, dict):
+        yield from (node[key] for key in ('type', 'norm_layer', 'act_layer') if key in node)
+        node = list(node.values())
+    if isinstance(node, (list, tuple)):
+        for item in node:
+            yield from _names_of_types(item)
+
+
+def _common(metadata: dict[str, Any], encoder: nn.Module | None) -> dict[str, Any]:
     """Return the metadata of extracted encoders and published models."""
     meta = {**metadata, 'format_version': 1, 'finola_mm_version': __version__}
     meta.pop('dataset_meta', None)
-    if encoder is not None:
+    if isinstance(encoder, MobileFormer):
         recorded = {**metadata['encoder'], 'dynamic_relu': encoder.dynamic_relu}
         meta.update(encoder=recorded, widths=get_arch(recorded['arch']))
     return meta

@@ -1,10 +1,10 @@
-"""kNN accuracy of an encoder during pre-training."""
+"""Judge an encoder during pre-training: kNN, linear classifier and effective rank of features."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from mmengine.dist import all_gather_object, get_rank, get_world_size
+from mmengine.dist import all_gather_object, get_rank, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -16,6 +16,8 @@ from ..errors import NoLabelsError, UserError
 from ..registry import HOOKS
 from .features import check_features, encode_batches, gather_features, image_loader
 from .knn import knn_vote_accuracy, topk_neighbors
+from .linear_probe import linear_accuracy
+from .rankme import rankme, second_moment
 
 
 @HOOKS.register_module()
@@ -23,9 +25,9 @@ class KNNHook(Hook):
     """Log the kNN accuracy of validation images with training images as the bank.
 
     Evaluates every ``interval`` epochs or iterations and at the end. Logs ``knn/top1`` and
-    ``knn/top5`` in percent, also to the visualizer's back ends. The features are those of
-    ``model.backbone`` (features.py), or of its average in MMEngine's ``EMAHook``. kNN follows DINO
-    (knn.py).
+    ``knn/top5`` in percent, and ``features/rankme`` of the bank (rankme.py), also to the
+    visualizer's back ends. The features are those of ``model.backbone`` (features.py), or of its
+    average in MMEngine's ``EMAHook``. kNN follows DINO (knn.py).
 
     Training is unaffected: module modes, statistics and random states are restored. Every rank
     encodes its share of the images and keeps its share of the bank in main memory, 4 bytes x
@@ -43,6 +45,9 @@ class KNNHook(Hook):
             all.
         k (int): Number of neighbours. Defaults to 20.
         temperature (float): Temperature of their votes. Defaults to 0.07.
+        linear (bool): Also fit a linear classifier to the bank (linear_probe.py), on rank 0, and
+            log ``linear/top1`` and ``linear/top5``. This takes seconds for some thousand images of
+            tens of classes, and is not meant for ImageNet. Defaults to False.
     """
 
     # Before IterTimerHook, which would count the evaluation as data time.
@@ -58,6 +63,7 @@ class KNNHook(Hook):
         bank_images: int | None = None,
         k: int = 20,
         temperature: float = 0.07,
+        linear: bool = False,
     ):
         if k < 1:
             raise UserError(f'k of KNNHook is {k}; set it to 1 or more')
@@ -69,6 +75,7 @@ class KNNHook(Hook):
         self.bank_images = bank_images
         self.k = k
         self.temperature = temperature
+        self.linear = linear
         self.data: LabelledData | None = None  # until a run with labels starts
 
     def before_train(self, runner) -> None:
@@ -110,7 +117,22 @@ class KNNHook(Hook):
             f'kNN (k = {self.k}) after iteration {step}: top-1 {top1:.2f} %, top-5 {top5:.2f} % of '
             f'{len(labels)} images, bank of {len(self.known)} images'
         )
-        runner.visualizer.add_scalars({'knn/top1': top1, 'knn/top5': top5}, step=step)
+        rank = rankme(sum(all_gather_object(second_moment(bank))))
+        runner.logger.info(f'RankMe of the bank: {rank:.1f} of {bank.shape[1]} channels')
+        scalars = {'knn/top1': top1, 'knn/top5': top5, 'features/rankme': rank}
+        if self.linear:
+            scalars |= self._linear(runner, bank, bank_labels, queries, labels)
+        runner.visualizer.add_scalars(scalars, step=step)
+
+    def _linear(self, runner, bank, bank_labels, queries, labels) -> dict[str, float]:
+        """Return the accuracies of a linear classifier of the whole bank; only rank 0 fits it."""
+        whole = [torch.cat(all_gather_object(part)) for part in (bank, bank_labels)]
+        if not is_main_process():
+            return {}
+        parts = [part.to(queries.device) for part in (*whole, queries, labels)]
+        top1, top5 = linear_accuracy(*parts)
+        runner.logger.info(f'linear classifier: top-1 {top1:.2f} %, top-5 {top5:.2f} %')
+        return {'linear/top1': top1, 'linear/top5': top5}
 
     def _encode(self, runner, dataset: Dataset, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Return features (n, C) and labels (n,) of this rank's share of the images."""

@@ -8,13 +8,18 @@ from mmpretrain.structures import DataSample
 from torch import Tensor
 
 from ..registry import MODELS
+from .encoder_map import describe_map, freeze_unused, lacks_widths, with_defaults
 
 
 class Reconstructor(BaseSelfSupervisor):
     """A self-supervised algorithm that predicts pixels: backbone, neck, upsampler and head.
 
+    If neck or upsampler lack a width, the width and stride of the encoder's last map determine
+    widths and patch sizes, and parameters that this map does not depend on, such as those of later
+    stages, are frozen.
+
     Args:
-        backbone (dict): Encoder, image -> tuple of maps.
+        backbone (dict): Encoder, image -> tuple of maps, of which the last is used.
         neck (dict): FINOLA, the last map -> a larger one.
         upsampler (dict): Map -> image.
         head (dict): The loss.
@@ -22,7 +27,14 @@ class Reconstructor(BaseSelfSupervisor):
     """
 
     def __init__(self, backbone: dict, neck: dict, upsampler: dict, head: dict, **kwargs):
-        super().__init__(backbone, neck=neck, head=head, **kwargs)
+        encoder = MODELS.build(backbone)
+        if lacks_widths(neck, upsampler):
+            channels, stride, unused = describe_map(encoder)
+            freeze_unused(encoder, unused)
+            neck = with_defaults(neck, in_channels=channels, channels=channels)
+            upsampler = with_defaults(upsampler, in_channels=neck['channels'], patch_size=stride)
+            head = with_defaults(head, patch_size=stride)
+        super().__init__(encoder, neck=neck, head=head, **kwargs)
         self.upsampler = MODELS.build(upsampler)
 
     def forward(self, inputs, data_samples=None, mode='tensor'):

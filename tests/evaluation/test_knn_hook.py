@@ -17,7 +17,7 @@ from torch.distributed import init_process_group
 from finola_mm.backbones import MobileFormer
 from finola_mm.datasets import evenly_spaced, labelled_data, nest_arguments
 from finola_mm.errors import NoLabelsError
-from finola_mm.evaluation import KNNHook, knn_accuracy, knn_hook
+from finola_mm.evaluation import KNNHook, knn_accuracy, knn_hook, linear_accuracy
 from finola_mm.evaluation.features import encode_batches, gather_features, global_pool
 from finola_mm.necks import TransformerUpsampler
 from finola_mm.registry import MODELS
@@ -305,10 +305,10 @@ class Model(nn.Linear):
 
 
 def evaluate(k):
-    """The accuracies that the hook logs for the clusters on this rank."""
+    """What the hook logs for the clusters on this rank."""
     bank, bank_labels, queries, labels = clusters()
     logged = []
-    hook = KNNHook(k=k)
+    hook = KNNHook(k=k, linear=True)
     hook.data = SimpleNamespace(bank=Vectors(bank, bank_labels), queries=Vectors(queries, labels))
     hook.known = range(len(bank))
     hook.evaluate(
@@ -321,7 +321,7 @@ def evaluate(k):
         ),
         step=1,
     )
-    return logged[0]['knn/top1'], logged[0]['knn/top5']
+    return logged[0]
 
 
 def in_process(rank, folder):
@@ -330,7 +330,10 @@ def in_process(rank, folder):
 
 
 def test_two_ranks_equal_one(tmp_path):
-    """41 and 17 are odd; 30 neighbours exceed each rank's share of the bank."""
+    """41 and 17 are odd; 30 neighbours exceed each rank's share of the bank.
+
+    Only rank 0 fits the linear classifier.
+    """
     # Forks of a clean process: after a fork, products hang if the parent's threads were in use.
     processes = [CONTEXT.Process(target=in_process, args=(rank, tmp_path)) for rank in range(2)]
     for process in processes:
@@ -340,6 +343,14 @@ def test_two_ranks_equal_one(tmp_path):
         assert process.exitcode == 0
     bank, bank_labels, queries, labels = clusters()
     accuracy = knn_accuracy(bank, bank_labels, queries, labels, ks=(1, 5, 30))
+    linear = linear_accuracy(bank, bank_labels, queries, labels)
+    share = torch.linalg.svdvals(bank.double())
+    share /= share.sum()
+    effective = torch.exp(torch.special.entr(share).sum()).item()
     for rank in range(2):
-        found = json.loads((tmp_path / f'{rank}.json').read_text())
-        assert found == [pytest.approx(accuracy[k]) for k in (1, 5, 30)]
+        rows = json.loads((tmp_path / f'{rank}.json').read_text())
+        for row, k in zip(rows, (1, 5, 30), strict=True):
+            assert (row['knn/top1'], row['knn/top5']) == pytest.approx(accuracy[k])
+            assert row['features/rankme'] == pytest.approx(effective, rel=1e-4)
+            found = (row.get('linear/top1'), row.get('linear/top5'))
+            assert found == (pytest.approx(linear) if rank == 0 else (None, None))

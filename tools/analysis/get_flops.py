@@ -99,10 +99,13 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def encoder_row(cfg: Config, shape: Sequence[int]) -> Row:
-    """Count the config's encoder, with its final 1x1 convolution, for an image of ``shape``."""
-    with torch.device('meta'):  # counting requires only shapes
-        encoder = MODELS.build({**cfg.model.backbone, 'out_indices': (4,)}).eval()
-        madds = count_madds(encoder, torch.empty(1, 3, *shape))
+    """Count the config's encoder for an image of ``shape``; Mobile-Former with its final layer."""
+    backbone = dict(cfg.model.backbone, init_cfg=None)
+    if backbone['type'] == 'finola_mm.MobileFormer':
+        backbone['out_indices'] = (4,)
+    encoder = MODELS.build(backbone).to('meta')  # counting requires only shapes
+    encoder.eval()
+    madds = count_madds(encoder, torch.empty(1, 3, *shape, device='meta'))
     return 'encoder', count_parameters(encoder), madds['']
 
 

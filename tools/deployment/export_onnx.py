@@ -8,7 +8,8 @@ All images of a batch must have the same size: there is no padding.
 
 * Encoder (any config; checkpoint of a whole model or of an encoder): the outputs are its maps,
   named stage1 to stage4 and out, and its tokens if the config enables them. Batch size and image
-  size stay dynamic (from 32 pixels).
+  size stay dynamic (from 32 pixels). The maps of an encoder other than MobileFormer are named map1,
+  map2, ...; one of fixed size, such as a ViT, needs --size.
 * Detector (configs with MobileFormerDETR): the outputs are `boxes` (N, Q, 4) as x1, y1, x2, y2 in
   pixels of the input, `scores` (N, Q) and `labels` (N, Q), one of each per query, unsorted. The
   metadata of the file contains the class names. Dynamic sizes must be multiples of 32; --size
@@ -22,6 +23,7 @@ import argparse
 import importlib
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -39,6 +41,7 @@ from finola_mm.apis import (
     load_config,
 )
 from finola_mm.apis.inference import load_metainfo
+from finola_mm.backbones import MobileFormer
 from finola_mm.engine import find_checkpoint, load_weights
 from finola_mm.errors import UserError
 
@@ -51,15 +54,21 @@ DETECTOR = 'finola_mm.MobileFormerDETR'
 class Encoder(nn.Module):
     """Compute the encoder's maps, and its tokens if enabled, from raw images."""
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module, size: Sequence[int]):
         super().__init__()
         self.backbone, self.normalize = model.backbone, Normalize(model.data_preprocessor)
-        self.names = [f'stage{i + 1}' if i < 4 else 'out' for i in self.backbone.out_indices]
-        self.names += ['tokens'] if self.backbone.with_tokens else []
+        self.with_tokens = getattr(self.backbone, 'with_tokens', False)
+        if isinstance(self.backbone, MobileFormer):
+            self.names = [f'stage{i + 1}' if i < 4 else 'out' for i in self.backbone.out_indices]
+            self.names += ['tokens'] if self.with_tokens else []
+        else:
+            with torch.no_grad():
+                maps = self.backbone(torch.zeros(1, 3, *size))
+            self.names = [f'map{i}' for i in range(1, len(maps) + 1)]
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         out = self.backbone(self.normalize(images))
-        return (*out[0], out[1]) if self.backbone.with_tokens else out
+        return (*out[0], out[1]) if self.with_tokens else tuple(out)
 
 
 class Detector(nn.Module):
@@ -124,14 +133,11 @@ def build(cfg: Config, args: argparse.Namespace) -> nn.Module:
             f'only {DETECTOR} can be exported as a detector; the model of {args.config} is '
             f'{model_cfg.get("type")}. Export its encoder with --part encoder'
         )
-    backbone = model_cfg.get('backbone', {}).get('type')
-    if backbone != 'finola_mm.MobileFormer':
-        raise UserError(
-            f'the backbone of {args.config} is {backbone}; only finola_mm.MobileFormer can be '
-            'exported'
-        )
+    if 'backbone' not in model_cfg:
+        raise UserError(f'{args.config} defines no model with a backbone; choose a complete config')
     init_default_scope(cfg.default_scope)
     model = MODELS.build(cfg.model)
+    model.eval()  # mmpretrain's backbones return None
     if not hasattr(model.data_preprocessor, 'mean'):
         raise UserError(
             f'the data_preprocessor of {args.config} has no mean and std, which the graph '
@@ -143,7 +149,7 @@ def build(cfg: Config, args: argparse.Namespace) -> nn.Module:
         module = Detector(model)
     else:  # a file with a whole model or an encoder
         load_weights(model.backbone, file)
-        module = Encoder(model)
+        module = Encoder(model, args.size or SIZE)
     return module.eval().requires_grad_(False)
 
 

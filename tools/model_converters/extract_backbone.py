@@ -1,15 +1,17 @@
 """Write the encoder of a checkpoint to a file.
 
-    python tools/model_converters/extract_backbone.py CHECKPOINT OUT
+    python tools/model_converters/extract_backbone.py CHECKPOINT OUT [--format timm]
 
 CHECKPOINT is a checkpoint file or a work directory, of which the last checkpoint is used. OUT is a
-.pth or .safetensors file.
+.pth or .safetensors file. With --format, the weights have the names of another library and load
+strictly into its model without classifier.
 """
 
 import argparse
 
 from finola_mm.apis import check_out, command_line, extract_encoder
 from finola_mm.apis.encoder import format_weights
+from finola_mm.apis.weight_formats import FORMATS
 
 
 def parse_args() -> argparse.Namespace:
@@ -18,6 +20,11 @@ def parse_args() -> argparse.Namespace:
         'checkpoint', help='checkpoint file, or work directory (its last checkpoint)'
     )
     parser.add_argument('out', help='file to write, .pth or .safetensors')
+    parser.add_argument(
+        '--format',
+        choices=FORMATS,
+        help='library whose names the weights get; default: those of the checkpoint',
+    )
     parser.add_argument('--force', action='store_true', help='overwrite OUT if it exists')
     return parser.parse_args()
 
@@ -26,8 +33,12 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     check_out(args.out)
-    file = extract_encoder(args.checkpoint, args.out, force=args.force)
+    file = extract_encoder(args.checkpoint, args.out, library=args.format, force=args.force)
     print(f'wrote {format_weights(file)}')
+    if args.format in ('timm', 'torchvision'):
+        print("Load it with model.load_state_dict(torch.load(FILE)['state_dict']), or a")
+        print('.safetensors file with model.load_state_dict(safetensors.torch.load_file(FILE)).')
+        return
     print('Load it with finola_mm.load_encoder(FILE), tools/train.py --pretrained FILE, or in a')
     print("config with backbone.init_cfg=dict(type='finola_mm.Pretrained', checkpoint=FILE).")
 

@@ -17,7 +17,15 @@ from ...registry import HOOKS
 from ..checkpoints.checkpoint_file import atomic_write, register_checkpoint_io, remove_stale_tmp
 
 # Arguments of a backbone that affect only a training run, not the trained encoder.
-TRAINING_ONLY = ('init_cfg', 'with_cp', 'frozen_stages', 'norm_eval', 'drop_path_rate')
+TRAINING_ONLY = (
+    'init_cfg',
+    'with_cp',
+    'frozen_stages',
+    'norm_eval',
+    'drop_path_rate',
+    'pretrained',  # of timm
+    'checkpoint_path',  # of timm
+)
 
 # The metrics of evaluators, as regular expressions; unknown evaluators may report any name.
 REPORTED = dict(
@@ -158,7 +166,9 @@ def run_metadata(runner) -> dict[str, Any]:
     config = runner.cfg.to_dict()
     model = config.get('model')
     model = model if isinstance(model, dict) else {}
-    encoder = model.get('backbone') or {}
+    encoder = dict(model.get('backbone') or {})
+    if '.' not in encoder.get('type', '.'):  # as the run looks it up
+        encoder['type'] = f'{config.get("default_scope", "mmengine")}.{encoder["type"]}'
     images = model.get('data_preprocessor') or config.get('data_preprocessor') or {}
     to_rgb = images.get('to_rgb', images.get('bgr_to_rgb'))  # mmpretrain's name, mmdet's name
     normalization = dict(mean=images.get('mean'), std=images.get('std'), to_rgb=to_rgb)
