@@ -26,7 +26,11 @@ environment() { # print the result of an expression over finola_mm.environment
 }
 
 interpreter() { # print the path of python3.X, also of pyenv's
-    "$python" -m uv python find --no-python-downloads "$1" 2>/dev/null
+    local candidate
+    for candidate in "python$1" "${PYENV_ROOT:-$HOME/.pyenv}/versions/$1".*/bin/python; do
+        "$candidate" -c 'import sys; print(sys.executable)' 2>/dev/null && return
+    done
+    return 1
 }
 
 # make_environment FOLDER INTERPRETER REQUIREMENT...

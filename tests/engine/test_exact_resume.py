@@ -100,6 +100,8 @@ PARTS = ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers')
 
 @pytest.mark.parametrize('case', CASES)
 def test_resumed_equals_uninterrupted(project_root, image_folder, tmp_path, threads, case):
+    if case == 'within an epoch' and not hasattr(torch.amp, 'GradScaler'):
+        pytest.skip('torch 2.3 is the first with a gradient scaler for CPUs')
     loop, sampler, workers, hooks, middle = CASES[case]
     if case == 'iterations':
         threads(2)  # reductions are split among threads

@@ -32,7 +32,7 @@ for package, *command in eval(sys.argv[1]):
 DETECTOR = ['configs/demo/det_mf_dec211.py', 'none.pth']
 DET_CONFIGS = ['demo/det_mf_dec211', 'det/dino_mf', 'det/retinanet_mf', 'study/det_mf_dec211']
 EXPORT = ['tools/deployment/export_onnx.py', *DETECTOR]
-NAMES = {'onedl_mmdetection': 'mmdet', 'scikit_image': 'skimage', 'pillow': 'PIL'}
+NAMES = {'scikit_image': 'skimage', 'pillow': 'PIL'}
 OF_MMCV = 'cv2'  # mmcv requires opencv-python; a second build of it would overwrite the first
 
 
@@ -87,10 +87,12 @@ def test_every_import_is_declared(monkeypatch):
     declared = {}
     monkeypatch.setattr('setuptools.setup', lambda **kwargs: declared.update(kwargs))
     runpy.run_path(str(ROOT / 'setup.py'))
-    required = [
-        re.split('[<>=]', name)[0].replace('-', '_') for name in declared['install_requires']
+    names = [
+        re.split('[<>=]', name)[0].replace('-', '_')
+        for name in declared['install_requires'] + declared['extras_require']['openmmlab']
+        if not name.startswith('mmdet')  # of detection alone
     ]
-    required = {NAMES.get(name, name.replace('onedl_', '')) for name in required}
+    required = {NAMES.get(name, name) for name in names}
     own = {*sys.stdlib_module_names, *required, 'finola_mm', 'lpips', OF_MMCV}
     for path in [*ROOT.glob('finola_mm/**/*.py'), *ROOT.glob('tools/**/*.py')]:
         for module, top in imports(path):
