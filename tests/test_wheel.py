@@ -129,6 +129,7 @@ OWN = {
 }
 SHAPES = '--train-images 12 --val-images 12 --train-scenes 4 --val-scenes 2 --size 64'
 IMAGES, SCENES = 'data/shapes/imagenet', 'data/shapes/coco/val2017'
+SCENE = f'{SCENES}/000001000001.jpg'
 
 
 def commands(mim):
@@ -158,7 +159,7 @@ def commands(mim):
         analysis/wave_speeds.py {reconstruction} --out waves
         visualization/reconstruct.py {reconstruction} {IMAGES}/val --num 2
         visualization/detect.py det.py work_dirs/demo_detection {SCENES} --out found
-        visualization/attention.py det.py work_dirs/demo_detection {SCENES}/0.jpg --out a.png
+        visualization/attention.py det.py work_dirs/demo_detection {SCENE} --out a.png
     """
     for line in ours.strip().splitlines():
         yield [str(tools / line.split()[0]), *line.split()[1:]]
@@ -183,7 +184,9 @@ def test_configs_by_name_and_tools(installed):
         (place / f'host_{name}.py').write_text(host)
     out = python(RUN, repr([*commands(mim)]), interpreter=interpreter, cwd=place)
     assert out.count('masked/psnr') and out.count('accuracy/top1') and out.count('bbox_mAP')
-    made = 'encoder.safetensors curvature/ranks.csv waves/speeds.csv found/vis/0.jpg a.png'
+    made = (
+        'encoder.safetensors curvature/ranks.csv waves/speeds.csv found/vis/000001000001.jpg a.png'
+    )
     assert [name for name in made.split() if not (place / name).is_file()] == []
     assert len(list(place.glob('browse/*.jpg'))) == 12 and len(list(place.glob('cls-*.pth'))) == 1
     command = [mim / 'tools/dist_test.sh', 'cls.py', 'work_dirs/demo_supervised', '1']

@@ -271,7 +271,9 @@ def test_the_demos_mocov2_has_the_same_parts():
     assert ours['model']['head'] == theirs['model']['head']
     assert ours['optim_wrapper']['optimizer'] == theirs['optim_wrapper']['optimizer']
     views, their_views = (cfg['train_pipeline'][1]['transforms'][0] for cfg in (ours, theirs))
-    assert views[1:] == their_views[1:] and views[0]['type'] == their_views[0]['type']
+    assert (
+        views[1:] == their_views[1:] and views[0]['type'] == f'mmpretrain.{their_views[0]["type"]}'
+    )
 
 
 @pytest.mark.parametrize('name', [*MOCO, 'demo/mocov2'])

@@ -118,7 +118,7 @@ def test_pipelines_and_hooks_build(path):
         DATASETS.build(dict(dataset, lazy_init=True))
     for hook in cfg.custom_hooks:
         HOOKS.build(hook)
-    assert dict(type='NumClassCheckHook') in cfg.custom_hooks
+    assert dict(type='mmdet.NumClassCheckHook') in cfg.custom_hooks
 
 
 @pytest.mark.parametrize('pattern', ['configs/det/*.py', 'configs/demo/det_*.py'])

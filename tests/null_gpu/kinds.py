@@ -114,7 +114,7 @@ def detection_batch(cfg: Config, batch_size: int) -> dict[str, Any]:
     """Return a batch of images of several sizes with 7 and more objects."""
     from mmdet.structures import DetDataSample
 
-    shorter_side = min(next(t.scale for t in cfg.test_pipeline if t.type == 'mmdet.Resize'))
+    shorter_side = min(next(t.scale for t in cfg.test_pipeline if t.type.endswith('Resize')))
     inputs, samples = [], []
     for i in range(batch_size):
         height, width = (side * shorter_side // 800 for side in SCENES[i % len(SCENES)])
