@@ -33,3 +33,7 @@ OPTIM_WRAPPERS = _child('OPTIM_WRAPPERS', 'engine')
 OPTIM_WRAPPER_CONSTRUCTORS = _child('OPTIM_WRAPPER_CONSTRUCTORS', 'engine')
 VISUALIZERS = _child('VISUALIZERS', 'engine')
 WEIGHT_INITIALIZERS = _child('WEIGHT_INITIALIZERS', 'engine')
+
+# Without components of our own. MMEngine warns if a component of `finola_mm::...` finds none.
+for name in ('LOG_PROCESSORS', 'PARAM_SCHEDULERS', 'TASK_UTILS', 'VISBACKENDS'):
+    _child(name)

@@ -128,6 +128,8 @@ OWN = {
     'retinanet': ('det/retinanet_mf', LOADER + BARE),
 }
 SHAPES = '--train-images 12 --val-images 12 --train-scenes 4 --val-scenes 2 --size 64'
+# mmpretrain's browse_dataset passes the scope of a config found by name on to its visualizer.
+HOST = {'cls': "visualizer = dict(_delete_=True, type='UniversalVisualizer')\n"}
 IMAGES, SCENES = 'data/shapes/imagenet', 'data/shapes/coco/val2017'
 SCENE = f'{SCENES}/000001000001.jpg'
 
@@ -181,7 +183,7 @@ def test_configs_by_name_and_tools(installed):
     for name, (base, settings) in OWN.items():
         (place / f'{name}.py').write_text(f"_base_ = 'finola_mm::{base}.py'\n{settings}\n")
         host = f"_base_ = __import__('finola_mm') and 'finola_mm::{base}.py'\n{settings}\n"
-        (place / f'host_{name}.py').write_text(host)
+        (place / f'host_{name}.py').write_text(host + HOST.get(name, ''))
     out = python(RUN, repr([*commands(mim)]), interpreter=interpreter, cwd=place)
     assert out.count('masked/psnr') and out.count('accuracy/top1') and out.count('bbox_mAP')
     made = (
