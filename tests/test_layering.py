@@ -20,7 +20,7 @@ FLOORS = {
     'layers': ({'functional'}, {'torch'}),
     **{name: (BELOW | SIDEWAYS.get(name, set()), PACKAGES) for name in PARTS},
     'datasets': (BELOW, PACKAGES | {'mmpretrain'}),  # mmpretrain: datasets/image_folder.py alone
-    'selfsup': (BELOW | {'datasets'}, {'torch', 'mmpretrain'}),
+    'selfsup': (BELOW | {'datasets'}, {'torch', 'mmengine', 'mmpretrain'}),
     'classification': (BELOW | {'datasets'}, {'torch', 'numpy', 'mmengine', 'mmpretrain'}),
     'det': (BELOW, {'torch', 'numpy', 'scipy', 'mmengine', 'mmdet'}),
     # mmdet: apis/detection.py and trainee.py; mmpretrain: apis/trainee.py

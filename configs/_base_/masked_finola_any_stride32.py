@@ -7,12 +7,12 @@ meta_keys = _base_.meta_keys
 train_pipeline = [
     *_base_.train_pipeline[:2],
     dict(type='finola_mm.RandomBlock', patch_size=32),
-    dict(type='PackInputs', meta_keys=meta_keys),
+    dict(type='mmpretrain.PackInputs', meta_keys=meta_keys),
 ]
 test_pipeline = [
     *_base_.test_pipeline[:3],
     dict(type='finola_mm.RandomBlock', patch_size=32),
-    dict(type='PackInputs', meta_keys=meta_keys),
+    dict(type='mmpretrain.PackInputs', meta_keys=meta_keys),
 ]
 train_dataloader = dict(dataset=dict(dataset=dict(pipeline=train_pipeline)))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))

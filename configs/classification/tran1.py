@@ -31,7 +31,7 @@ model = dict(
 # Table 13, which omits the betas. No weight decay on norms, biases and tokens, as in pre-training.
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='finola_mm.AdamW', lr=5e-4 * 4096 / 256, weight_decay=0.1, fused=True),
+    optimizer=dict(type='finola_mm.FusedAdamW', lr=5e-4 * 4096 / 256, weight_decay=0.1, fused=True),
     paramwise_cfg=dict(
         norm_decay_mult=0.0, bias_decay_mult=0.0, custom_keys={'tokens': dict(decay_mult=0.0)}
     ),

@@ -15,7 +15,9 @@ model = dict(
 )
 
 optim_wrapper = dict(
-    optimizer=dict(_delete_=True, type='finola_mm.AdamW', lr=2e-3, weight_decay=0.1, fused=True),
+    optimizer=dict(
+        _delete_=True, type='finola_mm.FusedAdamW', lr=2e-3, weight_decay=0.1, fused=True
+    ),
     paramwise_cfg=dict(
         norm_decay_mult=0.0, bias_decay_mult=0.0, custom_keys={'tokens': dict(decay_mult=0.0)}
     ),

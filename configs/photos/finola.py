@@ -22,7 +22,7 @@ train_pipeline = [
         interpolation='bicubic',
     ),
     dict(type='RandomFlip', prob=0.5),
-    dict(type='PackInputs', meta_keys=_base_.meta_keys),
+    dict(type='mmpretrain.PackInputs', meta_keys=_base_.meta_keys),
 ]
 train_dataloader = dict(dataset=dict(dataset=dict(data_root=data_root, pipeline=train_pipeline)))
 val_dataloader = dict(dataset=dict(dataset=dict(data_root=data_root)))

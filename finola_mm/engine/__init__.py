@@ -1,7 +1,7 @@
 """Training runs on MMEngine: checkpoints, exact resume, hooks."""
 
 from ..errors import CheckpointError
-from .adamw import AdamW
+from .adamw import FusedAdamW
 from .bfloat16_optim_wrapper import BFloat16OptimWrapper, computes_bfloat16
 from .checkpoints.checkpoint_file import (
     NO_SPACE,
@@ -35,7 +35,7 @@ from .runner import Runner, set_memory_format
 from .workers import SIGNALS
 
 __all__ = [
-    'AdamW',
+    'FusedAdamW',
     'AtomicCheckpointHook',
     'BFloat16OptimWrapper',
     'BadSamplesHook',

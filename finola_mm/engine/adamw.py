@@ -10,7 +10,7 @@ from ..registry import OPTIMIZERS
 
 
 @OPTIMIZERS.register_module()
-class AdamW(torch.optim.AdamW):
+class FusedAdamW(torch.optim.AdamW):
     """torch's AdamW; ``fused`` is ignored on a device for which torch has no fused AdamW.
 
     Before torch 2.4 these are CPUs, where torch's own class raises an error. The other arguments,

@@ -4,6 +4,8 @@ Each comment names the oldest torch that has the function. The shim may go when 
 ``finola_mm/environment.py`` reaches it.
 """
 
+import functools
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -13,6 +15,16 @@ try:  # torch 2.3. torch.compile replaces both by True.
     from torch.compiler import is_compiling as is_compiling
 except ImportError:
     from torch._utils import is_compiling as is_compiling
+
+
+def not_compiled(function: Callable) -> Callable:
+    """``torch.compiler.disable``, which takes a second to import, applied while compiling."""
+
+    @functools.wraps(function)
+    def call(*args):
+        return torch.compiler.disable(function)(*args) if is_compiling() else function(*args)
+
+    return call
 
 
 def is_autocast_enabled(device_type: str) -> bool:

@@ -34,6 +34,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .compat import not_compiled
 from .recurrence import at_least_float32, channel_norm
 from .visible_block import as_offsets
 
@@ -88,7 +89,7 @@ def finola_blockwise(
     return z.view(n, 2 * h, 2 * w, c).permute(0, 3, 1, 2)
 
 
-@torch.compiler.disable  # values on the CPU decide the sizes of the products
+@not_compiled  # values on the CPU decide the sizes of the products
 def _quadrant_sizes(offset, n, h, w) -> tuple[Tensor, list[int]]:
     """Return the offsets (N, 2) and count the positions that unroll in each direction.
 

@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..functional import copy_to_device, sine_positions, upsample_2x, zero_padding
+from ..functional.compat import not_compiled
 from .mobile import BneckLite, DepthwiseConv2d, depthwise, pointwise
 
 # Blocks at stride 32 (M-F+), at 16 and at 8 (M-F-).
@@ -357,7 +358,7 @@ class UpsampleLateral(nn.Module):
         return self.up(x) + self.lateral(feat)
 
 
-@torch.compiler.disable  # the length of an index depends on the values of the mask
+@not_compiled  # the length of an index depends on the values of the mask
 def describe_paddings(padding_mask: Tensor | None, feat: Tensor) -> list[Padding | None]:
     """Return the padding at strides 32, 16 and 8; arguments as in ``describe_padding``."""
     if padding_mask is None:

@@ -1,4 +1,4 @@
-"""``finola_mm.AdamW`` is torch's AdamW, fused where torch can fuse it."""
+"""``finola_mm.FusedAdamW`` is torch's AdamW, fused where torch can fuse it."""
 
 import pytest
 import torch
@@ -15,11 +15,11 @@ def test_the_same_steps_as_torch(monkeypatch, fusible, paramwise):
         devices = torch.utils._foreach_utils
         monkeypatch.setattr(devices, '_get_fused_kernels_supported_devices', lambda: ['cuda'])
     weights = []
-    for type_ in ('AdamW', 'finola_mm.AdamW'):
+    for type_ in ('AdamW', 'finola_mm.FusedAdamW'):
         torch.manual_seed(0)
         model = nn.Linear(3, 2)
         optimizer = dict(type=type_, lr=0.1, weight_decay=0.1)
-        if type_ == 'finola_mm.AdamW':
+        if type_ == 'finola_mm.FusedAdamW':
             optimizer['fused'] = True
         wrapper = build_optim_wrapper(model, dict(optimizer=optimizer, paramwise_cfg=paramwise))
         for _ in range(3):
