@@ -47,6 +47,7 @@ KINDS = (
     'selfsup/masked_finola_b',
     'selfsup/masked_finola_b_w1440',
     'selfsup/masked_finola_b_w720',
+    'selfsup/masked_finola_b_narrow_w720',
     'selfsup/masked_finola_e',
     'selfsup/finola',
     'classification/supervised',
