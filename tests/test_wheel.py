@@ -27,10 +27,11 @@ NOT_COPIED = shutil.ignore_patterns('.git', '.venv*', '.*_cache', 'build', 'data
 
 # Runs commands in forks of a process with the imports that take most of their time.
 RUN = """
-import os, runpy, sys
+import gc, os, runpy, sys
 import mmdet.apis, mmpretrain.apis, mmpretrain.models
 
 assert not [name for name in sys.modules if name.startswith('finola_mm')]
+gc.freeze()  # keeps collections from copying the memory shared by the forks
 for command in eval(sys.argv[1]):
     print('$', *command, flush=True)
     if os.fork() == 0:

@@ -116,14 +116,20 @@ def load_config(
     for name in cfg.keys() - KNOWN_ENTRIES:
         if near := difflib.get_close_matches(name, KNOWN_ENTRIES, cutoff=0.9):
             raise UserError(f'{path} sets {name}, which nothing reads; did you mean {near[0]}?')
-    for option in options or {}:
+    for option, value in (options or {}).items():
         _check_effect(option, cfg)
+        _check_number(option, value, cfg.to_dict())
     try:
         cfg.merge_from_dict(options or {})
     except (AttributeError, KeyError, TypeError) as error:  # an entry of a number; a list index
         raise UserError(
             f'--cfg-options {list_names(options or {})} does not fit the config ({error})'
         ) from None
+    if {'max_epochs', 'max_iters'} <= set(cfg.get('train_cfg') or {}):
+        raise UserError(
+            f'train_cfg of {path} sets both max_epochs and max_iters, but a training loop counts '
+            'either; set the one that the config sets'
+        )
     cfg.work_dir = work_dir or cfg.get('work_dir') or str(Path('work_dirs', file.stem))
     _remove_unused(cfg)
     return cfg
@@ -199,6 +205,16 @@ def _check_effect(option: str, cfg: Config) -> None:
         'read, so changing it here has no effect. Set the entries that depend on it instead: '
         + (list_names(places) or 'no entry has its name or value')
     )
+
+
+def _check_number(option: str, value: Any, entry: Any) -> None:
+    """Reject text in place of a number of the config."""
+    for key in option.split('.'):
+        if isinstance(entry, (list, tuple)):
+            entry = {str(i): item for i, item in enumerate(entry)}
+        entry = entry.get(key) if isinstance(entry, dict) else None
+    if isinstance(value, str) and isinstance(entry, (int, float)) and not isinstance(entry, bool):
+        raise UserError(f'--cfg-options {option}: expected a number such as {entry}, got {value!r}')
 
 
 def _find_uses(name: str, value: Any, part: Any, above: str) -> Iterator[str]:

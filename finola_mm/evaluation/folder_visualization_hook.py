@@ -4,9 +4,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import numpy as np
 from mmengine.hooks import Hook
 
+from ..datasets.decoding import decode
 from ..registry import HOOKS
 
 
@@ -15,6 +18,7 @@ class FolderVisualizationHook(Hook):
     """Run a visualization hook of mmdet or mmpretrain; its pictures keep their images' folders.
 
     Those hooks name pictures after base names, so images of several folders overwrite each other's.
+    mmdet's hook reads images by mmcv, which leaves some formats turned; here it reads them as ours.
 
     Args:
         hook (dict): Config of the hook, with its output folder, ``test_out_dir`` or ``out_dir``.
@@ -36,4 +40,10 @@ class FolderVisualizationHook(Hook):
             below = Path(sample.img_path).absolute().parent.relative_to(self.root)
             setattr(self.hook, self.option, str(Path(self.out_dir, below)))
             one = {name: batch[i : i + 1] for name, batch in data_batch.items()}
-            self.hook.after_test_iter(runner, first + i, one, [sample])
+            with mock.patch('mmcv.imfrombytes', read_rgb):
+                self.hook.after_test_iter(runner, first + i, one, [sample])
+
+
+def read_rgb(data: bytes, **_: Any) -> np.ndarray:
+    """Decode an image as in training, in place of ``mmcv.imfrombytes``."""
+    return decode(data, 'the image')[0][..., ::-1]

@@ -56,6 +56,25 @@ def test_an_option_without_effect_is_refused(project_root, option, said):
         load_config(CONFIG, options={option: 'x'})
 
 
+@pytest.mark.parametrize(
+    ('option', 'value', 'seen'),
+    [
+        ('train_dataloader.batch_size', 'abc', ("'abc'",)),
+        ('optim_wrapper.optimizer.lr', '5e-4x', ("'5e-4x'",)),
+        ('param_scheduler.0.end', 'x', ("'x'",)),
+        ('train_cfg.max_iters', 20, ('max_epochs', 'max_iters')),
+    ],
+)
+def test_settings_that_would_end_in_a_traceback(project_root, option, value, seen):
+    with pytest.raises(UserError, match=shows(*seen)):
+        load_config(CONFIG, options={option: value})
+
+
+def test_text_may_replace_what_is_no_number(project_root):
+    options = {'train_dataloader.pin_memory': 'x', 'train_cfg.type': 'EpochBasedTrainLoop'}
+    load_config(CONFIG, options={**options, 'default_hooks.checkpoint.save_best': 'auto'})
+
+
 def test_options_that_a_config_need_not_have(project_root):
     assert load_config(CONFIG, options={'compile': True}).compile is True
 

@@ -116,6 +116,23 @@ def test_images_of_one_folder_are_drawn_into_the_folder_itself(set_visualization
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['a.jpg', 'a.png']
 
 
+def test_mmdets_pictures_are_upright(set_visualization, tmp_path):
+    init_default_scope('mmdet')
+    DetLocalVisualizer.get_instance('upright')
+    hooks = ConfigDict(visualization=dict(type='mmdet.DetVisualizationHook'))
+    set_visualization(hooks, str(tmp_path / 'out'))
+    exif = Image.Exif()
+    exif[274] = 6  # turn by 90 degrees
+    red = Image.new('RGB', (64, 48), (250, 0, 0))
+    red.save(tmp_path / 'turned.webp', exif=exif)
+    paths = [str(tmp_path / 'turned.webp')]
+    run(HOOKS.build(hooks.visualization), paths, detections(paths), tmp_path)
+    drawn = Image.open(tmp_path / 'out/turned.webp').convert('RGB')
+    assert drawn.size == (2 * 48, 64)  # without and with predictions
+    red, _, blue = drawn.getpixel((24, 32))
+    assert red > 200 and blue < 50
+
+
 def test_other_hooks_and_none(set_visualization, tmp_path):
     hooks = ConfigDict(visualization=dict(type='finola_mm.ReconstructionHook'))
     set_visualization(hooks, 'out')
