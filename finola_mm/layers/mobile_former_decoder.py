@@ -357,7 +357,6 @@ class UpsampleLateral(nn.Module):
         return self.up(x) + self.lateral(feat)
 
 
-@torch.compiler.disable  # the length of an index depends on the values of the mask
 def describe_paddings(padding_mask: Tensor | None, feat: Tensor) -> list[Padding | None]:
     """Return the padding at strides 32, 16 and 8; arguments as in ``describe_padding``."""
     if padding_mask is None:
