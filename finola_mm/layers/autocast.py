@@ -60,7 +60,8 @@ def call_in_autocast_dtype(module: nn.Module, *args: Any) -> Any:
         return module(*args)
     dtype = get_autocast_dtype(device)
     with torch.autocast(device, enabled=False):
-        return functional_call(module, cast_weights(module, dtype), cast_floats(args, dtype))
+        weights, args = cast_weights(module, dtype), cast_floats(args, dtype)
+        return functional_call(module, weights, args, tie_weights=False)  # True is slower
 
 
 def cast_weights(module: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:

@@ -228,8 +228,8 @@ class Attention(nn.Module):
     """Multi-head attention with the parameters of ``nn.MultiheadAttention``, under their names.
 
     torch's layer transposes and copies its inputs, projects them one by one, and makes the mask
-    anew in every call. Here one batched product projects several inputs. That saves half of the
-    kernel launches.
+    anew in every call, each in kernels of their own. Here one batched product projects several
+    inputs, and the mask is that of the scale.
 
     Args:
         dim (int): Width D of inputs and output.

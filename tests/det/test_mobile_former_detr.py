@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from mmengine.model import BaseModel
 
 from tests.messages import shows
 
@@ -11,7 +12,8 @@ from .conftest import detector_config, sample
 
 
 def test_losses_of_every_block(build, batch):
-    losses = build()(*batch, mode='loss')
+    model = build()
+    losses = model(*batch, mode='loss')
     names = {
         f'{block}loss_{kind}'
         for block in ('', 'd0.', 'd1.', 'd2.')
@@ -19,6 +21,7 @@ def test_losses_of_every_block(build, batch):
     }
     assert set(losses) == names
     assert all(loss.isfinite() for loss in losses.values())
+    torch.testing.assert_close(model.parse_losses(losses), BaseModel.parse_losses(model, losses))
 
 
 @pytest.mark.parametrize('frozen', [True, False])
