@@ -237,16 +237,15 @@ def node_flop(node) -> int:
     if not node.is_extern():
         return 0
     kernel = node.node
-    # A kernel with several outputs, such as attention, has no origin node.
+    origin = kernel.get_origin_node()
     overload = getattr(kernel, 'op_overload', None)
-    sources = [kernel.get_origin_node(), *(o for o in kernel.origins if o.target is overload)]
-    origin = next(filter(None, sources), None)
-    if origin is None:
-        return 0
-    groups = CONVOLUTIONS.get(getattr(origin.target, '_overloadpacket', None))
-    if groups is not None and origin.args[groups] > 1:
-        return 0
-    return count_flops_fx(origin) or 0
+    for source in [origin] if origin else kernel.origins:
+        groups = CONVOLUTIONS.get(getattr(source.target, '_overloadpacket', None))
+        if groups is not None and source.args[groups] > 1:
+            return 0
+        if source.target is overload and not origin:  # of several outputs, such as attention
+            return count_flops_fx(source) or 0
+    return node.estimate_flops() or 0
 
 
 def host_ms(trainee, steps: int = 15) -> float:
