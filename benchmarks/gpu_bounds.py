@@ -207,7 +207,7 @@ def inductor_totals():
         code = generate(graph)
         graph.totals = Counter()
         for node in graph.scheduler.nodes:
-            moved, products = node.get_read_write_buffers_sizes(), node_flop(node)
+            moved, products = map(hint, (node.get_read_write_buffers_sizes(), node_flop(node)))
             bound = max(products / FLOP_PER_S, moved / BYTES_PER_S)
             graph.totals.update(flop=products, bytes=moved, seconds=bound)
         return code
@@ -229,7 +229,12 @@ def inductor_totals():
         yield totals
 
 
-def node_flop(node) -> int:
+def hint(size: int | torch.SymInt) -> int:
+    """Return the value of a size in this batch; ``int`` would compile for this size alone."""
+    return size.node.hint if isinstance(size, torch.SymInt) else size
+
+
+def node_flop(node) -> int | torch.SymInt:
     """Return the FLOP of a call of cuBLAS, cuDNN or attention in a graph of Inductor.
 
     As in ``flop``, a grouped convolution counts as 0.
