@@ -29,12 +29,14 @@ from collections import Counter, defaultdict
 from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
 import torch
 from machine import processor
 from torch._inductor import config as inductor_config
 from torch._inductor.fx_utils import count_flops_fx
 from torch._inductor.graph import GraphLowering
+from torch._inductor.output_code import CompiledFxGraph
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
@@ -194,28 +196,46 @@ class Tracer(TorchDispatchMode):
 
 @contextlib.contextmanager
 def inductor_totals():
-    """Yield the FLOP, bytes and seconds at least of the kernels that Inductor generates."""
+    """Yield a counter of FLOP, bytes and seconds at least of Inductor's kernels, as graphs run.
+
+    The graphs must be compiled within this context. Layers that are alike may share a graph.
+    """
     totals: Counter = Counter()
-    generate = GraphLowering.codegen
+    generate, init = GraphLowering.codegen, CompiledFxGraph.__init__
+    call = CompiledFxGraph.__call__
 
     def generate_and_count(graph):
         code = generate(graph)
+        graph.totals = Counter()
         for node in graph.scheduler.nodes:
-            moved, products = node.get_read_write_buffers_sizes(), node_flop(node)
+            moved, products = map(hint, (node.get_read_write_buffers_sizes(), node_flop(node)))
             bound = max(products / FLOP_PER_S, moved / BYTES_PER_S)
-            totals.update(flop=products, bytes=moved, seconds=bound)
+            graph.totals.update(flop=products, bytes=moved, seconds=bound)
         return code
 
-    GraphLowering.codegen = generate_and_count
-    # Graphs from the cache on disk would not be counted.
-    with inductor_config.patch(fx_graph_cache=False):
-        try:
-            yield totals
-        finally:
-            GraphLowering.codegen = generate
+    def keep_totals(self, current_callable, graph, *args, **kwargs):
+        init(self, current_callable, graph, *args, **kwargs)
+        self.totals = graph.totals
+
+    def run_and_count(self, inputs):
+        totals.update(self.totals)
+        return call(self, inputs)
+
+    with (
+        mock.patch.object(GraphLowering, 'codegen', generate_and_count),
+        mock.patch.object(CompiledFxGraph, '__init__', keep_totals),
+        mock.patch.object(CompiledFxGraph, '__call__', run_and_count),
+        inductor_config.patch(fx_graph_cache=False),  # graphs in it are not compiled
+    ):
+        yield totals
 
 
-def node_flop(node) -> int:
+def hint(size: int | torch.SymInt) -> int:
+    """Return the value of a size in this batch; ``int`` would compile for this size alone."""
+    return size.node.hint if isinstance(size, torch.SymInt) else size
+
+
+def node_flop(node) -> int | torch.SymInt:
     """Return the FLOP of a call of cuBLAS, cuDNN or attention in a graph of Inductor.
 
     As in ``flop``, a grouped convolution counts as 0.
@@ -223,16 +243,15 @@ def node_flop(node) -> int:
     if not node.is_extern():
         return 0
     kernel = node.node
-    # A kernel with several outputs, such as attention, has no origin node.
+    origin = kernel.get_origin_node()
     overload = getattr(kernel, 'op_overload', None)
-    sources = [kernel.get_origin_node(), *(o for o in kernel.origins if o.target is overload)]
-    origin = next(filter(None, sources), None)
-    if origin is None:
-        return 0
-    groups = CONVOLUTIONS.get(getattr(origin.target, '_overloadpacket', None))
-    if groups is not None and origin.args[groups] > 1:
-        return 0
-    return count_flops_fx(origin) or 0
+    for source in [origin] if origin else kernel.origins:
+        groups = CONVOLUTIONS.get(getattr(source.target, '_overloadpacket', None))
+        if groups is not None and source.args[groups] > 1:
+            return 0
+        if source.target is overload and not origin:  # of several outputs, such as attention
+            return count_flops_fx(source) or 0
+    return node.estimate_flops() or 0
 
 
 def host_ms(trainee, steps: int = 15) -> float:
@@ -284,34 +303,25 @@ def measure(model: str, cfg, batch_size: int, *, renamed=None, compiled=False) -
         print_row(model, batch_size, part, f'{totals["launches"]}', *figures(totals))
     results = [Result(model, batch_size, waits, host, sum(parts.values(), Counter()))]
     if compiled:
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(sys.stderr), inductor_totals() as totals:
             trainee = Trainee(cfg, batch_size)  # without the tracer's hooks
-            kept, totals = compile_parts(trainee, renamed)
+            torch._dynamo.config.recompile_limit = 64  # for the layers of MAE's encoder
+            trainee.compile(parts=('backbone', 'neck') if renamed else None)
+            for _ in range(3):
+                trainee.train_step(trainee.batch())
+            batch, counts = trainee.batch(), null_gpu.Counts()
+            totals.clear()
+            trainee.train_step(batch)
+            launches, waits = counts.read()
         print_row(model, batch_size, 'compiled parts', '', *figures(totals))
-        totals = sum((parts[part] for part in kept & parts.keys()), Counter()) + totals
-        trainee.train_step(trainee.batch())
-        host, batch, counts = host_ms(trainee), trainee.batch(), null_gpu.Counts()
-        trainee.train_step(batch)
-        totals['launches'], waits = counts.read()
-        results.append(Result(f'{model}, compiled', batch_size, waits, host, totals))
+        for attribute, part in PARTS.items():
+            module = getattr(trainee.model, attribute, None)
+            if getattr(module, '_compiled_call_impl', None) is not None:
+                parts.pop(renamed.get(part, part))
+        totals = sum(parts.values(), Counter()) + totals
+        totals['launches'] = launches
+        results.append(Result(f'{model}, compiled', batch_size, waits, host_ms(trainee), totals))
     return results
-
-
-def compile_parts(trainee, renamed: dict[str, str]) -> tuple[set[str], Counter]:
-    """Compile a model as tools/train.py --compile does.
-
-    Returns the parts that are not compiled, and FLOP, bytes and seconds of those that are.
-    """
-    torch._dynamo.config.recompile_limit = 64  # the layers of MAE's encoder are graphs of their own
-    trainee.compile(parts=('backbone', 'neck') if renamed else None)
-    kept = {OTHER, 'optimizer'} | {
-        renamed.get(part, part)
-        for attribute, part in PARTS.items()
-        if getattr(getattr(trainee.model, attribute, None), '_compiled_call_impl', None) is None
-    }
-    with inductor_totals() as totals:
-        trainee.train_step(trainee.batch())
-    return kept, totals
 
 
 def figures(totals: Counter) -> list[str]:
