@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 try:  # torch 2.3. torch.compile replaces both by True.
     from torch.compiler import is_compiling as is_compiling
@@ -28,6 +29,19 @@ def get_autocast_dtype(device_type: str) -> torch.dtype:
         return torch.get_autocast_dtype(device_type)
     cpu = device_type == 'cpu'
     return torch.get_autocast_cpu_dtype() if cpu else torch.get_autocast_gpu_dtype()
+
+
+def attention_mask(padding_mask: Tensor | None) -> Tensor | None:
+    """The ``key_padding_mask`` of ``nn.MultiheadAttention`` for padding_mask (N, K), True = padded.
+
+    Before torch 2.4, a CPU's autocast leaves the mask in float32, which attention then refuses.
+    """
+    if padding_mask is None or hasattr(torch, 'get_autocast_dtype'):
+        return padding_mask
+    if not is_autocast_enabled(padding_mask.device.type):
+        return padding_mask
+    dtype = get_autocast_dtype(padding_mask.device.type)
+    return torch.zeros_like(padding_mask, dtype=dtype).masked_fill_(padding_mask, -torch.inf)
 
 
 def math_attention() -> AbstractContextManager:

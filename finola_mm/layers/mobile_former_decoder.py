@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.distributed.nn import all_reduce
 
 from ..functional import downsample_mask, sine_positions, upsample_2x, zero_padding
+from ..functional.compat import attention_mask
 from .mobile import BneckLite, DepthwiseConv2d, depthwise, pointwise
 
 # Blocks at stride 32 (M-F+), at 16 and at 8 (M-F-).
@@ -210,7 +211,11 @@ class CrossAttentionLayer(nn.Module):
     ) -> Tensor:
         """x (N, L, D) attends to other (N, K, D) -> (N, L, D); padding_mask (N, K) of ``other``."""
         read, _ = self.attention(
-            x + pos, other + other_pos, other, key_padding_mask=padding_mask, need_weights=False
+            x + pos,
+            other + other_pos,
+            other,
+            key_padding_mask=attention_mask(padding_mask),
+            need_weights=False,
         )
         return self.norm(x + self.drop(read))  # (N, L, D)
 
@@ -231,7 +236,11 @@ class EncoderLayer(nn.Module):
     def forward(self, x: Tensor, pos: Tensor, padding_mask: Tensor | None = None) -> Tensor:
         """(N, L, D) at positions (N, L, D) -> (N, L, D); padding_mask (N, L)."""
         read, _ = self.attention(
-            x + pos, x + pos, x, key_padding_mask=padding_mask, need_weights=False
+            x + pos,
+            x + pos,
+            x,
+            key_padding_mask=attention_mask(padding_mask),
+            need_weights=False,
         )
         x = self.norm1(x + self.drop(read))
         return self.norm2(x + self.drop(self.ffn(x)))
