@@ -33,6 +33,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._compile import _disable_dynamo
 
 from .recurrence import at_least_float32, channel_norm
 from .visible_block import as_offsets
@@ -88,7 +89,9 @@ def finola_blockwise(
     return z.view(n, 2 * h, 2 * w, c).permute(0, 3, 1, 2)
 
 
-@torch.compiler.disable  # values on the CPU decide the sizes of the products
+# Values on the CPU decide the sizes of the products: torch.compile must not trace this. Unlike
+# torch.compiler.disable, torch's own decorator does not import the compiler when it is applied.
+@_disable_dynamo
 def _quadrant_sizes(offset, n, h, w) -> tuple[Tensor, list[int]]:
     """Return the offsets (N, 2) and count the positions that unroll in each direction.
 
