@@ -49,8 +49,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--compile',
         action='store_true',
-        help='compile encoder, upsampler, decoder and head with torch.compile; the first step '
-        'takes minutes',
+        help='compile encoder, block-wise FINOLA, upsampler, decoder and head with torch.compile; '
+        'the first step takes minutes',
     )
     parser.add_argument(
         '--auto-scale-lr',

@@ -4,27 +4,17 @@ Each comment names the oldest torch that has the function. The shim may go when 
 ``finola_mm/environment.py`` reaches it.
 """
 
-import functools
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
 
+# torch.compiler.disable without an import of the compiler, which takes a second. Not public.
+
 try:  # torch 2.3. torch.compile replaces both by True.
     from torch.compiler import is_compiling as is_compiling
 except ImportError:
     from torch._utils import is_compiling as is_compiling
-
-
-def not_compiled(function: Callable) -> Callable:
-    """``torch.compiler.disable``, which takes a second to import, applied while compiling."""
-
-    @functools.wraps(function)
-    def call(*args):
-        return torch.compiler.disable(function)(*args) if is_compiling() else function(*args)
-
-    return call
 
 
 def is_autocast_enabled(device_type: str) -> bool:
