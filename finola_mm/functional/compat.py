@@ -8,13 +8,15 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
-
-# torch.compiler.disable without an import of the compiler, which takes a second. Not public.
+from torch._compile import _disable_dynamo
 
 try:  # torch 2.3. torch.compile replaces both by True.
     from torch.compiler import is_compiling as is_compiling
 except ImportError:
     from torch._utils import is_compiling as is_compiling
+
+# torch.compiler.disable without an import of the compiler, which takes a second; not public.
+not_compiled = _disable_dynamo
 
 
 def is_autocast_enabled(device_type: str) -> bool:
