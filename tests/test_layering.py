@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / 'finola_mm'
 
 # folder -> the siblings that it may import, and the packages from outside (docs/architecture.md)
-OUTSIDE = {'registry', 'errors', '__version__'}
+OUTSIDE = {'registry', 'errors', 'environment', '__version__'}
 BELOW = {'functional', 'layers'} | OUTSIDE
 PACKAGES = {'torch', 'mmengine', 'mmcv', 'numpy', 'PIL', 'cv2', 'skimage', 'safetensors'}
 PARTS = ('backbones', 'necks', 'heads', 'engine', 'datasets', 'evaluation')

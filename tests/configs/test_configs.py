@@ -127,7 +127,7 @@ def test_the_recipe_of_table_12(path):
     masked = 'masked' in path
     batch, epochs = (1024, 1600) if masked else (128, 100)
     optimizer = cfg.optim_wrapper.optimizer
-    assert optimizer.type == 'AdamW'
+    assert optimizer.type == 'finola_mm.AdamW'
     assert optimizer.lr == pytest.approx(1.5e-4 * batch / 256)
     assert optimizer.weight_decay == 0.1
     warmup, cosine = cfg.param_scheduler
