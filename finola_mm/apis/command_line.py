@@ -8,7 +8,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -49,7 +49,7 @@ def command_line(main: Callable) -> Callable:
         except UserError as error:
             raise SystemExit(f'{tool}: {error}') from None
         except ImportError as error:
-            if "No module named 'mmcv._ext'" in str(error):
+            if any("'mmcv._ext'" in text for text in _messages(error)):
                 raise SystemExit(
                     f'{tool}: detection requires the compiled ops of mmcv, which is installed '
                     f'without them; to compile them, run: {" && ".join(build_mmcv())}'
@@ -77,6 +77,13 @@ def command_line(main: Callable) -> Callable:
             ) from None
 
     return run
+
+
+def _messages(error: BaseException | None) -> Iterator[str]:
+    """Yield the messages of an error and of its causes; MMEngine replaces those of imports."""
+    while error is not None:
+        yield str(error)
+        error = error.__cause__ or error.__context__
 
 
 def add_config_and_checkpoint(parser: argparse.ArgumentParser) -> None:

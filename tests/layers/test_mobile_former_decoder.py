@@ -312,6 +312,9 @@ def test_the_published_sizes(arch, width):
     assert found_madds / 1e9 == pytest.approx(published_madds, rel=0.03)
 
 
+@pytest.mark.skipif(
+    not hasattr(torch, 'get_autocast_dtype'), reason="torch 2.1's profiler loses single events"
+)
 def test_a_model_that_serves_runs_the_same_operators():
     """Where weights want no gradient, torch multiplies scattered rows one by one."""
     model, feats = decoder().eval(), maps((16, 20))

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from finola_mm.apis.command_line import OPTIONAL
+from finola_mm.environment import build_mmcv
 from tests.conftest import ROOT
 from tests.messages import shows
 
@@ -69,6 +70,21 @@ def test_one_line_names_what_to_install_before_the_work_starts(image_folder, tmp
         assert re.search(shows(f'END {Path(tool).stem}: ', package, OPTIONAL[package]), end), end
     (log,) = (tmp_path / 'finola').glob('*/*.log')
     assert 'Iter(train)' not in log.read_text()
+
+
+def test_detection_names_the_commands_that_compile_mmcv(tmp_path):
+    """MMEngine's own message of a failed import does not name mmcv."""
+    code = f"""
+import runpy, sys
+from importlib.machinery import PathFinder
+find = PathFinder.find_spec
+PathFinder.find_spec = lambda name, *args: None if name == 'mmcv._ext' else find(name, *args)
+sys.argv = ['tools/train.py', '{DETECTOR[0]}', '--work-dir', '{tmp_path}']
+runpy.run_path(sys.argv[0], run_name='__main__')
+"""
+    result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 1
+    assert re.search(shows('train: ', 'mmcv', *build_mmcv()), result.stderr.splitlines()[-1])
 
 
 def imports(path):
