@@ -1,7 +1,7 @@
 """Layers that depend only on torch: ``nn.Module`` classes, one file per box in the figures."""
 
 from .attentional_pooling import AttentionalPooling
-from .autocast import LayerNorm, call_in_autocast_dtype
+from .autocast import LayerNorm, call_in_autocast_dtype, without_autocast
 from .checkpointing import checkpoint_module
 from .finola import FINOLALayer
 from .mobile import BneckLite, DynamicReLU, Mobile, MobileDown, depthwise, pointwise
@@ -31,4 +31,5 @@ __all__ = [
     'depthwise',
     'norm_silu_conv',
     'pointwise',
+    'without_autocast',
 ]

@@ -11,6 +11,9 @@ Dynamic ReLU has two forms that share every weight:
 * spatial-aware: each token yields a pair of slopes, and each position uses a weighted average of
   the six pairs.
 
+The smallest Mobile-Former has 1x1 convolutions in groups, with the channels shuffled between them.
+Expanding filters need no shuffle: their outputs are in the shuffled order (``DepthwiseConv2d``).
+
 Legend: N images, C channels, H x W positions, T tokens of width d; mask: True = padding, which is
 set to 0 before each filter, as in a convolution's zero padding.
 """
@@ -24,10 +27,16 @@ from ..functional import downsample_mask, zero_padding
 from .autocast import without_autocast
 
 
-def pointwise(in_channels: int, out_channels: int) -> nn.Sequential:
-    """1x1 convolution and BatchNorm: (N, in_channels, H, W) -> (N, out_channels, H, W)."""
-    conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(out_channels))
+def pointwise(
+    in_channels: int, out_channels: int, *, groups: int = 1, shuffle: bool = False
+) -> nn.Sequential:
+    """1x1 convolution and BatchNorm: (N, in_channels, H, W) -> (N, out_channels, H, W).
+
+    ``shuffle`` interleaves the channels of the groups.
+    """
+    conv = nn.Conv2d(in_channels, out_channels, 1, groups=groups, bias=False)
+    shuffles = [nn.ChannelShuffle(groups)] if shuffle else []
+    return nn.Sequential(conv, nn.BatchNorm2d(out_channels), *shuffles)
 
 
 def depthwise(in_channels: int, out_channels: int, *, stride: int = 1) -> nn.Sequential:
@@ -136,25 +145,39 @@ class _MaxOfSlopes(torch.autograd.Function):
 class BneckLite(nn.Module):
     """Lite bottleneck: expanding depthwise convolution, ReLU6, 1x1 projection; no tokens.
 
-    A residual connection is used if the channels match.
+    A residual connection is used if the shapes match.
 
     Args:
         in_channels (int): Channels of the map, a divisor of ``hidden_channels``.
         hidden_channels (int): Channels after the depthwise convolution.
         out_channels (int): Channels of the output map.
+        stride (int): Of the depthwise convolution.
+        groups (int): Of the 1x1 convolution.
     """
 
-    def __init__(self, in_channels: int, hidden_channels: int, out_channels: int) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        hidden_channels: int,
+        out_channels: int,
+        *,
+        stride: int = 1,
+        groups: int = 1,
+    ) -> None:
         super().__init__()
-        self.filter = depthwise(in_channels, hidden_channels)
+        self.stride = stride
+        self.filter = depthwise(in_channels, hidden_channels, stride=stride)
         self.act = nn.ReLU6()
-        self.project = pointwise(hidden_channels, out_channels)
-        self.residual = in_channels == out_channels
+        self.project = pointwise(hidden_channels, out_channels, groups=groups)
+        self.residual = stride == 1 and in_channels == out_channels
 
     def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
-        """(N, in_channels, H, W) -> (N, out_channels, H, W); padded positions are ignored."""
-        y = self.filter(zero_padding(x, padding_mask))  # (N, hidden, H, W)
-        y = self.project(self.act(y))  # (N, out_channels, H, W)
+        """(N, in_channels, H, W) -> (N, out_channels, ceil(H/stride), ceil(W/stride)).
+
+        padding_mask (N, H, W) marks positions that are ignored.
+        """
+        y = self.filter(zero_padding(x, padding_mask))  # (N, hidden, H/stride, W/stride)
+        y = self.project(self.act(y))  # (N, out_channels, H/stride, W/stride)
         return x + y if self.residual else y
 
 
@@ -166,19 +189,27 @@ class Mobile(nn.Module):
         hidden_channels (int): Channels between the two 1x1 convolutions.
         out_channels (int): Channels of the output map.
         token_dim (int): Width d of a token.
+        groups (int): Of the 1x1 convolutions.
     """
 
     stride = 1
 
     def __init__(
-        self, in_channels: int, hidden_channels: int, out_channels: int, token_dim: int
+        self,
+        in_channels: int,
+        hidden_channels: int,
+        out_channels: int,
+        token_dim: int,
+        *,
+        groups: int = 1,
     ) -> None:
         super().__init__()
-        self.expand = pointwise(in_channels, hidden_channels)
+        shuffle = groups > 1
+        self.expand = pointwise(in_channels, hidden_channels, groups=groups, shuffle=shuffle)
         self.act1 = DynamicReLU(hidden_channels, token_dim)
         self.filter = depthwise(hidden_channels, hidden_channels)
         self.act2 = DynamicReLU(hidden_channels, token_dim)
-        self.project = pointwise(hidden_channels, out_channels)
+        self.project = pointwise(hidden_channels, out_channels, groups=groups, shuffle=shuffle)
         self.residual = in_channels == out_channels
 
     def forward(
@@ -204,6 +235,7 @@ class MobileDown(nn.Module):
         out_channels (int): Channels of the output map.
         token_dim (int): Width d of a token.
         expansion (int): Expansion of the second half.
+        groups (int): Of the 1x1 convolutions.
     """
 
     stride = 2
@@ -216,14 +248,15 @@ class MobileDown(nn.Module):
         token_dim: int,
         *,
         expansion: int = 4,
+        groups: int = 1,
     ) -> None:
         super().__init__()
         self.filter1 = depthwise(in_channels, hidden_channels, stride=2)
         self.act1 = DynamicReLU(hidden_channels, token_dim)
-        self.project1 = pointwise(hidden_channels, out_channels)
+        self.project1 = pointwise(hidden_channels, out_channels, groups=groups)
         self.filter2 = depthwise(out_channels, expansion * out_channels)
         self.act2 = DynamicReLU(expansion * out_channels, token_dim)
-        self.project2 = pointwise(expansion * out_channels, out_channels)
+        self.project2 = pointwise(expansion * out_channels, out_channels, groups=groups)
 
     def forward(
         self,

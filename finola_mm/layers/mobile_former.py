@@ -34,6 +34,7 @@ class MobileFormerBlock(nn.Module):
         token_dim (int): Width d of a token.
         stride (int): 1 or 2.
         dynamic_relu (str): 'plain' or 'spatial', see :class:`DynamicReLU`.
+        groups (int): Of the 1x1 convolutions.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class MobileFormerBlock(nn.Module):
         *,
         stride: int = 1,
         dynamic_relu: str = 'plain',
+        groups: int = 1,
     ) -> None:
         super().__init__()
         if stride not in (1, 2):
@@ -55,7 +57,7 @@ class MobileFormerBlock(nn.Module):
         mobile = Mobile if stride == 1 else MobileDown
         self.to_former = MobileToFormer(in_channels, token_dim)
         self.former = Former(token_dim)
-        self.mobile = mobile(in_channels, hidden_channels, out_channels, token_dim)
+        self.mobile = mobile(in_channels, hidden_channels, out_channels, token_dim, groups=groups)
         self.to_mobile = FormerToMobile(out_channels, token_dim)
 
     def forward(
