@@ -12,6 +12,7 @@ from mmengine.registry import init_default_scope
 from mmpretrain.registry import MODELS, TRANSFORMS
 from torch.utils.flop_counter import FlopCounterMode
 
+from finola_mm.backbones.mobile_former import FAMILY as MEMBERS
 from finola_mm.datasets import nest_arguments
 from finola_mm.functional.compat import math_attention
 
@@ -21,6 +22,7 @@ NAMES = ('lin', 'tran1', 'tran1_ft', 'tran4_ft', 'supervised')
 LOW_SHOT = ('lin_1pct', 'lin_10pct', 'tran1_ft_1pct', 'tran1_ft_10pct')
 CONFIGS = [f'classification/{name}{suffix}' for name in NAMES for suffix in SUFFIXES]
 CONFIGS += [f'classification/low_shot/{name}{suffix}' for name in LOW_SHOT for suffix in SUFFIXES]
+FAMILY = [f'classification/mobile_former/{arch}' for arch in MEMBERS]
 DEMOS = [f'demo/cls_{name}' for name in ('lin', 'tran1', 'tran1_ft', 'supervised')]
 MOCO = [f'selfsup/mocov2{suffix}' for suffix in SUFFIXES]
 
@@ -35,6 +37,8 @@ def load(name):
 
 
 def arch(name):
+    if name in FAMILY:
+        return Path(name).name
     return next((suffix[1:] for suffix in SUFFIXES[1:] if name.endswith(suffix)), 'w2880')
 
 
@@ -44,7 +48,7 @@ def test_every_config_is_known():
         for pattern in ('classification/**/*.py', 'demo/cls_*.py', 'selfsup/mocov2*.py')
         for path in (ROOT / 'configs').glob(pattern)
     }
-    assert found == {*CONFIGS, *DEMOS, *MOCO}
+    assert found == {*CONFIGS, *FAMILY, *DEMOS, *MOCO}
 
 
 @pytest.mark.parametrize(
@@ -72,7 +76,7 @@ def test_counts(name, params, madds):
     assert counter.get_total_flops() / 2e9 == pytest.approx(madds, rel=0.005)
 
 
-@pytest.mark.parametrize('name', [*CONFIGS, *DEMOS])
+@pytest.mark.parametrize('name', [*CONFIGS, *FAMILY[:2], *DEMOS])
 def test_model_and_pipelines_build_and_fit(name):
     cfg, model = load(name)
     assert cfg.model.backbone.arch == ('small' if 'demo' in name else arch(name))
@@ -141,11 +145,12 @@ def test_the_transformer_decoders_of_table_13(name, suffix, width, dropout, eras
         assert cfg.model.train_cfg.augments == [dict(type='finola_mm.Mixup', alpha=0.2)]
 
 
-@pytest.mark.parametrize('name', [*CONFIGS, *MOCO])
+@pytest.mark.parametrize('name', [*CONFIGS, FAMILY[0], *MOCO])
 def test_batches_and_schedules_agree(name):
     """--auto-scale-lr scales from the batch that the learning rate is written for."""
     cfg, _ = load(name)
     base = {
+        '508m': 2.5e-4,
         'lin': 0.1,
         'tran1_ft': 5e-4,
         'tran4_ft': 5e-4,

@@ -147,6 +147,8 @@ def test_the_parts_of_mmdets_detectors_add_up(run, name, options):
         ('tran1_w720', r'backbone +4\.95 +0\.28\n +head +0\.97 +0\.13\n +sum +5\.92 +0\.4[01]\n'),
         ('tran4_ft_w720', r'sum +7\.26 +0\.71 .*\b7 M, 0\.7 G\n'),
         ('tran4_ft_w1440', r'sum +20\.09 +2\.60 .*\b20 M, 2\.6 G\n'),
+        ('mobile_former/508m', r'sum +13\.98 +0\.50 .*\b14\.0 M, 0\.508 G\n'),
+        ('mobile_former/26m', r'sum +3\.23 +0\.02 .*\b3\.2 M, 0\.026 G\n'),
     ],
 )
 def test_classifiers_beside_the_paper(run, name, rows):

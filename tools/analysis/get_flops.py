@@ -20,6 +20,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from finola_mm.apis import add_cfg_options, command_line, int_range, load_config
+from finola_mm.backbones.mobile_former import get_arch
 from finola_mm.errors import UserError
 from finola_mm.functional.compat import math_attention
 
@@ -36,7 +37,7 @@ PAPER_SHAPE = (800, 1333)
 
 # Encoder and classifier at 224 x 224: lin from Table 6 (parameters only), tran-4 from Table 7. The
 # tables give rounded values; for lin of W720 the text gives 5.8 M.
-PUBLISHED_CLASSIFIERS = {
+PUBLISHED_CLASSIFIERS: dict[tuple[str, str], tuple[float, float | None]] = {
     ('w720', 'lin'): (5.8, None),
     ('w1440', 'lin'): (14, None),
     ('w2880', 'lin'): (28, None),
@@ -45,6 +46,18 @@ PUBLISHED_CLASSIFIERS = {
     ('w2880', 'tran-4'): (57, 9.9),
 }
 CLASSIFIER_SHAPE = (224, 224)
+
+# arXiv 2108.05895: the ImageNet family with its own classifier, at 224 x 224.
+PUBLISHED_FAMILY = {
+    '508m': (14.0, 0.508),
+    '294m': (11.4, 0.294),
+    '214m': (9.4, 0.214),
+    '151m': (7.6, 0.151),
+    '96m': (4.6, 0.096),
+    '52m': (3.5, 0.052),
+    '26m': (3.2, 0.026),
+}
+PUBLISHED_CLASSIFIERS |= {(arch, 'own'): counts for arch, counts in PUBLISHED_FAMILY.items()}
 
 # Decoder and head of the detectors for COCO's 80 classes at 800 x 1333: 522 from Tables 4 and 18,
 # 211 from Table 18.
@@ -102,7 +115,7 @@ def encoder_row(cfg: Config, shape: Sequence[int]) -> Row:
     """Count the config's encoder for an image of ``shape``; Mobile-Former with its final layer."""
     backbone = dict(cfg.model.backbone, init_cfg=None)
     if backbone['type'] == 'finola_mm.MobileFormer':
-        backbone['out_indices'] = (4,)
+        backbone['out_indices'] = (len(get_arch(backbone['arch'])['stages']),)
     encoder = MODELS.build(backbone).to('meta')  # counting requires only shapes
     encoder.eval()
     madds = count_madds(encoder, torch.empty(1, 3, *shape, device='meta'))
@@ -128,6 +141,7 @@ def published_model(model: Config, shape: Sequence[int]) -> str:
         return f'{_format(*both)}; decoder and head {params} M, {madds} G'
     decoder = {
         'finola_mm.LinearProbeHead': 'lin',
+        'finola_mm.MobileFormerHead': 'own',
         'finola_mm.TransformerHead': f'tran-{head.get("depth", 1)}',
     }.get(head.get('type'))
     if decoder is None or head.num_classes != 1000:
@@ -218,7 +232,7 @@ def main(argv: list[str] | None = None) -> None:
     print(
         '\nMAdds: multiply-adds of the convolutions, linear layers and matrix products of one '
         'forward\npass, including attention. paper: numbers published in arXiv 2305.16319, Tables '
-        '2, 4, 6, 7\nand 18.'
+        '2, 4, 6, 7\nand 18, and in arXiv 2108.05895.'
     )
 
 

@@ -1,0 +1,9 @@
+# Supervised training of Mobile-Former-26M with its classifier.
+# Expected   64.0 top-1 (arXiv 2108.05895; its settings for this size are not published).
+# Measured   not yet run on ImageNet.
+_base_ = ['508m.py']
+
+model = dict(
+    backbone=dict(arch='26m'),
+    head=dict(in_channels=576, token_channels=128, hidden_channels=1024),
+)

@@ -1,0 +1,9 @@
+# Supervised training of Mobile-Former-294M with its classifier.
+# Expected   77.9 top-1 (arXiv 2108.05895; its settings for this size are not published).
+# Measured   not yet run on ImageNet.
+_base_ = ['508m.py']
+
+model = dict(
+    backbone=dict(arch='294m'),
+    head=dict(in_channels=1152, token_channels=192, hidden_channels=1920),
+)

@@ -1,0 +1,9 @@
+# Supervised training of Mobile-Former-96M with its classifier.
+# Expected   72.8 top-1 (arXiv 2108.05895; its settings for this size are not published).
+# Measured   not yet run on ImageNet.
+_base_ = ['508m.py']
+
+model = dict(
+    backbone=dict(arch='96m'),
+    head=dict(in_channels=768, token_channels=128, hidden_channels=1280),
+)
