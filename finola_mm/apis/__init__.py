@@ -13,7 +13,7 @@ from .command_line import (
 )
 from .config import CfgOptions, load_config, use_own_coco_metric
 from .cpu import optimize_for_cpu
-from .encoder import extract_encoder, load_encoder, publish_model
+from .encoder import convert_official, extract_encoder, load_encoder, publish_model
 
 __all__ = [
     'CfgOptions',
@@ -22,6 +22,7 @@ __all__ = [
     'add_run_options',
     'check_out',
     'command_line',
+    'convert_official',
     'extract_encoder',
     'int_range',
     'load_config',

@@ -19,6 +19,7 @@ from ..engine import checkpoint_metadata, find_checkpoint, read_checkpoint, writ
 from ..engine.checkpoints.state_dict_match import compare, encoder_part, find_tensors, load_matched
 from ..errors import CheckpointError, UserError, list_names
 from ..registry import MODELS
+from .official_mobile_former import from_official
 from .weight_formats import convert_weights
 
 MOBILE_FORMER = ('finola_mm.MobileFormer', 'MobileFormer')
@@ -98,6 +99,31 @@ def publish_model(path: str | Path, out: str | Path, *, force: bool = False) -> 
         kept = ('classes', 'palette')
         meta['dataset_meta'] = {name: dataset[name] for name in kept if name in dataset}
     return write_weights(out, tensors, meta=meta, hashed=True, force=force)
+
+
+def convert_official(path: str | Path, out: str | Path, arch: str, *, force: bool = False) -> Path:
+    """Write a checkpoint of the official Mobile-Former, encoder and classifier, under our names.
+
+    Args:
+        path (str | Path): The official file.
+        out (str | Path): The file to write, .pth or .safetensors.
+        arch (str): The network's name in ``ARCHS``, such as ``'508m'``.
+        force (bool): Overwrite ``out``. Defaults to False.
+
+    Returns:
+        Path: The file.
+
+    Raises:
+        CheckpointError: the file is unreadable or unsafe, or has not the tensors of ``arch``.
+    """
+    out_indices = [len(get_arch(arch)['stages'])]  # the final 1x1
+    with torch.device('meta'):
+        encoder = MobileFormer(arch, out_indices, with_tokens=True)
+    tensors = from_official(_read(path)[1], encoder, arch)
+    recorded: dict[str, Any] = dict(type='finola_mm.MobileFormer', arch=arch)
+    recorded |= dict(out_indices=out_indices, with_tokens=True)
+    meta = {**_common(dict(encoder=recorded), encoder), 'part': 'model'}
+    return write_weights(out, tensors, meta=meta, force=force)
 
 
 def format_weights(file: str | Path) -> str:

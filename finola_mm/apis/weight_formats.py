@@ -127,14 +127,14 @@ def convert_weights(weights: Weights, encoder: dict[str, Any], library: str) -> 
     if kind == 'SwinTransformer':
         weights = _swin_order(weights, library)
     weights = {name: tensor for name, tensor in weights.items() if not re.match('norm[012]', name)}
-    renamed = {_substitute(name, NAMES[kind][library]): value for name, value in weights.items()}
+    renamed = {substitute(name, NAMES[kind][library]): value for name, value in weights.items()}
     if kind == 'ConvNeXt' and library == 'torchvision':
         scales = {name for name in renamed if name.endswith('layer_scale')}
         renamed.update({name: renamed[name][:, None, None] for name in scales})
     return renamed
 
 
-def _substitute(name: str, rules: Sequence[Rule]) -> str:
+def substitute(name: str, rules: Sequence[Rule]) -> str:
     for pattern, replacement in rules:
         name = re.sub(pattern, replacement, name)
     return name
@@ -177,7 +177,7 @@ def _mobilenet_v3(weights: Weights, library: str) -> Weights:
     result = {}
     for name, tensor in weights.items():
         layer, part = name.removeprefix('layer').split('.')[:2]
-        result[_substitute(name, rules(parts, int(layer), part))] = tensor
+        result[substitute(name, rules(parts, int(layer), part))] = tensor
     return result
 
 
