@@ -90,7 +90,10 @@ def from_official(weights: Weights, encoder: MobileFormer, arch: str) -> Weights
     match = compare(encoder, body)
     wrong = match.missing or match.reshaped or match.unused
     if wrong:
-        raise CheckpointError(f'the weights are not those of the official {arch}: {wrong[0]}')
+        raise CheckpointError(
+            f'the weights are not those of the official {arch}: {wrong[0]}. Choose the arch of the '
+            'checkpoint'
+        )
     for name, module in encoder.named_modules():
         if isinstance(module, DepthwiseConv2d) and module.out_channels > module.in_channels:
             body |= _reordered(body, name.removesuffix('.0'), module.in_channels)

@@ -267,17 +267,17 @@ class MobileFormer(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         arch = {**OPTIONS, **get_arch(arch)}
-        last = len(arch['stages'])  # index of the final 1x1
+        last = len(arch['stages'])  # index of the final 1x1, behind the stages
         if not out_indices or not set(out_indices) <= set(range(last + 1)):
             raise UserError(f'out_indices must be some of 0, ..., {last}, got {out_indices!r}')
         if frozen_stages not in range(-1, last + 2):
             raise UserError(f'frozen_stages must be from -1 to {last + 1}, got {frozen_stages!r}')
         if dynamic_relu not in DYNAMIC_RELU:
             raise UserError(f'dynamic_relu must be one of {DYNAMIC_RELU}, got {dynamic_relu!r}')
+        self.num_stages = last
         self.out_indices = tuple(out_indices)
         self.with_tokens = with_tokens
         self.frozen_stages = frozen_stages
-        self.all_frozen = frozen_stages == last + 1
         self.norm_eval = norm_eval
         self.with_cp = with_cp
         self.dynamic_relu = dynamic_relu
@@ -378,7 +378,7 @@ class MobileFormer(BaseModule):
 
     def _frozen(self) -> list[nn.Module]:
         """Return the modules that ``frozen_stages`` covers; the token embedding is a parameter."""
-        if self.all_frozen:
+        if self.frozen_stages > self.num_stages:
             return [self]
         return [self.stem, *self.stages[: self.frozen_stages]] if self.frozen_stages >= 0 else []
 

@@ -7,9 +7,9 @@ The input `images` is float32 (N, 3, H, W), RGB from 0 to 255; the graph include
 All images of a batch must have the same size: there is no padding.
 
 * Encoder (any config; checkpoint of a whole model or of an encoder): the outputs are its maps,
-  named stage1 to stage4 and out, and its tokens if the config enables them. Batch size and image
-  size stay dynamic (from 32 pixels). The maps of an encoder other than MobileFormer are named map1,
-  map2, ...; one of fixed size, such as a ViT, needs --size.
+  named stage1, stage2, ... and out, and its tokens if the config enables them. Batch size and
+  image size stay dynamic (from 32 pixels). The maps of an encoder other than MobileFormer are named
+  map1, map2, ...; one of fixed size, such as a ViT, needs --size.
 * Detector (configs with MobileFormerDETR): the outputs are `boxes` (N, Q, 4) as x1, y1, x2, y2 in
   pixels of the input, `scores` (N, Q) and `labels` (N, Q), one of each per query, unsorted. The
   metadata of the file contains the class names. Dynamic sizes must be multiples of 32; --size
@@ -59,7 +59,8 @@ class Encoder(nn.Module):
         self.backbone, self.normalize = model.backbone, Normalize(model.data_preprocessor)
         self.with_tokens = getattr(self.backbone, 'with_tokens', False)
         if isinstance(self.backbone, MobileFormer):
-            self.names = [f'stage{i + 1}' if i < 4 else 'out' for i in self.backbone.out_indices]
+            count, indices = self.backbone.num_stages, self.backbone.out_indices
+            self.names = [f'stage{i + 1}' if i < count else 'out' for i in indices]
             self.names += ['tokens'] if self.with_tokens else []
         else:
             with torch.no_grad():
