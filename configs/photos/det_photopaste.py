@@ -31,13 +31,13 @@ classes = (
 train_pipeline = [
     dict(type='finola_mm.LoadImageFromFile'),
     dict(type='mmdet.LoadAnnotations', with_bbox=True),
-    dict(type='Resize', scale=(192, 192), keep_ratio=False),
-    dict(type='RandomFlip', prob=0.5),
+    dict(type='mmdet.Resize', scale=(192, 192), keep_ratio=False),
+    dict(type='mmdet.RandomFlip', prob=0.5),
     dict(type='mmdet.PackDetInputs'),
 ]
 test_pipeline = [
     dict(type='finola_mm.LoadImageFromFile'),
-    dict(type='Resize', scale=(192, 192), keep_ratio=False),
+    dict(type='mmdet.Resize', scale=(192, 192), keep_ratio=False),
     dict(type='mmdet.LoadAnnotations', with_bbox=True),
     dict(
         type='mmdet.PackDetInputs',

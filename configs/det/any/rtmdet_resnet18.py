@@ -10,6 +10,7 @@ norm_cfg = dict(type='BN')
 act_cfg = dict(type='SiLU', inplace=True)
 model = dict(
     type='RTMDet',
+    _scope_='mmdet',
     data_preprocessor=dict(
         type='finola_mm.DetDataPreprocessor',
         mean=[123.675, 116.28, 103.53],
@@ -17,7 +18,7 @@ model = dict(
         bgr_to_rgb=True,
         pad_size_divisor=32,
     ),
-    backbone=dict(type='ResNet', depth=18, out_indices=(1, 2, 3), norm_eval=False),
+    backbone=dict(type='mmdet.ResNet', depth=18, out_indices=(1, 2, 3), norm_eval=False),
     neck=dict(
         type='CSPNeXtPAFPN',
         in_channels=[128, 256, 512],
