@@ -8,12 +8,19 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 try:  # torch 2.3. torch.compile replaces both by True.
     from torch.compiler import is_compiling as is_compiling
 except ImportError:
     from torch._utils import is_compiling as is_compiling
+
+# torch 2.2 has names for the errors of ranks that do not connect.
+RENDEZVOUS_ERRORS = tuple(
+    getattr(torch.distributed, name, RuntimeError)
+    for name in ('DistNetworkError', 'DistStoreError')
+)
 
 
 def is_autocast_enabled(device_type: str) -> bool:
@@ -51,6 +58,20 @@ def math_attention() -> AbstractContextManager:
     except ImportError:
         return torch.backends.cuda.sdp_kernel(enable_flash=False, enable_mem_efficient=False)
     return sdpa_kernel(SDPBackend.MATH)
+
+
+def flop_counter(model: nn.Module) -> FlopCounterMode:
+    """Count the operations of ``model`` and of its modules, under the names of torch 2.4."""
+    tracked = None if hasattr(torch, 'get_autocast_dtype') else model  # torch 2.4 finds them itself
+    return FlopCounterMode(tracked, display=False)
+
+
+def mark_step_begin() -> None:
+    """Tell CUDA graphs of compiled parts that a step begins."""
+    module = torch.compiler
+    if not hasattr(module, 'cudagraph_mark_step_begin'):  # torch 2.2
+        import torch._inductor as module
+    module.cudagraph_mark_step_begin()
 
 
 def fuses_adamw(device_type: str) -> bool:

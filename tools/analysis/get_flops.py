@@ -17,11 +17,10 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import BaseDataElement
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from finola_mm.apis import add_cfg_options, command_line, int_range, load_config
 from finola_mm.errors import UserError
-from finola_mm.functional.compat import math_attention
+from finola_mm.functional.compat import flop_counter, math_attention
 
 # arXiv 2305.16319: parameters (M) and MAdds (G) at 800 x 1333 from Table 4; for the two widest
 # encoders, only parameters, from Table 2.
@@ -83,7 +82,7 @@ def count_madds(model: nn.Module, *args, **kwargs) -> dict[str, float]:
     with matrix products here.
     """
     model.requires_grad_(False)  # the counter's module hooks fail under torch.no_grad()
-    with FlopCounterMode(display=False) as counter, math_attention():
+    with flop_counter(model) as counter, math_attention():
         model(*args, **kwargs)
     root = type(model).__name__
     return {

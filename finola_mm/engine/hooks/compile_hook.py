@@ -7,6 +7,7 @@ import torch
 from mmengine.hooks import Hook
 
 from ...errors import UserError
+from ...functional.compat import mark_step_begin
 from ...registry import HOOKS
 from ..model import unwrap_model
 
@@ -56,4 +57,4 @@ class CompileHook(Hook):
         )
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
-        torch.compiler.cudagraph_mark_step_begin()
+        mark_step_begin()
