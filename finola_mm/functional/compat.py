@@ -8,8 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor
 
 try:  # torch 2.3. torch.compile replaces both by True.
     from torch.compiler import is_compiling as is_compiling
@@ -60,18 +59,14 @@ def math_attention() -> AbstractContextManager:
     return sdpa_kernel(SDPBackend.MATH)
 
 
-def flop_counter(model: nn.Module) -> FlopCounterMode:
-    """Count the operations of ``model`` and of its modules, under the names of torch 2.4."""
-    tracked = None if hasattr(torch, 'get_autocast_dtype') else model  # torch 2.4 finds them itself
-    return FlopCounterMode(tracked, display=False)
-
-
 def mark_step_begin() -> None:
     """Tell CUDA graphs of compiled parts that a step begins."""
-    module = torch.compiler
-    if not hasattr(module, 'cudagraph_mark_step_begin'):  # torch 2.2
-        import torch._inductor as module
-    module.cudagraph_mark_step_begin()
+    if hasattr(torch.compiler, 'cudagraph_mark_step_begin'):  # torch 2.2
+        torch.compiler.cudagraph_mark_step_begin()
+    else:
+        import torch._inductor
+
+        torch._inductor.cudagraph_mark_step_begin()
 
 
 def fuses_adamw(device_type: str) -> bool:

@@ -11,16 +11,18 @@ forward pass. The tool needs no data.
 import argparse
 import copy
 from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
 
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import BaseDataElement
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from finola_mm.apis import add_cfg_options, command_line, int_range, load_config
 from finola_mm.errors import UserError
-from finola_mm.functional.compat import flop_counter, math_attention
+from finola_mm.functional.compat import math_attention
 
 # arXiv 2305.16319: parameters (M) and MAdds (G) at 800 x 1333 from Table 4; for the two widest
 # encoders, only parameters, from Table 2.
@@ -82,7 +84,7 @@ def count_madds(model: nn.Module, *args, **kwargs) -> dict[str, float]:
     with matrix products here.
     """
     model.requires_grad_(False)  # the counter's module hooks fail under torch.no_grad()
-    with flop_counter(model) as counter, math_attention():
+    with FlopCounterMode(display=False) as counter, math_attention():
         model(*args, **kwargs)
     root = type(model).__name__
     return {
@@ -198,6 +200,8 @@ def print_table(title: str, rows: Iterable[Row], note: str = '') -> None:
 @command_line
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    if not find_spec('torch.utils.module_tracker'):
+        raise UserError(f'torch {torch.__version__} is installed; counting by module requires 2.4')
     cfg = load_config(args.config, options=args.cfg_options)
     if 'backbone' not in cfg.get('model', {}):
         raise UserError(f'{args.config} defines no model with a backbone; choose a complete config')
