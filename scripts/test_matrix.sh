@@ -11,9 +11,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 python=$PWD/.venv/bin/python
 export CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 PYTHONPATH=$PWD
-# The tests' packages, without those that fix numpy or OpenCV.
+# The tests' packages, without those that fix numpy or OpenCV. Newer versions of the last two lack
+# arguments that mmpretrain 1.2 passes.
 tools='matplotlib==3.9.4 pytest==9.2.0 pytest-xdist==3.8.0 pillow safetensors scikit-image==0.25.2
-    scikit-learn tensorboard==2.21.0 rich scipy grad-cam onnx onnxruntime onnxscript'
+    tensorboard==2.21.0 rich scipy onnx onnxruntime onnxscript scikit-learn<1.7 grad-cam<1.5'
 
 # uv ignores pip's configuration.
 if certificates=$("$python" -m pip config get :env:.cert 2>/dev/null ||

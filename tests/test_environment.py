@@ -36,11 +36,16 @@ def site(tmp_path, monkeypatch):
     return tmp_path
 
 
-def run_python(code, *paths, **options):
+def run_python(code, *paths, flags=(), **options):
     """Run ``code`` in the checkout, with ``paths`` first in the import path."""
     env = dict(os.environ, PYTHONPATH=os.pathsep.join(map(str, paths)))
     return subprocess.run(
-        [sys.executable, '-c', code], cwd=ROOT, env=env, capture_output=True, text=True, **options
+        [sys.executable, *flags, '-c', code],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        **options,
     )
 
 
@@ -156,7 +161,7 @@ def test_torchvision_that_fits(site, requirement):
 
 def test_import_gives_the_same_message(tmp_path, monkeypatch):
     pretend(tmp_path, 'torch', '2.14.0')
-    done = run_python('import finola_mm', tmp_path)
+    done = run_python('import finola_mm', tmp_path, flags=['-S'])  # without this environment
     monkeypatch.setattr(sys, 'path', [str(tmp_path)])
     (problem,) = environment.find_problems()
     assert done.returncode == 1

@@ -29,7 +29,11 @@ interrupts: list[float] = []  # times of Ctrl-C
 
 
 def torchrun_args(gpus: str, env=os.environ) -> list[str]:
-    args = [f'--nproc-per-node={gpus}', '--local-ranks-filter=0']
+    args = [f'--nproc-per-node={gpus}']
+    if '--local-ranks-filter' in run.get_args_parser().format_help():  # torch 2.3
+        args.append('--local-ranks-filter=0')
+    elif int(gpus) > 1:  # the output of the other ranks goes to files
+        args.append('--redirects=' + ','.join(f'{rank}:3' for rank in range(1, int(gpus))))
     if env.get('NNODES', '1') == '1':  # a free port, and no host name to resolve
         return [*args, '--standalone', '--local-addr=127.0.0.1']
     args += [f'--nnodes={env["NNODES"]}', f'--node-rank={env.get("NODE_RANK", "0")}']

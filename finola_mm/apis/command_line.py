@@ -54,7 +54,8 @@ def command_line(main: Callable) -> Callable:
                     f'{tool}: detection requires the compiled ops of mmcv, which is installed '
                     f'without them; to compile them, run: {" && ".join(build_mmcv())}'
                 ) from None
-            missing = [name for name in OPTIONAL if name in str(error) and not find_spec(name)]
+            text = ' '.join(_messages(error))
+            missing = [name for name in OPTIONAL if name in text and not find_spec(name)]
             if not missing:
                 raise
             raise SystemExit(

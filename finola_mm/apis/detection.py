@@ -56,7 +56,11 @@ class StrictDetInferencer(DetInferencer):
         # mmdet would replace the config's loader by one that reads by mmcv.
         steps = cfg.test_dataloader.dataset.pipeline
         transforms = Compose(steps).transforms
-        self.load = transforms[self._get_transform_idx(steps, ('LoadImageFromFile',))]
+        self.load = next(
+            transform
+            for transform, step in zip(transforms, steps, strict=True)
+            if step['type'].rpartition('.')[2] == 'LoadImageFromFile'
+        )
         return Compose([lambda path: dict(img_path=path), *transforms])
 
     def visualize(self, inputs: Sequence[str], preds: Sequence, **options: Any) -> None:

@@ -14,6 +14,7 @@ from mmengine.config import Config
 from torch import cuda, device, distributed
 
 from ..errors import UserError
+from ..functional.compat import RENDEZVOUS_ERRORS
 from .workers import end_on_ctrl_c
 
 # Variables for rank, number of ranks and local rank: those of torch and those of each launcher.
@@ -41,7 +42,7 @@ def init_dist(launcher: str, cfg: Config) -> None:
             print(f'sync_bn={sync_bn!r} is ignored: it requires GPUs')
     try:
         distributed.init_process_group(**options)
-    except (distributed.DistNetworkError, distributed.DistStoreError) as error:
+    except RENDEZVOUS_ERRORS as error:
         where = 'MASTER_ADDR {MASTER_ADDR}, MASTER_PORT {MASTER_PORT}'.format(**os.environ)
         raise UserError(f'not all ranks connected to {where}: {error}'.partition('\n')[0]) from None
 

@@ -18,6 +18,12 @@ except ImportError:
 # torch.compiler.disable without an import of the compiler, which takes a second; not public.
 not_compiled = _disable_dynamo
 
+# torch 2.2 has names for the errors of ranks that do not connect.
+RENDEZVOUS_ERRORS = tuple(
+    getattr(torch.distributed, name, RuntimeError)
+    for name in ('DistNetworkError', 'DistStoreError')
+)
+
 
 def is_autocast_enabled(device_type: str) -> bool:
     """Whether autocast is enabled on a type of device, 'cpu' or 'cuda'."""
@@ -41,6 +47,16 @@ def math_attention() -> AbstractContextManager:
     except ImportError:
         return torch.backends.cuda.sdp_kernel(enable_flash=False, enable_mem_efficient=False)
     return sdpa_kernel(SDPBackend.MATH)
+
+
+def mark_step_begin() -> None:
+    """Tell CUDA graphs of compiled parts that a step begins."""
+    if hasattr(torch.compiler, 'cudagraph_mark_step_begin'):  # torch 2.2
+        torch.compiler.cudagraph_mark_step_begin()
+    else:
+        import torch._inductor
+
+        torch._inductor.cudagraph_mark_step_begin()
 
 
 def fuses_adamw(device_type: str) -> bool:

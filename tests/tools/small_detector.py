@@ -3,10 +3,18 @@
 import json
 
 import numpy as np
+import pytest
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
+
+from finola_mm.environment import installed_stack
+
+host_inferencer = pytest.mark.skipif(
+    installed_stack() == 'openmmlab',
+    reason='the inferencer of mmdet 3.3.0 accepts no loader of another package',
+)
 
 CONFIG = 'configs/demo/det_mf_dec211.py'
 MODEL = [

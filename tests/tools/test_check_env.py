@@ -171,7 +171,7 @@ def test_unsupported_version_reads_like_the_import_error(stack):
     write_metadata(stack, 'torch', '2.14.0')
     status, report = check(stack)
     done = subprocess.run(
-        [sys.executable, '-c', 'import finola_mm'],
+        [sys.executable, '-S', '-c', 'import finola_mm'],
         cwd=SCRIPT.parents[2],
         env=dict(os.environ, PYTHONPATH=str(stack)),
         capture_output=True,

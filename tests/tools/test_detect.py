@@ -169,6 +169,7 @@ def test_detect_refuses(tool, setting, tmp_path):
         detect([small_detector.CONFIG, str(checkpoint), str(folder), *out])
 
 
+@small_detector.host_inferencer
 @pytest.mark.parametrize('by', ['file', 'name'])
 def test_the_host_inferencer(project_root, tmp_path, by):
     """As mmdet's users call it, by file or by MMEngine's name, which works in any folder."""

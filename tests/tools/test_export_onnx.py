@@ -16,6 +16,10 @@ from mmengine.registry import MODELS, init_default_scope
 from tests.messages import shows
 from tests.tools import small_detector
 
+pytestmark = pytest.mark.skipif(
+    not hasattr(torch.export, 'Dim'), reason='torch exports to ONNX by torch.export since 2.6'
+)
+
 
 @pytest.fixture
 def export(project_root):

@@ -197,6 +197,7 @@ def test_publish(call, trained, averaged, tmp_path):
     assert torch.equal(features(by_load_weights(file)), features(ours.backbone))
 
 
+@small_detector.host_inferencer
 @pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
 def test_a_published_detector_knows_its_classes(call, tmp_path, suffix):
     """Those of its training, in mmdet's inferencer; not COCO's, nor the config's."""

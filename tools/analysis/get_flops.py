@@ -11,6 +11,7 @@ forward pass. The tool needs no data.
 import argparse
 import copy
 from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
 
 import torch
 from mmengine.config import Config
@@ -216,6 +217,8 @@ def print_table(title: str, rows: Iterable[Row], note: str = '') -> None:
 @command_line
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    if not find_spec('torch.utils.module_tracker'):
+        raise UserError(f'torch {torch.__version__} is installed; counting by module requires 2.4')
     cfg = load_config(args.config, options=args.cfg_options)
     if 'backbone' not in cfg.get('model', {}):
         raise UserError(f'{args.config} defines no model with a backbone; choose a complete config')

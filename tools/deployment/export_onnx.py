@@ -25,12 +25,12 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
-from torch.export import Dim
 
 from finola_mm.apis import (
     add_cfg_options,
@@ -154,15 +154,15 @@ def build(cfg: Config, args: argparse.Namespace) -> nn.Module:
     return module.eval().requires_grad_(False)
 
 
-def dynamic_dims(module: nn.Module, args: argparse.Namespace) -> dict[int, Dim]:
+def dynamic_dims(module: nn.Module, args: argparse.Namespace) -> dict[int, Any]:
     """Return the dynamic axes of the images, with their ranges."""
     step = STRIDE if isinstance(module, Detector) else 1
     dims = {}
     if args.batch is None:
-        dims[0] = Dim('batch', min=1, max=1024)
+        dims[0] = torch.export.Dim('batch', min=1, max=1024)
     if args.size is None:
         for axis, name in ((2, 'height'), (3, 'width')):
-            dims[axis] = step * Dim(name, min=32 // step, max=8192 // step)
+            dims[axis] = step * torch.export.Dim(name, min=32 // step, max=8192 // step)
     return dims
 
 
@@ -226,6 +226,8 @@ def check_parity(module: nn.Module, file: Path, args: argparse.Namespace) -> Non
 @command_line
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    if not hasattr(torch.export, 'Dim'):
+        raise UserError(f'torch {torch.__version__} is installed; ONNX export requires 2.6')
     for name in ('onnx', 'onnxruntime', 'onnxscript'):
         importlib.import_module(name)  # not after the export, if one is missing
     out = check_out(args.out, ('.onnx',), overwrite=False)

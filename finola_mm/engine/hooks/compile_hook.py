@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from mmengine.device import get_device
 from mmengine.hooks import Hook
 from torch import nn
 
 from ...errors import UserError
+from ...functional.compat import mark_step_begin
 from ...registry import HOOKS
 from ..model import unwrap_model
 
@@ -65,7 +65,7 @@ class CompileHook(Hook):
         )
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
-        torch.compiler.cudagraph_mark_step_begin()
+        mark_step_begin()
 
 
 def compiled_by_default(model: nn.Module, part: str) -> bool:
