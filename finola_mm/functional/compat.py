@@ -64,9 +64,9 @@ def mark_step_begin() -> None:
     if hasattr(torch.compiler, 'cudagraph_mark_step_begin'):  # torch 2.2
         torch.compiler.cudagraph_mark_step_begin()
     else:
-        import torch._inductor
+        from torch._inductor import cudagraph_mark_step_begin
 
-        torch._inductor.cudagraph_mark_step_begin()
+        cudagraph_mark_step_begin()
 
 
 def fuses_adamw(device_type: str) -> bool:
