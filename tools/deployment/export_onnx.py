@@ -160,7 +160,7 @@ def dynamic_dims(module: nn.Module, args: argparse.Namespace) -> dict[int, Any]:
     return dims
 
 
-def export(module: nn.Module, args: argparse.Namespace) -> torch.onnx.ONNXProgram:
+def export(module: nn.Module, args: argparse.Namespace) -> 'torch.onnx.ONNXProgram':
     """Export the graph.
 
     Raises:
