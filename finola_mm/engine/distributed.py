@@ -1,7 +1,6 @@
 """Create the process group of a run started by torchrun, srun or mpirun.
 
-MMEngine's ``init_dist`` fails without a GPU, assigns the same port to all SLURM jobs on a machine,
-and requires node names that resolve. Its ``Runner`` uses a process group that already exists.
+MMEngine's ``init_dist`` requires a GPU, resolvable node names, and one SLURM job per machine.
 """
 
 import os
@@ -41,7 +40,7 @@ def init_dist(launcher: str, cfg: Config) -> None:
         if (sync_bn := cfg.pop('sync_bn', None)) and os.environ['RANK'] == '0':
             print(f'sync_bn={sync_bn!r} is ignored: it requires GPUs')
     try:
-        distributed.init_process_group(**options)
+        distributed.init_process_group(**options)  # MMEngine's Runner uses it
     except RENDEZVOUS_ERRORS as error:
         where = 'MASTER_ADDR {MASTER_ADDR}, MASTER_PORT {MASTER_PORT}'.format(**os.environ)
         raise UserError(f'not all ranks connected to {where}: {error}'.partition('\n')[0]) from None

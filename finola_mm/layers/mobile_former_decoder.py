@@ -251,15 +251,19 @@ class Attention(nn.Module):
         Inputs of the same length may be stacked: self-attention receives one tensor (3, N, L, D).
         attn_bias (N, 1, 1, K) is added to the logits.
         """
+        q, k, v = self.project_inputs(inputs)
+        dropout = self.dropout if self.training else 0.0
+        read = F.scaled_dot_product_attention(q, k, v, attn_bias, dropout)  # (N, h, L, D/h)
+        return self.out_proj(read.transpose(1, 2).flatten(2))
+
+    def project_inputs(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """Return queries (N, h, L, D/h), keys and values (N, h, K, D/h)."""
         weights, biases = [self.in_proj_weight], [self.in_proj_bias]  # (3D, D) and (3D,)
         if len(inputs) > 1:
             sizes = [x.shape[:-3].numel() * x.shape[-1] for x in inputs]
             weights, biases = weights[0].split(sizes), biases[0].split(sizes)
         parts = zip(inputs, weights, biases, strict=True)
-        q, k, v = (head for part in parts for head in self.project(*part))
-        dropout = self.dropout if self.training else 0.0
-        read = F.scaled_dot_product_attention(q, k, v, attn_bias, dropout)  # (N, h, L, D/h)
-        return self.out_proj(read.transpose(1, 2).flatten(2))
+        return [head for part in parts for head in self.project(*part)]
 
     def project(self, x: Tensor, weight: Tensor, bias: Tensor) -> list[Tensor]:
         """x (N, L, D) -> [(N, h, L, D/h)]; x (P, N, L, D) -> P of them.

@@ -249,16 +249,12 @@ def test_attention_is_what_the_layer_reads(tool, setting):
     block, read = model.decoder.scales[1][0], []
     layer = block.to_former.attention
 
-    def record(layer, args, kwargs, output):
-        if not kwargs['need_weights']:
-            read.append((args, output))
-
-    layer.register_forward_hook(record, with_kwargs=True)
+    layer.register_forward_hook(lambda layer, args, output: read.append((args[0][-1], output)))
     seen = attention.record_attention(block)
     with torch.no_grad():
         model(**batch, mode='tensor')
-        (args, (output, _)), (weights,) = read[0], seen
+        (value, output), (weights,) = read[0], seen
         values = torch.nn.functional.linear(
-            args[2], layer.in_proj_weight[64:], layer.in_proj_bias[64:]
+            value, layer.in_proj_weight[64:], layer.in_proj_bias[64:]
         )  # (1, HW, 32)
         torch.testing.assert_close(layer.out_proj(weights.flatten(2) @ values), output)

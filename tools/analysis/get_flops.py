@@ -96,6 +96,8 @@ def count_madds(model: nn.Module, *args, **kwargs) -> dict[str, float]:
     attention. torch's counter does not support the CPU's fused attention, so attention is computed
     with matrix products here.
     """
+    if not find_spec('torch.utils.module_tracker'):
+        raise UserError(f'torch {torch.__version__} is installed; counting by module requires 2.4')
     model.requires_grad_(False)  # the counter's module hooks fail under torch.no_grad()
     with FlopCounterMode(display=False) as counter, math_attention():
         model(*args, **kwargs)
@@ -217,8 +219,6 @@ def print_table(title: str, rows: Iterable[Row], note: str = '') -> None:
 @command_line
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    if not find_spec('torch.utils.module_tracker'):
-        raise UserError(f'torch {torch.__version__} is installed; counting by module requires 2.4')
     cfg = load_config(args.config, options=args.cfg_options)
     if 'backbone' not in cfg.get('model', {}):
         raise UserError(f'{args.config} defines no model with a backbone; choose a complete config')

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.export
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
@@ -166,7 +167,7 @@ def dynamic_dims(module: nn.Module, args: argparse.Namespace) -> dict[int, Any]:
     return dims
 
 
-def export(module: nn.Module, args: argparse.Namespace) -> torch.onnx.ONNXProgram:
+def export(module: nn.Module, args: argparse.Namespace) -> 'torch.onnx.ONNXProgram':
     """Export the graph.
 
     Raises:
@@ -226,10 +227,10 @@ def check_parity(module: nn.Module, file: Path, args: argparse.Namespace) -> Non
 @command_line
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    if not hasattr(torch.export, 'Dim'):
-        raise UserError(f'torch {torch.__version__} is installed; ONNX export requires 2.6')
     for name in ('onnx', 'onnxruntime', 'onnxscript'):
         importlib.import_module(name)  # not after the export, if one is missing
+    if not hasattr(torch.export, 'Dim'):
+        raise UserError(f'torch {torch.__version__} is installed; ONNX export requires 2.6')
     out = check_out(args.out, ('.onnx',), overwrite=False)
     for name in ('onnxscript', 'onnx_ir', 'torch.onnx'):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -73,23 +73,22 @@ def record_attention(block: nn.Module) -> list[Tensor]:
     """Return a list that receives the block's attention, (N, Q, H, W), whenever the block runs.
 
     The layer uses torch's fused attention, which returns no weights, so the weights are recomputed
-    from the block's inputs.
+    from the layer's inputs.
     """
-    maps = []
+    layer, weights, maps = block.to_former.attention, [], []
 
-    def record(block, args, output):
-        (z, p, x), pos_embed, padding_mask = args
-        rows = x.flatten(2).transpose(1, 2)  # (N, HW, D)
-        _, weights = block.to_former.attention(
-            z + p,
-            rows + pos_embed.flatten(1, 2),
-            rows,
-            need_weights=True,
-            key_padding_mask=None if padding_mask is None else padding_mask.flatten(1),
-        )
-        maps.append(weights.unflatten(2, x.shape[2:]))  # (N, Q, H, W)
+    def record(layer, args, output):
+        inputs, attn_bias = args
+        q, k, _ = layer.project_inputs(inputs)  # (N, h, Q, D/h) and (N, h, HW, D/h)
+        logits = q @ k.transpose(2, 3) * q.shape[3] ** -0.5
+        logits = logits if attn_bias is None else logits + attn_bias
+        weights.append(logits.softmax(3).mean(1))  # (N, Q, HW)
 
-    block.register_forward_hook(record)
+    def fold(block, args, output):
+        maps.append(weights.pop().unflatten(2, args[0].map.shape[2:]))  # (N, Q, H, W)
+
+    layer.register_forward_hook(record)
+    block.register_forward_hook(fold)
     return maps
 
 
