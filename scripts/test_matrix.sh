@@ -13,7 +13,7 @@ python=$PWD/.venv/bin/python
 export CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 PYTHONPATH=$PWD
 # The tests' packages, without those that fix numpy or OpenCV. Newer versions of the last two lack
 # arguments that mmpretrain 1.2 passes.
-tools='matplotlib==3.9.4 pytest==9.2.0 pytest-xdist==3.8.0 pillow safetensors scikit-image==0.25.2
+tools='matplotlib==3.9.4 pytest==9.2.0 pytest-xdist==3.8.0 pillow==12.3.0 safetensors scikit-image==0.25.2
     tensorboard==2.21.0 rich scipy onnx onnxruntime onnxscript scikit-learn<1.7 grad-cam<1.5'
 
 # uv ignores pip's configuration.
