@@ -103,6 +103,8 @@ def find_bad_images(
 ) -> Iterator[BadImage]:
     """Yield the bad and the implausible images in the order of the records."""
     check = partial(check_record, folder=folder, full_scale=full_scale)
+    # Here, not in the workers: after a fork, OpenCV would wait for threads that it does not have.
+    cv2.setNumThreads(1)
     with ProcessPoolExecutor(processes, initializer=start_worker) as pool:
         checked = pool.map(check, records, chunksize=16)
         yield from filter(None, progress(checked, 'images', len(records)))
@@ -110,7 +112,6 @@ def find_bad_images(
 
 def start_worker() -> None:
     cv2.setLogLevel(0)  # OpenCV's messages are in the report
-    cv2.setNumThreads(1)
 
 
 @command_line

@@ -190,7 +190,9 @@ def _rings(mask):
 def generate(args: argparse.Namespace, request: dict) -> None:
     """Draw all images that do not exist yet, then write the annotations."""
     common = args.out, args.seed, args.size
-    with ProcessPoolExecutor(args.workers, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+    # Here, not in the workers: after a fork, OpenCV would wait for threads that it does not have.
+    cv2.setNumThreads(1)
+    with ProcessPoolExecutor(args.workers) as pool:
 
         def run(make, split, count, title):
             jobs = pool.map(functools.partial(make, *common, split), range(count), chunksize=16)

@@ -100,7 +100,6 @@ def shrink(image: np.ndarray, short_side: int, quality: int) -> bytes:
 
 def start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # only the main process handles Ctrl-C
-    cv2.setNumThreads(1)
 
 
 def convert_all(args: argparse.Namespace, names: list[str]) -> str:
@@ -108,6 +107,8 @@ def convert_all(args: argparse.Namespace, names: list[str]) -> str:
     job = functools.partial(convert, args.src, args.dst, args.short_side, args.quality)
     counts = Counter(dict.fromkeys(('resized', 'copied', 'existing', 'left out'), 0))
     before = after = 0
+    # Here, not in the workers: after a fork, OpenCV would wait for threads that it does not have.
+    cv2.setNumThreads(1)
     pool = ProcessPoolExecutor(args.workers, initializer=start_worker)
     try:
         for outcome in progress(pool.map(job, names, chunksize=16), 'images', len(names)):
