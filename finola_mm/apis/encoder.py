@@ -17,6 +17,7 @@ from .. import __version__
 from ..backbones.mobile_former import MobileFormer, get_arch
 from ..engine import checkpoint_metadata, find_checkpoint, read_checkpoint, write_weights
 from ..engine.checkpoints.state_dict_match import compare, encoder_part, find_tensors, load_matched
+from ..engine.hooks.atomic_checkpoint_hook import TRAINING_ONLY
 from ..errors import CheckpointError, UserError, list_names
 from ..registry import MODELS
 from .official_mobile_former import from_official
@@ -159,6 +160,11 @@ def _build_encoder(path: str, metadata: dict[str, Any], tensors: dict[str, Tenso
             f'{path} records an encoder with the type {unsafe[0]!r}; expected the name of a '
             'component of finola_mm, mmpretrain or mmdet'
         )
+    if ':' in str(recorded.get('model_name')):  # timm would download such a model, or read a folder
+        raise CheckpointError(
+            f'{path} records the timm model {recorded["model_name"]!r}; expected the name of a '
+            'model without address'
+        )
     is_mobile_former = recorded['type'] in MOBILE_FORMER
     try:
         if is_mobile_former:
@@ -166,7 +172,9 @@ def _build_encoder(path: str, metadata: dict[str, Any], tensors: dict[str, Tenso
                 encoder: nn.Module = MobileFormer(**_arguments(recorded))
         else:  # others compute with values while they are built
             with DefaultScope.overwrite_default_scope('mmpretrain'):
-                encoder = MODELS.build(recorded | dict(init_cfg=None))
+                encoder = MODELS.build(
+                    {k: v for k, v in recorded.items() if k not in TRAINING_ONLY}
+                )
     except (ImportError, LookupError, TypeError, ValueError, RuntimeError, AssertionError) as error:
         raise CheckpointError(f'{path} records the encoder {recorded}: {error}') from None
     match = compare(encoder, tensors)

@@ -91,7 +91,7 @@ NAMES: dict[str, dict[str, Sequence[Rule]]] = {
     },
 }
 
-# Layers in each of timm's stages of MobileNetV3; the last convolution is a stage of its own.
+# Layers in each of timm's stages of MobileNetV3; the last convolution is a separate stage.
 MOBILENET_STAGES = {16: (1, 2, 3, 4, 2, 3), 12: (1, 2, 3, 2, 3)}
 
 

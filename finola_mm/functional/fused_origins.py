@@ -1,4 +1,4 @@
-"""FINOLA over a map, from an origin of its own in every image.
+"""FINOLA over a map, with a separate origin for each image.
 
 The result of ``recurrence.unroll`` for each image, computed for the whole batch. Of the images, the
 one with the most steps to take comes first: those that have reached the end of their map are then

@@ -218,3 +218,24 @@ def test_a_file_names_no_function(tmp_path):
     write_weights(tmp_path / 'w.pth', {'a': torch.zeros(1)}, meta=dict(encoder=encoder))
     with pytest.raises(CheckpointError, match=shows('os.system')):
         load_encoder(tmp_path / 'w.pth')
+
+
+def test_a_file_names_no_other_file(tmp_path, monkeypatch):
+    """timm would download a model, or unpickle the file."""
+    asked = []
+    monkeypatch.setattr(timm, 'create_model', lambda **options: asked.append(options))
+    encoder = dict(
+        type='mmpretrain.TIMMBackbone',
+        model_name='resnet18',
+        pretrained=True,
+        checkpoint_path='/other.pth',
+    )
+    write_weights(tmp_path / 'w.pth', {'a': torch.zeros(1)}, meta=dict(encoder=encoder))
+    with pytest.raises((CheckpointError, AttributeError)):
+        load_encoder(tmp_path / 'w.pth')
+    assert not asked[0]['pretrained'] and not asked[0]['checkpoint_path']
+    encoder['model_name'] = 'hf-hub:someone/resnet18'
+    write_weights(tmp_path / 'x.pth', {'a': torch.zeros(1)}, meta=dict(encoder=encoder))
+    with pytest.raises(CheckpointError, match=shows('hf-hub:someone/resnet18')):
+        load_encoder(tmp_path / 'x.pth')
+    assert len(asked) == 1

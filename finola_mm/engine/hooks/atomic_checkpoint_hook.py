@@ -16,7 +16,8 @@ from ...errors import UserError, list_names
 from ...registry import HOOKS
 from ..checkpoints.checkpoint_file import atomic_write, register_checkpoint_io, remove_stale_tmp
 
-# Arguments of a backbone that affect only a training run, not the trained encoder.
+# Arguments of a backbone that affect only a training run, not the trained encoder. timm's last two
+# would also read or download other files, so an encoder is never built with them from a file.
 TRAINING_ONLY = (
     'init_cfg',
     'with_cp',
