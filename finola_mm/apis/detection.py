@@ -1,36 +1,108 @@
-"""mmdet's inferencer with strict and safe weight loading. Requires mmdet."""
+"""Detect objects with any detector of mmdet; weights are read strictly and safely."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import cv2
-from mmdet.apis import DetInferencer
+import mmengine
+import numpy as np
+import torch
 from mmdet.models import BaseDetector
+from mmdet.structures import DetDataSample
+from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config
-from mmengine.dataset import Compose
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.device import get_device
 from mmengine.registry import MODELS, init_default_scope
+from mmengine.structures import InstanceData
 
-from ..engine import find_checkpoint, format_other_classes, load_weights
+from ..engine import (
+    checkpoint_metadata,
+    find_checkpoint,
+    format_other_classes,
+    load_weights,
+    read_checkpoint,
+)
 from ..errors import UserError
+from .config import load_config
 from .cpu import optimize_for_cpu
+from .images import ImageLike, Source, is_single, iterate_images, to_rgb
 from .inference import load_metainfo
 
 
-class StrictDetInferencer(DetInferencer):
-    """mmdet's ``DetInferencer`` for any detector, with three differences.
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """The objects found in an image.
+
+    Attributes:
+        boxes (np.ndarray): (n, 4) float32, x1, y1, x2, y2 in pixels of the image.
+        scores (np.ndarray): (n,) float32, from 0 to 1.
+        labels (np.ndarray): (n,) int64, indices of ``classes``.
+        classes (tuple[str, ...]): The names of all classes of the detector.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @property
+    def names(self) -> list[str]:
+        """The class name of each object."""
+        return [self.classes[label] for label in self.labels]
+
+    def above(self, threshold: float) -> 'Detections':
+        """Return the objects with a score of at least ``threshold``."""
+        kept = self.scores >= threshold
+        return Detections(self.boxes[kept], self.scores[kept], self.labels[kept], self.classes)
+
+    def to_dict(self) -> dict[str, list]:
+        """Return plain values for JSON under mmdet's names, with ``names`` in addition."""
+        return dict(
+            bboxes=self.boxes.tolist(),
+            scores=self.scores.tolist(),
+            labels=self.labels.tolist(),
+            names=self.names,
+        )
+
+    def to_supervision(self) -> Any:
+        """Return the objects as ``supervision.Detections``, with ``data['class_name']``.
+
+        Requires the package supervision, ``pip install 'finola_mm[supervision]'``.
+        """
+        import supervision  # type: ignore[import-not-found]
+
+        return supervision.Detections(
+            xyxy=self.boxes,
+            confidence=self.scores,
+            class_id=self.labels,
+            data=dict(class_name=np.array(self.names, dtype=str)),
+        )
+
+
+class Detector:
+    """A trained detector of mmdet, with its test pipeline and class names.
 
     Every tensor of the model must be in the checkpoint, which is read without running code. The
-    class names are those of the config, and the JSON results contain them as ``names``. Inputs are
-    image files, which are read by the config's loader; mmdet's inferencer uses mmcv's.
+    class names are those of the config. Image files are read by the config's loader.
 
     Args:
         cfg (Config): The config of a detector.
-        checkpoint (str): A checkpoint file, or a work directory, whose last checkpoint is used.
+        checkpoint (str | Path): A checkpoint file, or a work directory, whose last checkpoint is
+            used.
+
+    Attributes:
+        model (BaseDetector): The detector in eval mode, on the GPU if there is one.
+        classes (tuple[str, ...]): The class names.
     """
 
-    def __init__(self, cfg: Config, checkpoint: str):
+    def __init__(self, cfg: Config, checkpoint: str | PathLike):
         scope = cfg.get('default_scope', 'mmdet')
         init_default_scope(scope)
         name = cfg.get('model', {}).get('type')
@@ -39,46 +111,137 @@ class StrictDetInferencer(DetInferencer):
             raise UserError(
                 f'expected the config of a detector; the model of {cfg.filename} is {name}'
             )
-        self.checkpoint = find_checkpoint(checkpoint)
-        super().__init__(model=cfg, scope=scope)
-        optimize_for_cpu(self.model)
-
-    def _load_weights_to_model(self, model: BaseDetector, checkpoint: Any, cfg: Config) -> None:
-        metadata = load_weights(model, self.checkpoint, allow_unused=False)
-        meta = model.dataset_meta = load_metainfo(cfg)
+        file = find_checkpoint(str(checkpoint))
+        model = MODELS.build(cfg.model)
+        metadata = load_weights(model, file, allow_unused=False)
+        meta = load_metainfo(cfg)
         if other := format_other_classes(metadata, meta['classes']):
-            raise UserError(f'{self.checkpoint} {other}')
+            raise UserError(f'{file} {other}')
+        self.classes = tuple(meta['classes'])
         # A palette made for other classes may have too few colours.
-        if len(meta.get('palette', ())) < len(meta['classes']):
+        if len(meta.get('palette', ())) < len(self.classes):
             meta['palette'] = 'random'
-
-    def _init_pipeline(self, cfg: Config) -> Compose:
-        # mmdet would replace the config's loader by one that reads by mmcv.
+        model.dataset_meta = meta
+        self.model: BaseDetector = optimize_for_cpu(model.to(get_device()).eval())
         steps = cfg.test_dataloader.dataset.pipeline
         transforms = Compose(steps).transforms
-        self.load = next(
-            transform
-            for transform, step in zip(transforms, steps, strict=True)
+        (place,) = (
+            i
+            for i, step in enumerate(steps)
             if step['type'].rpartition('.')[2] == 'LoadImageFromFile'
         )
-        return Compose([lambda path: dict(img_path=path), *transforms])
+        self.load = transforms.pop(place)
+        self.pipeline = Compose(transforms)
+        self.visualizer = DetLocalVisualizer()
+        self.visualizer.dataset_meta = meta
 
-    def visualize(self, inputs: Sequence[str], preds: Sequence, **options: Any) -> None:
-        """Draw on the images as the detector sees them, to ``img_out_dir/vis``, if it is given."""
-        folder, score = options['img_out_dir'], options['pred_score_thr']
-        for path, pred in zip(inputs, preds, strict=True) if folder else ():
-            image = self.load(dict(img_path=path))['img'][..., ::-1]  # RGB
-            out = Path(folder, 'vis', Path(path).name)
-            if not cv2.haveImageWriter(out.name):
-                out = out.with_suffix('.png')
-            draw = self.visualizer.add_datasample
-            draw(out.name, image, pred, draw_gt=False, pred_score_thr=score, out_file=str(out))
+    def predict(
+        self, source: Source, *, threshold: float = 0.3, batch_size: int = 1
+    ) -> Detections | list[Detections]:
+        """Detect objects in an image, or in each image of a source.
 
-    def pred2dict(self, data_sample: Any, pred_out_dir: str = '') -> dict:
-        result = super().pred2dict(data_sample, pred_out_dir)
-        classes = self.model.dataset_meta['classes']
-        result['names'] = [classes[label] for label in result.get('labels', ())]
-        if pred_out_dir:
-            file = Path(pred_out_dir, 'preds', f'{Path(data_sample.img_path).stem}.json')
-            file.write_text(json.dumps(result))
-        return result
+        Args:
+            source: An image: a file, a PIL image or an RGB array (h, w, 3) of uint8. Or several: a
+                folder, a video file, the number of a webcam (untried), or an iterable of images.
+            threshold (float): The least score. Defaults to 0.3.
+            batch_size (int): Images per forward pass. Defaults to 1.
+
+        Returns:
+            Detections | list[Detections]: The objects of one image, or a list for several images.
+
+        Raises:
+            UserError: an image cannot be read.
+        """
+        options: dict[str, Any] = dict(threshold=threshold, batch_size=batch_size)
+        results = [detections for _, detections in self.stream(source, **options)]
+        return results[0] if is_single(source) else results
+
+    def stream(
+        self, source: Source, *, threshold: float = 0.3, batch_size: int = 1
+    ) -> Iterator[tuple[np.ndarray, Detections]]:
+        """Yield each image, as an RGB array, and its objects; for long videos and webcams.
+
+        Arguments are those of ``predict``.
+        """
+        images = map(self._read, iterate_images(source))
+        while batch := list(islice(images, batch_size)):
+            for image, detections in zip(batch, self._detect(batch), strict=True):
+                yield image, detections.above(threshold)
+
+    def draw(self, image: np.ndarray, detections: Detections) -> np.ndarray:
+        """Draw boxes, names and scores on an RGB array (h, w, 3); return a new one."""
+        sample = DetDataSample()
+        sample.pred_instances = InstanceData(
+            bboxes=torch.from_numpy(detections.boxes),
+            scores=torch.from_numpy(detections.scores),
+            labels=torch.from_numpy(detections.labels),
+        )
+        self.visualizer.add_datasample('', image, sample, draw_gt=False, pred_score_thr=-1)
+        return self.visualizer.get_image()
+
+    def _read(self, image: ImageLike) -> np.ndarray:
+        if isinstance(image, (str, PathLike)):
+            return self.load(dict(img_path=str(image)))['img'][..., ::-1]
+        return to_rgb(image)
+
+    def _detect(self, images: list[np.ndarray]) -> Iterator[Detections]:
+        samples = []
+        for i, image in enumerate(images):
+            size = image.shape[:2]
+            bgr = np.ascontiguousarray(image[..., ::-1])
+            samples.append(dict(img=bgr, img_shape=size, ori_shape=size, img_id=i, img_path=''))
+        with torch.no_grad():
+            results = self.model.test_step(pseudo_collate([*map(self.pipeline, samples)]))
+        for result in results:
+            found = result.pred_instances.numpy()
+            yield Detections(
+                found.bboxes.astype(np.float32),
+                found.scores.astype(np.float32),
+                found.labels.astype(np.int64),
+                self.classes,
+            )
+
+
+def load_detector(
+    source: str | PathLike, config: str | PathLike | Config | None = None
+) -> Detector:
+    """Load a trained detector.
+
+    Args:
+        source (str | Path): The name of published weights, a checkpoint file, or a work directory,
+            whose last checkpoint is used.
+        config (str | Path | Config, optional): The config of the detector. By default that of the
+            published weights, or the one that the run wrote next to the checkpoint.
+
+    Returns:
+        Detector: In eval mode, on the GPU if there is one.
+
+    Raises:
+        UserError: the config is not found, or is not that of a detector.
+        CheckpointError: the checkpoint is unreadable or unsafe, or does not fit the config.
+    """
+    if not isinstance(config, Config):
+        config = load_config(str(config or find_config(source)))
+    return Detector(config, source)
+
+
+def find_config(source: str | PathLike) -> Path:
+    """Return the config of published weights, or the one in the folder of a run's checkpoint.
+
+    Raises:
+        UserError: there is none.
+    """
+    file = Path(find_checkpoint(str(source)))
+    published = file.stem.rpartition('-')[0]  # without the hash
+    package = Path(__file__).parents[1]
+    folder = package / '.mim' if (package / '.mim').is_dir() else package.parent  # a checkout
+    for model in mmengine.load(folder / 'configs/metafile.yml')['Models']:
+        if published and model['Weights'] == published:
+            return folder / model['Config']
+    run = checkpoint_metadata(read_checkpoint(file)).get('source')
+    if run and (file.parent / f'{run}.py').is_file():
+        return file.parent / f'{run}.py'
+    raise UserError(
+        f'{file} is neither published by this project nor in a work directory with the config of '
+        'its run; pass the config: load_detector(FILE, CONFIG)'
+    )

@@ -8,14 +8,17 @@ several folders keep them: DIR/FOLDER/vis and DIR/FOLDER/preds. If names differ 
 as do a.jpg and a.png, each has its own folder, DIR/a.jpg/vis and so on.
 
 Objects below --score are not drawn; the JSON files contain all objects. Unreadable images are
-reported and skipped. The tool uses mmdet's DetInferencer, so it works with any detector of mmdet.
+reported and skipped. The tool works with any detector of mmdet.
 """
 
 import argparse
+import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+
+import cv2
 
 from finola_mm.apis import (
     add_cfg_options,
@@ -58,7 +61,7 @@ def check_out_dir(out: str) -> None:
 
 
 def group_by_folder(files: Sequence[Path], out: str) -> dict[Path, list[str]]:
-    """Return output folder -> its images. In each, mmdet names results after the images' names."""
+    """Return output folder -> its images. In each, results are named after the images."""
     paths = sorted({Path(os.path.abspath(file)) for file in files})
     common = Path(os.path.commonpath([path.parent for path in paths]))
     stems = Counter(path.with_suffix('') for path in paths)
@@ -84,29 +87,36 @@ def skip_unreadable(files: list[Path]) -> list[Path]:
     return readable
 
 
+def picture_path(folder: Path, image: str) -> Path:
+    """Return a path with the image's name; .png if OpenCV cannot write the format."""
+    path = folder / Path(image).name
+    return path if cv2.haveImageWriter(path.name) else path.with_suffix('.png')
+
+
 @command_line
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    from finola_mm.apis.detection import StrictDetInferencer  # of the extra detection
+    from finola_mm.apis.detection import Detector  # requires mmdet
 
     cfg = load_config(args.config, options=args.cfg_options)
     files = find_images(args.images)
     check_out_dir(args.out)
     make_folder(args.out)
-    inferencer = StrictDetInferencer(cfg, args.checkpoint)
+    detector = Detector(cfg, args.checkpoint)
     files = skip_unreadable(files)
     score = args.score
     if score is None:
         score = cfg.get('default_hooks', {}).get('visualization', {}).get('score_thr', 0.3)
     groups = group_by_folder(files, args.out)
     for folder, group in groups.items():
-        inferencer(
-            group,
-            batch_size=args.batch_size,
-            out_dir=str(folder),
-            pred_score_thr=score,
-            no_save_pred=False,
-        )
+        make_folder(folder / 'vis')
+        make_folder(folder / 'preds')
+        found = detector.stream(group, threshold=0, batch_size=args.batch_size)
+        for path, (image, detections) in zip(group, found, strict=True):
+            drawn = detector.draw(image, detections.above(score))
+            cv2.imwrite(str(picture_path(folder / 'vis', path)), drawn[..., ::-1])
+            results = folder / 'preds' / f'{Path(path).stem}.json'
+            results.write_text(json.dumps(detections.to_dict()))
     print(f'wrote vis and preds of {sum(map(len, groups.values()))} images to {args.out}')
 
 
