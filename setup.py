@@ -83,6 +83,8 @@ setup(
         'Programming Language :: Python :: 3',
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
     ],
+    py_modules=['finola_cli'],
+    entry_points=dict(console_scripts=['finola = finola_cli:main']),
     packages=find_packages(include=['finola_mm', 'finola_mm.*']),
     package_data={'finola_mm': ['py.typed', 'datasets/photos/*.csv']},
     cmdclass={'build_py': BuildWithMim},

@@ -1,4 +1,4 @@
-"""The wheel, installed elsewhere: configs by name, inferencers and tools, in an empty folder.
+"""The wheel, installed elsewhere: configs by name, inferencers and commands, in an empty folder.
 
 The environment contains the wheel, and finds all other packages where this one has them.
 """
@@ -14,6 +14,7 @@ import zipfile
 
 import pytest
 
+from finola_cli import COMMANDS
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
@@ -57,7 +58,7 @@ def built(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def installed(built, tmp_path_factory):
-    """An empty folder, the interpreter of the environment, and the folder ``.mim`` in it."""
+    """An empty folder, and the interpreter of the environment."""
     env = tmp_path_factory.mktemp('env')
     venv.create(env, with_pip=False)
     interpreter = env / 'bin/python'
@@ -66,7 +67,7 @@ def installed(built, tmp_path_factory):
     (site,) = env.glob('lib/*/site-packages')
     # In a folder that a .pth file names, .pth files have no effect: not the one of the checkout.
     (site / 'others.pth').write_text(sysconfig.get_path('purelib') + '\n')
-    return tmp_path_factory.mktemp('empty'), interpreter, site / 'finola_mm/.mim'
+    return tmp_path_factory.mktemp('empty'), interpreter
 
 
 def python(code, *args, cwd, interpreter=sys.executable, **environ):
@@ -135,37 +136,42 @@ IMAGES, SCENES = 'data/shapes/imagenet', 'data/shapes/coco/val2017'
 SCENE = f'{SCENES}/000001000001.jpg'
 
 
-def commands(mim):
-    """Small runs of most of our tools, of mmpretrain's and mmdet's; the help of all of ours."""
-    tools, reconstruction = mim / 'tools', f'{mim}/configs/study/reconstruction.py finola_shapes'
+RECONSTRUCTION = 'study/reconstruction finola_shapes'
+
+
+def commands(finola):
+    """Small runs of most of our commands, of mmpretrain's and mmdet's tools; the help of all."""
     ours = f"""
-        dataset_converters/make_shapes.py --out data/shapes {SHAPES}
-        dataset_converters/resize_images.py {IMAGES} resized
-        dataset_converters/draw_low_shot.py {IMAGES}/train 50
-        check/images.py {IMAGES}
-        check/coco.py det.py
-        train.py selfsup.py
-        train.py finola.py
-        train.py mocov2.py
-        train.py cls.py --pretrained work_dirs/demo
-        train.py det.py --pretrained masked_finola_b_shapes
-        train.py retinanet.py --no-validate
-        test.py selfsup.py work_dirs/demo
-        test.py cls.py work_dirs/demo_supervised
-        test.py det.py work_dirs/demo_detection --show-dir shown
-        test.py {reconstruction}
-        model_converters/extract_backbone.py work_dirs/demo encoder.safetensors
-        model_converters/publish_model.py work_dirs/demo_supervised cls.pth
-        analysis/knn.py selfsup.py encoder.safetensors --k 1
-        analysis/get_flops.py cls.py
-        analysis/curvature.py {reconstruction} {IMAGES}/val --out curvature
-        analysis/wave_speeds.py {reconstruction} --out waves
-        visualization/reconstruct.py {reconstruction} {IMAGES}/val --num 2
-        visualization/detect.py det.py work_dirs/demo_detection {SCENES} --out found
-        visualization/attention.py det.py work_dirs/demo_detection {SCENE} --out a.png
+        check env
+        configs --copy det/own_data own_data.py
+        data shapes --out data/shapes {SHAPES}
+        data resize {IMAGES} resized
+        data low_shot {IMAGES}/train 50
+        check images {IMAGES}
+        check coco own_data.py
+        train selfsup.py
+        train finola.py
+        train mocov2.py
+        train cls.py --pretrained work_dirs/demo
+        train det.py --pretrained masked_finola_b_shapes
+        train retinanet.py --no-validate
+        test selfsup.py work_dirs/demo
+        test cls.py work_dirs/demo_supervised
+        test det.py work_dirs/demo_detection --show-dir shown
+        test {RECONSTRUCTION}
+        extract work_dirs/demo encoder.safetensors
+        publish work_dirs/demo_supervised cls.pth
+        knn selfsup.py encoder.safetensors --k 1
+        flops finola_mm::demo/cls_supervised.py
+        curvature {RECONSTRUCTION} {IMAGES}/val --out curvature
+        wave_speeds {RECONSTRUCTION} --out waves
+        reconstruct {RECONSTRUCTION} {IMAGES}/val --num 2
+        detect demo/det_mf_dec211.py work_dirs/demo_detection {SCENES} --out found
+        attention det.py work_dirs/demo_detection {SCENE} --out a.png
+        dist_test cls.py work_dirs/demo_supervised 1
     """
     for line in ours.strip().splitlines():
-        yield [str(tools / line.split()[0]), *line.split()[1:]]
+        yield [str(finola), *line.split()]
     for line in """
         mmpretrain train.py host_cls.py --work-dir host
         mmpretrain visualization/browse_dataset.py host_cls.py --not-show --output-dir browse
@@ -174,30 +180,27 @@ def commands(mim):
     """.strip().splitlines():
         package, tool, *args = line.split()
         yield [f'{sysconfig.get_path("purelib")}/{package}/.mim/tools/{tool}', *args]
-    for tool in sorted(tools.glob('**/*.py')):
-        if tool.name != 'launch.py':  # it has no options of its own
-            yield [str(tool), '--help']
+    for command, (file, _) in COMMANDS.items():
+        if not file.endswith('.sh'):
+            yield [str(finola), *command.split(), '--help']
 
 
-def test_configs_by_name_and_tools(installed):
-    place, interpreter, mim = installed
+def test_configs_by_name_and_commands(installed):
+    place, interpreter = installed
     for name, (base, settings) in OWN.items():
         (place / f'{name}.py').write_text(f"_base_ = 'finola_mm::{base}.py'\n{settings}\n")
         host = f"_base_ = __import__('finola_mm') and 'finola_mm::{base}.py'\n{settings}\n"
         (place / f'host_{name}.py').write_text(host + HOST.get(name, ''))
-    out = python(RUN, repr([*commands(mim)]), interpreter=interpreter, cwd=place)
+    lines = [*commands(interpreter.with_name('finola'))]
+    out = python(RUN, repr(lines), interpreter=interpreter, cwd=place)
     assert out.count('masked/psnr') and out.count('accuracy/top1') and out.count('bbox_mAP')
     made = (
         'encoder.safetensors curvature/ranks.csv waves/speeds.csv found/vis/000001000001.jpg a.png'
     )
     assert [name for name in made.split() if not (place / name).is_file()] == []
     assert len(list(place.glob('browse/*.jpg'))) == 12 and len(list(place.glob('cls-*.pth'))) == 1
-    command = [mim / 'tools/dist_test.sh', 'cls.py', 'work_dirs/demo_supervised', '1']
-    env = {key: value for key, value in os.environ.items() if key != 'PYTHONPATH'}
-    done = subprocess.run(
-        command, cwd=place, env=dict(env, PYTHON=str(interpreter)), capture_output=True, text=True
-    )
-    assert done.returncode == 0 and 'accuracy/top1' in done.stdout, done.stderr
+    script = {command for command, (file, _) in COMMANDS.items() if file.endswith('.sh')}
+    assert {name for name in COMMANDS if f'usage: finola {name} ' in out} == {*COMMANDS} - script
 
 
 INFER = """

@@ -34,6 +34,10 @@ KNOWN_ENTRIES = {
     'test_pipeline',
 }
 
+PACKAGE = Path(__file__).resolve().parents[1]
+FOLDERS = (PACKAGE / '.mim/configs', PACKAGE.parent / 'configs')  # of a wheel, of a checkout
+CONFIGS = next(folder for folder in FOLDERS if folder.is_dir()).resolve()
+
 NUMBER = re.compile(r'[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)(e[+-]?\d+)?', re.ASCII | re.IGNORECASE)
 # A string in quotes; the quotes are at the ends of an element, unlike an apostrophe.
 QUOTED = re.compile(r"""(?<![^\s[(,])(?:"[^"]*"|'[^']*')(?![^\s\]),])""")
@@ -96,23 +100,43 @@ def _split_at_commas(text: str) -> list[str] | None:
     return parts if parts[-1] else parts[:-1]
 
 
+def resolve_config(path: str | Path) -> Path:
+    """Return ``path`` if it is a file, or else the config of this package with that name.
+
+    Names are those of ``finola configs``, ``selfsup/masked_finola_b``; ``finola_mm::`` or
+    ``configs/`` may precede them, and ``.py`` may follow. ``finola_mm::`` never means a file.
+
+    Raises:
+        UserError: there is neither; the message lists similar names.
+    """
+    file = Path(path)
+    if file.is_file():
+        return file
+    name = str(path).removeprefix('finola_mm::').removeprefix('configs/').removesuffix('.py')
+    shipped = CONFIGS / f'{name}.py'
+    if shipped.is_file():
+        return shipped
+    if file.is_dir():
+        raise UserError(f'{path} is a folder; expected a config file')
+    files = {p.name: p for p in file.parent.glob('*.py')}
+    near = [files[similar] for similar in difflib.get_close_matches(file.name, files)]
+    names = [p.relative_to(CONFIGS).with_suffix('').as_posix() for p in CONFIGS.rglob('*.py')]
+    hint = list_names(near or difflib.get_close_matches(name, names)) or 'none'
+    raise UserError(f'there is no config file {path}; similar names: {hint}')
+
+
 def load_config(
     path: str | Path, *, options: dict | None = None, work_dir: str | None = None
 ) -> Config:
     """Read the config file at ``path``, merge ``options`` and set ``work_dir``.
 
-    ``work_dir`` defaults to the config's own, or else to ``work_dirs/<name of the config>``.
+    path: a file, or the name of a config of this package (``resolve_config``).
+    work_dir: defaults to the config's own, or else to ``work_dirs/<name of the config>``.
     """
-    file = Path(path)
-    if file.is_dir():
-        raise UserError(f'{path} is a folder; expected a config file')
-    if not file.is_file():
-        near = difflib.get_close_matches(file.name, [p.name for p in file.parent.glob('*.py')])
-        hint = list_names(file.parent / name for name in near) or 'none'
-        raise UserError(f'there is no config file {path}; similar names: {hint}')
+    file = resolve_config(path)
     if file.suffix not in ('.py', '.json', '.yaml', '.yml'):
         raise UserError(f'a config file name must end in .py, .json, .yaml or .yml, got {path}')
-    cfg = _read_file(str(path))
+    cfg = _read_file(str(file))
     for name in cfg.keys() - KNOWN_ENTRIES:
         if near := difflib.get_close_matches(name, KNOWN_ENTRIES, cutoff=0.9):
             raise UserError(f'{path} sets {name}, which nothing reads; did you mean {near[0]}?')

@@ -30,6 +30,7 @@ from ..engine import (
 from ..errors import UserError, list_names
 from .command_line import make_folder
 from .cpu import optimize_for_cpu
+from .progress_bar import progress_bar
 
 
 def enable_compile(cfg: Config) -> None:
@@ -192,7 +193,8 @@ def train_from_cfg(cfg: Config) -> None:
     try:
         runner = build_runner(cfg)
         check_batch(runner)
-        runner.train()
+        with progress_bar(runner):
+            runner.train()
     except InterruptedRun:
         # Launchers terminate the other ranks when the first one exits; all exit with 75.
         for number in SIGNALS:

@@ -2,12 +2,14 @@
 
 import argparse
 import os
+from pathlib import Path
 
 import pytest
 from torch.utils.data import DataLoader
 
 from finola_mm.apis import CfgOptions, load_config
 from finola_mm.errors import UserError
+from tests.conftest import ROOT
 from tests.messages import shows
 
 CONFIG = 'configs/selfsup/masked_finola_b.py'
@@ -16,6 +18,21 @@ CONFIG = 'configs/selfsup/masked_finola_b.py'
 def test_a_mistyped_config_gets_a_proposal(project_root):
     with pytest.raises(UserError, match=shows('masked_finola_d.py', 'masked_finola_b.py')):
         load_config('configs/selfsup/masked_finola_d.py')
+
+
+def test_configs_of_the_package_by_name(tmp_path, monkeypatch):
+    """In a folder without a checkout; a file of that name takes precedence."""
+    monkeypatch.chdir(tmp_path)
+    name = 'selfsup/masked_finola_b'
+    for given in (name, f'{name}.py', f'configs/{name}.py', f'finola_mm::{name}.py'):
+        cfg = load_config(given)
+        assert Path(cfg.filename).samefile(ROOT / f'configs/{name}.py')
+        assert cfg.work_dir == 'work_dirs/masked_finola_b'
+    with pytest.raises(UserError, match=shows('selfsup/masked_finola_d', f'{name},')):
+        load_config('selfsup/masked_finola_d')
+    (tmp_path / name).parent.mkdir()
+    (tmp_path / f'{name}.py').write_text('model = dict(type="Own")\n')
+    assert load_config(f'{name}.py').model.type == 'Own'
 
 
 def test_a_file_that_is_no_config(tmp_path):

@@ -10,6 +10,7 @@ there are no problems, otherwise 1. Missing CUDA operators of mmcv, which two co
 GPU, are no problem, but the command that builds them is printed.
 """
 
+import argparse
 import re
 import subprocess
 import sys
@@ -176,6 +177,7 @@ def run_probes() -> tuple[dict[Probe, Problem | None], str]:
 
 def main() -> int:
     """Print the report and return the exit status."""
+    argparse.ArgumentParser(description='Report missing or broken packages').parse_args()
     print(f'Interpreter: {sys.executable}')
     print(environment.describe_stack(), flush=True)
     general, (found, cuda) = environment.find_problems(), run_probes()
