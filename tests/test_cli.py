@@ -7,6 +7,7 @@ import pytest
 from mmengine.config import Config
 
 import finola_cli
+from tests.configs.test_classification_configs import without_scope
 from tests.conftest import ROOT
 from tests.messages import shows
 
@@ -87,7 +88,9 @@ def test_a_tool_runs_as_a_script(finola, tool, capsys):
     assert caught.value.code == 2 and 'usage: finola knn ' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize('statement, status', [('sys.exit(75)', 75), ('raise KeyboardInterrupt', 130)])
+@pytest.mark.parametrize(
+    'statement, status', [('sys.exit(75)', 75), ('raise KeyboardInterrupt', 130)]
+)
 def test_exit_status(finola, tool, statement, status):
     tool(f'import sys\n{statement}\n')
     with pytest.raises(SystemExit) as caught:
@@ -139,16 +142,10 @@ def test_list_of_configs(finola, capsys):
 def test_a_copied_config_reads_as_the_original(finola, tmp_path, name):
     finola('configs', '--copy', name, str(tmp_path / 'own.py'))
     copy, original = (
-        Config.fromfile(file).to_dict() for file in (tmp_path / 'own.py', f'{ROOT}/configs/{name}.py')
+        Config.fromfile(file).to_dict()
+        for file in (tmp_path / 'own.py', f'{ROOT}/configs/{name}.py')
     )
     assert without_scope(copy) == without_scope(original)
-
-
-def without_scope(part):
-    """A config without the scope that MMEngine adds to components of a base named by package."""
-    if isinstance(part, dict):
-        return {key: without_scope(value) for key, value in part.items() if key != '_scope_'}
-    return [without_scope(item) for item in part] if isinstance(part, (list, tuple)) else part
 
 
 def test_configs_are_not_copied_over_files(finola, tmp_path):

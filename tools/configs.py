@@ -20,7 +20,9 @@ CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='List the configs of this package, or copy one')
-    parser.add_argument('pattern', nargs='?', default='', help='part of a name; may contain * and ?')
+    parser.add_argument(
+        'pattern', nargs='?', default='', help='part of a name; may contain * and ?'
+    )
     parser.add_argument('--copy', nargs=2, metavar=('NAME', 'FILE'), help='copy a config to FILE')
     return parser.parse_args()
 

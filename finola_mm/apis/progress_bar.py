@@ -42,6 +42,9 @@ class ProgressBarHook(Hook):
     def before_val(self, runner):
         self.bar.update(self.task, description='validation', refresh=True)
 
+    def after_val(self, runner):
+        self.bar.update(self.task, description='training', refresh=True)
+
 
 @contextmanager
 def progress_bar(runner: Runner) -> Iterator[None]:
@@ -53,9 +56,15 @@ def progress_bar(runner: Runner) -> Iterator[None]:
     if not (sys.stdout.isatty() and is_main_process()):
         yield
         return
-    columns = TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn()
-    # No thread draws: data workers are forked, and would inherit the locks that it holds.
-    bar = Progress(*columns, TimeRemainingColumn(), console=Console(), auto_refresh=False)
+    bar = Progress(
+        TextColumn('{task.description}'),
+        BarColumn(None),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(soft_wrap=True),  # of log lines
+        auto_refresh=False,  # no thread draws: forked data workers would inherit the locks it holds
+        expand=True,
+    )
     terminal = sys.stdout
     handlers = [
         handler

@@ -1,6 +1,6 @@
 """A video of generated scenes, whose objects drift and turn.
 
-    python -m tests.tools.moving_scene OUT.mp4
+python -m tests.tools.moving_scene OUT.mp4
 """
 
 import sys
@@ -23,7 +23,9 @@ def write_video(path, *, scenes=4, frames=24, size=(180, 240), fps=12.0, seed=0)
         turns = rng.uniform(-0.02, 0.02, len(scene.objects))  # radians per frame
         for frame in range(frames):
             moved = [
-                obj._replace(centre=tuple(obj.centre + frame * step), angle=obj.angle + frame * turn)
+                obj._replace(
+                    centre=tuple(obj.centre + frame * step), angle=obj.angle + frame * turn
+                )
                 for obj, step, turn in zip(scene.objects, steps, turns, strict=True)
             ]
             image = draw(scene._replace(objects=tuple(moved)), photographs).image

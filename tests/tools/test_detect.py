@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -13,10 +14,12 @@ from mmengine.config import Config
 from mmengine.hub import get_config
 from PIL import Image
 
+from finola_mm.apis.images import Video
 from finola_mm.apis.inference import load_model
 from finola_mm.datasets.shapes import NAMES
 from tests.messages import shows
 from tests.tools import small_detector
+from tests.tools.moving_scene import write_video
 
 
 @pytest.fixture
@@ -106,6 +109,40 @@ def test_detect_on_a_turned_image(tool, setting, tmp_path):
         assert turned.size == upright.size == (80, 60)
         difference = np.asarray(upright).astype(int) - np.asarray(turned.convert('RGB'))
     assert np.abs(difference).mean() < 3  # lossy compression
+
+
+def test_detect_in_a_video(tool, setting, tmp_path, capsys):
+    """The objects of each frame, and its drawing, are those of the same frame as an image."""
+    checkpoint, _, options = setting
+    write_video(tmp_path / 'clip.mp4', scenes=1, frames=5, size=(60, 80), fps=12.5)
+    (tmp_path / 'frames').mkdir()
+    for i, frame in enumerate(Video(tmp_path / 'clip.mp4')):
+        Image.fromarray(frame).save(tmp_path / f'frames/{i}.png')
+    sources = [str(tmp_path / 'clip.mp4'), str(tmp_path / 'frames')]
+    out = tmp_path / 'out'
+    arguments = [*sources, '--out', str(out), '--batch-size', '2', '--score', '0', *options]
+    tool('detect').main([small_detector.CONFIG, str(checkpoint), *arguments])
+    assert re.search(shows('5 images', '1 video'), capsys.readouterr().out)
+    drawn = Video(out / 'vis/clip.mp4')
+    assert (drawn.fps, drawn.size, drawn.frames) == (12.5, (80, 60), 5)
+    lines = (out / 'preds/clip.jsonl').read_text().splitlines()
+    for i, (line, picture) in enumerate(zip(lines, drawn, strict=True)):
+        found, expected = (
+            json.loads(text) for text in (line, (out / f'frames/preds/{i}.json').read_text())
+        )
+        assert found['labels'] == expected['labels']
+        np.testing.assert_allclose(found['bboxes'], expected['bboxes'], atol=1e-3)
+        still = np.asarray(Image.open(out / f'frames/vis/{i}.png').convert('RGB'), int)
+        assert np.abs(picture - still).mean() < 12  # lossy compression
+
+
+def test_sources_that_are_no_videos(tool, setting, tmp_path):
+    checkpoint, _, options = setting
+    (tmp_path / 'text.mp4').write_text('no video')
+    for source in (tmp_path / 'text.mp4', tmp_path / 'nowhere.mp4'):
+        with pytest.raises(SystemExit, match=shows(source)):
+            out = ['--out', str(tmp_path / 'out' / source.stem), *options]
+            tool('detect').main([small_detector.CONFIG, str(checkpoint), str(source), *out])
 
 
 def test_a_checkpoint_of_other_classes(tool, setting, tmp_path):

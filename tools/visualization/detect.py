@@ -1,9 +1,11 @@
-"""Detect objects in images and draw them.
+"""Detect objects in images and videos, and draw them.
 
-    python tools/visualization/detect.py CONFIG CHECKPOINT IMAGES... --out DIR
+    python tools/visualization/detect.py CONFIG CHECKPOINT SOURCES... --out DIR
 
-IMAGES are files and folders. For each image, the tool writes a picture to DIR/vis and a JSON file
-with boxes (x1, y1, x2, y2 in pixels), scores, labels and class names to DIR/preds. Images of
+SOURCES are image files, folders of images, video files, and numbers of webcams (0 is the first;
+untried, ends with Ctrl-C). For each image, the tool writes a picture to DIR/vis and a JSON file
+with boxes (x1, y1, x2, y2 in pixels), scores, labels and class names to DIR/preds. For each video,
+it writes DIR/vis/NAME.mp4 (MPEG-4) and DIR/preds/NAME.jsonl, with one line for each frame. Files of
 several folders keep them: DIR/FOLDER/vis and DIR/FOLDER/preds. If names differ only in the suffix,
 as do a.jpg and a.png, each has its own folder, DIR/a.jpg/vis and so on.
 
@@ -17,6 +19,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 
@@ -27,16 +30,26 @@ from finola_mm.apis import (
     int_range,
     load_config,
     make_folder,
+    progress,
 )
+from finola_mm.apis.images import Video, is_video
 from finola_mm.datasets import find_images
 from finola_mm.datasets.decoding import decode
 from finola_mm.errors import UserError
 
+if TYPE_CHECKING:  # requires mmdet
+    from finola_mm.apis.detection import Detector
+
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Detect objects in images and draw them')
+    parser = argparse.ArgumentParser(description='Detect objects in images and videos')
     add_config_and_checkpoint(parser)
-    parser.add_argument('images', nargs='+', metavar='IMAGES', help='image files and folders')
+    parser.add_argument(
+        'sources',
+        nargs='+',
+        metavar='SOURCES',
+        help='image files, folders of images, video files; 0: the first webcam (untried)',
+    )
     parser.add_argument('--out', required=True, help='folder to create')
     parser.add_argument(
         '--score',
@@ -61,7 +74,7 @@ def check_out_dir(out: str) -> None:
 
 
 def group_by_folder(files: Sequence[Path], out: str) -> dict[Path, list[str]]:
-    """Return output folder -> its images. In each, results are named after the images."""
+    """Return output folder -> its files. In each, results are named after the files."""
     paths = sorted({Path(os.path.abspath(file)) for file in files})
     common = Path(os.path.commonpath([path.parent for path in paths]))
     stems = Counter(path.with_suffix('') for path in paths)
@@ -93,31 +106,70 @@ def picture_path(folder: Path, image: str) -> Path:
     return path if cv2.haveImageWriter(path.name) else path.with_suffix('.png')
 
 
+def is_webcam(source: str | Path) -> bool:
+    """Return whether ``source`` is the number of a webcam, as no file has this name."""
+    return Path(source).name.isdigit() and not Path(source).exists()
+
+
+def detect_in_images(
+    detector: 'Detector', images: list[str], folder: Path, score: float, batch_size: int
+) -> None:
+    """Write the picture and the objects of each image."""
+    found = detector.stream(images, threshold=0, batch_size=batch_size)
+    for path, (image, detections) in zip(images, found, strict=True):
+        drawn = detector.draw(image, detections.above(score))
+        cv2.imwrite(str(picture_path(folder / 'vis', path)), drawn[..., ::-1])
+        results = folder / 'preds' / f'{Path(path).stem}.json'
+        results.write_text(json.dumps(detections.to_dict()))
+
+
+def detect_in_video(
+    detector: 'Detector', path: str, folder: Path, score: float, batch_size: int
+) -> None:
+    """Write an annotated video and the objects of each frame."""
+    name = Path(path).stem
+    video = Video(int(name) if is_webcam(path) else path)
+    found = detector.stream(video, threshold=0, batch_size=batch_size)
+    writer = cv2.VideoWriter()
+    with open(folder / 'preds' / f'{name}.jsonl', 'w') as results:
+        try:
+            for image, detections in progress(found, name, video.frames or None):
+                if not writer.isOpened():
+                    codec, fps = cv2.VideoWriter_fourcc(*'mp4v'), video.fps or 25
+                    writer.open(str(folder / f'vis/{name}.mp4'), codec, fps, image.shape[1::-1])
+                drawn = detector.draw(image, detections.above(score))
+                writer.write(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+                results.write(json.dumps(detections.to_dict()) + '\n')
+        finally:  # Ctrl-C, too, leaves a complete file
+            writer.release()
+
+
 @command_line
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     from finola_mm.apis.detection import Detector  # requires mmdet
 
     cfg = load_config(args.config, options=args.cfg_options)
-    files = find_images(args.images)
+    webcams = [Path(source) for source in args.sources if is_webcam(source)]
+    files = find_images([source for source in args.sources if not is_webcam(source)])
     check_out_dir(args.out)
     make_folder(args.out)
     detector = Detector(cfg, args.checkpoint)
-    files = skip_unreadable(files)
+    videos = [file for file in files if is_video(file)] + webcams
+    if images := [file for file in files if not is_video(file)]:
+        images = skip_unreadable(images)
     score = args.score
     if score is None:
         score = cfg.get('default_hooks', {}).get('visualization', {}).get('score_thr', 0.3)
-    groups = group_by_folder(files, args.out)
-    for folder, group in groups.items():
+    for folder, group in group_by_folder([*images, *videos], args.out).items():
         make_folder(folder / 'vis')
         make_folder(folder / 'preds')
-        found = detector.stream(group, threshold=0, batch_size=args.batch_size)
-        for path, (image, detections) in zip(group, found, strict=True):
-            drawn = detector.draw(image, detections.above(score))
-            cv2.imwrite(str(picture_path(folder / 'vis', path)), drawn[..., ::-1])
-            results = folder / 'preds' / f'{Path(path).stem}.json'
-            results.write_text(json.dumps(detections.to_dict()))
-    print(f'wrote vis and preds of {sum(map(len, groups.values()))} images to {args.out}')
+        stills = [path for path in group if not (is_video(path) or is_webcam(path))]
+        detect_in_images(detector, stills, folder, score, args.batch_size)
+        for path in group:
+            if path not in stills:
+                detect_in_video(detector, path, folder, score, args.batch_size)
+    print(f'wrote vis and preds of {len(images)} images and {len(videos)} videos to {args.out}')
 
 
 if __name__ == '__main__':
