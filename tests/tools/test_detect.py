@@ -122,7 +122,7 @@ def test_detect_in_a_video(tool, setting, tmp_path, capsys):
     out = tmp_path / 'out'
     arguments = [*sources, '--out', str(out), '--batch-size', '2', '--score', '0', *options]
     tool('detect').main([small_detector.CONFIG, str(checkpoint), *arguments])
-    assert re.search(shows('5 images', '1 video'), capsys.readouterr().out)
+    assert re.search(shows('5 images', '1 videos'), capsys.readouterr().out)
     drawn = Video(out / 'vis/clip.mp4')
     assert (drawn.fps, drawn.size, drawn.frames) == (12.5, (80, 60), 5)
     lines = (out / 'preds/clip.jsonl').read_text().splitlines()

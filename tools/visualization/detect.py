@@ -155,21 +155,23 @@ def main(argv: list[str] | None = None) -> None:
     check_out_dir(args.out)
     make_folder(args.out)
     detector = Detector(cfg, args.checkpoint)
-    videos = [file for file in files if is_video(file)] + webcams
+    videos = sorted({*webcams, *filter(is_video, files)})
     if images := [file for file in files if not is_video(file)]:
         images = skip_unreadable(images)
     score = args.score
     if score is None:
         score = cfg.get('default_hooks', {}).get('visualization', {}).get('score_thr', 0.3)
-    for folder, group in group_by_folder([*images, *videos], args.out).items():
+    groups = group_by_folder([*images, *videos], args.out)
+    for folder, group in groups.items():
         make_folder(folder / 'vis')
         make_folder(folder / 'preds')
-        stills = [path for path in group if not (is_video(path) or is_webcam(path))]
+        clips = [path for path in group if is_video(path) or is_webcam(path)]
+        stills = [path for path in group if path not in clips]
         detect_in_images(detector, stills, folder, score, args.batch_size)
-        for path in group:
-            if path not in stills:
-                detect_in_video(detector, path, folder, score, args.batch_size)
-    print(f'wrote vis and preds of {len(images)} images and {len(videos)} videos to {args.out}')
+        for path in clips:
+            detect_in_video(detector, path, folder, score, args.batch_size)
+    count = sum(map(len, groups.values())) - len(videos)
+    print(f'wrote vis and preds of {count} images and {len(videos)} videos to {args.out}')
 
 
 if __name__ == '__main__':
