@@ -1,10 +1,8 @@
 """The command ``finola``: every tool of ``tools/`` by name, in a checkout and in a wheel.
 
-    finola COMMAND [arguments of the tool]
-    python -m finola_cli COMMAND ...    # in a checkout that is not installed
-
-This module stands beside the package: ``import finola_mm`` takes most of a second, and raises an
-error in an unsupported environment, which ``finola check env`` has to report.
+It stands beside the package: ``import finola_mm`` takes most of a second, and raises an error in an
+unsupported environment, which ``finola check env`` has to report. In a checkout that is not
+installed, run ``python -m finola_cli``.
 """
 
 import difflib
@@ -42,10 +40,7 @@ GROUPS = {
         'extract': ('model_converters/extract_backbone.py', 'write the encoder of a checkpoint'),
         'publish': ('model_converters/publish_model.py', 'write the weights of a whole model'),
         'export': ('deployment/export_onnx.py', 'export an encoder or a detector as ONNX'),
-        'convert': (
-            'model_converters/mobile_former_to_finola.py',
-            'convert official Mobile-Former weights',
-        ),
+        'convert': ('model_converters/mobile_former_to_finola.py', 'convert official weights'),
     },
     'Checks': {
         'check env': ('check/env.py', 'report missing or broken packages, with their remedy'),
@@ -121,11 +116,10 @@ def run(command: str, args: list[str]) -> None:
 
 def name_commands(message: str, tool: str, command: str) -> str:
     """Replace names of tools in a message of ``tool`` by commands."""
-    return re.sub(
-        r'(?:python )?tools/([\w/]+\.(?:py|sh))',
-        lambda found: f'finola {BY_FILE[found[1]]}' if found[1] in BY_FILE else found[0],
-        re.sub(rf'^{tool}: ', f'finola {command}: ', message),
-    )
+    message = re.sub(f'^{tool}: ', f'finola {command}: ', message)
+    for file, name in BY_FILE.items():
+        message = re.sub(f'(python )?(?<!/)tools/{file}', f'finola {name}', message)
+    return message
 
 
 if __name__ == '__main__':

@@ -147,6 +147,7 @@ def commands(finola):
         data shapes --out data/shapes {SHAPES}
         data resize {IMAGES} resized
         data low_shot {IMAGES}/train 50
+        data crops --out photographs
         check images {IMAGES}
         check coco own_data.py
         train selfsup.py
