@@ -184,6 +184,20 @@ def test_unsupported_version_reads_like_the_import_error(stack):
     assert re.search(shows('torch', '2.14.0', 'mmcv', '2.1.0'), told)
 
 
+def test_the_command_reports_where_the_package_does_not_load(stack):
+    write_metadata(stack, 'mmcv', '2.1.0')
+    code = "import finola_cli, sys; sys.argv[1:] = ['check', 'env']; finola_cli.main()"
+    done = subprocess.run(
+        [sys.executable, '-S', '-c', code],
+        cwd=SCRIPT.parents[2],
+        env=dict(os.environ, PYTHONPATH=str(stack)),
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (1, '')
+    assert re.search(shows('mmcv', '2.1.0', 'onedl-mmcv', 'NOT ready'), done.stdout)
+
+
 @pytest.mark.parametrize(
     'path, text, expected, command',
     [
