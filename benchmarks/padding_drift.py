@@ -31,7 +31,7 @@ from finola_mm.engine import find_checkpoint, load_weights
 from finola_mm.functional import downsample_mask
 
 CONFIG = 'configs/demo/det_mf_dec211.py'
-CHECKPOINT = 'demo/det_mf_dec211_shapes-6d81c10d.safetensors'
+CHECKPOINT = 'demo/det_mf_dec211_shapes-20d0b828.safetensors'
 SHARES = (1.1, 1.25, 1.5, 2.0)
 BEST = 5  # queries per image that are compared
 

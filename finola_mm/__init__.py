@@ -4,11 +4,36 @@ Importing this package does not import torch: attributes are loaded on first acc
 ``finola_mm.functional`` and ``finola_mm.layers`` depend only on torch.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from .environment import require_supported
+
+if TYPE_CHECKING:
+    from .apis import extract_features, load_encoder
+    from .apis.detection import load_detector
+    from .apis.pretraining import pretrain
+    from .backbones import MobileFormer
 
 __version__ = '0.1.0'
 
-__all__ = ['MobileFormer', '__version__', 'load_encoder']
+__all__ = [
+    'MobileFormer',
+    '__version__',
+    'extract_features',
+    'load_detector',
+    'load_encoder',
+    'pretrain',
+]
+
+# Public name -> its module
+PLACES = dict(
+    MobileFormer='backbones',
+    extract_features='apis',
+    load_detector='apis.detection',
+    load_encoder='apis',
+    pretrain='apis.pretraining',
+)
 
 require_supported()
 
@@ -23,12 +48,6 @@ else:
 
 
 def __getattr__(name: str):
-    if name == 'MobileFormer':
-        from .backbones import MobileFormer
-
-        return MobileFormer
-    if name == 'load_encoder':
-        from .apis import load_encoder
-
-        return load_encoder
+    if name in PLACES:
+        return getattr(import_module(f'.{PLACES[name]}', __name__), name)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

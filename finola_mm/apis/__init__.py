@@ -13,10 +13,13 @@ from .command_line import (
 )
 from .config import CfgOptions, load_config, use_own_coco_metric
 from .cpu import optimize_for_cpu
-from .encoder import convert_official, extract_encoder, load_encoder, publish_model
+from .encoder import Encoder, load_encoder
+from .features import extract_features
+from .publishing import convert_official, extract_encoder, publish_model
 
 __all__ = [
     'CfgOptions',
+    'Encoder',
     'add_cfg_options',
     'add_config_and_checkpoint',
     'add_run_options',
@@ -24,6 +27,7 @@ __all__ = [
     'command_line',
     'convert_official',
     'extract_encoder',
+    'extract_features',
     'int_range',
     'load_config',
     'load_encoder',

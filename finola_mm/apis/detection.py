@@ -21,14 +21,14 @@ from mmengine.structures import InstanceData
 
 from ..engine import (
     checkpoint_metadata,
-    find_checkpoint,
     format_other_classes,
     load_weights,
     read_checkpoint,
 )
 from ..errors import UserError
-from .config import load_config
+from .config import CONFIGS, load_config, resolve_config
 from .cpu import optimize_for_cpu
+from .hub import find_weights
 from .images import ImageLike, Source, is_single, iterate_images, to_rgb
 from .inference import load_metainfo
 
@@ -94,8 +94,7 @@ class Detector:
 
     Args:
         cfg (Config): The config of a detector.
-        checkpoint (str | Path): A checkpoint file, or a work directory, whose last checkpoint is
-            used.
+        checkpoint (str | Path): Weights, as in ``load_encoder``.
 
     Attributes:
         model (BaseDetector): The detector in eval mode, on the GPU if there is one.
@@ -111,7 +110,7 @@ class Detector:
             raise UserError(
                 f'expected the config of a detector; the model of {cfg.filename} is {name}'
             )
-        file = find_checkpoint(str(checkpoint))
+        file = find_weights(checkpoint)
         model = MODELS.build(cfg.model)
         metadata = load_weights(model, file, allow_unused=False)
         meta = load_metainfo(cfg)
@@ -208,8 +207,9 @@ def load_detector(
     """Load a trained detector.
 
     Args:
-        source (str | Path): The name of published weights, a checkpoint file, or a work directory,
-            whose last checkpoint is used.
+        source (str | Path): The name of published weights; a file; a work directory, whose last
+            checkpoint is used; an address (``https://``, ``file://``); or the id of a repository on
+            the Hugging Face Hub, ``user/repository``.
         config (str | Path | Config, optional): The config of the detector. By default that of the
             published weights, or the one that the run wrote next to the checkpoint.
 
@@ -231,13 +231,11 @@ def find_config(source: str | PathLike) -> Path:
     Raises:
         UserError: there is none.
     """
-    file = Path(find_checkpoint(str(source)))
+    file = Path(find_weights(source))
     published = file.stem.rpartition('-')[0]  # without the hash
-    package = Path(__file__).parents[1]
-    folder = package / '.mim' if (package / '.mim').is_dir() else package.parent  # a checkout
-    for model in mmengine.load(folder / 'configs/metafile.yml')['Models']:
+    for model in mmengine.load(CONFIGS / 'metafile.yml')['Models']:
         if published and model['Weights'] == published:
-            return folder / model['Config']
+            return resolve_config(model['Config'])
     run = checkpoint_metadata(read_checkpoint(file)).get('source')
     if run and (file.parent / f'{run}.py').is_file():
         return file.parent / f'{run}.py'

@@ -1,4 +1,4 @@
-"""Load, extract and publish encoders.
+"""Load encoders, with their normalization.
 
 Training checkpoints of ``AtomicCheckpointHook`` record the encoder's config; extracted encoders and
 published models keep it.
@@ -6,147 +6,180 @@ published models keep it.
 
 import re
 from collections.abc import Iterator
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.registry import DefaultScope
+from PIL import Image
 from torch import Tensor, nn
 
-from .. import __version__
-from ..backbones.mobile_former import MobileFormer, get_arch
-from ..engine import checkpoint_metadata, find_checkpoint, read_checkpoint, write_weights
+from ..backbones.mobile_former import MobileFormer
+from ..datasets.decoding import decode
+from ..engine import checkpoint_metadata, read_checkpoint, write_weights
 from ..engine.checkpoints.state_dict_match import compare, encoder_part, find_tensors, load_matched
 from ..engine.hooks.atomic_checkpoint_hook import TRAINING_ONLY
-from ..errors import CheckpointError, UserError, list_names
+from ..errors import CheckpointError
+from ..evaluation.features import last_map
 from ..registry import MODELS
-from .official_mobile_former import from_official
-from .weight_formats import convert_weights
+from .hub import CARD, HUB_FILE, ModelHubMixin, download_from_hub, find_weights
+from .images import ImageLike, to_rgb
 
 MOBILE_FORMER = ('finola_mm.MobileFormer', 'MobileFormer')
+IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
 
 # MMEngine's registry imports and calls any function whose dotted name is a type; a file may name
 # only registered classes.
 REGISTERED = re.compile(r'((finola_mm|mmpretrain|mmdet)\.)?\w+')
 
 
-def load_encoder(path: str | Path) -> nn.Module:
+class Encoder(
+    nn.Module,
+    ModelHubMixin,
+    library_name='finola_mm',
+    license='apache-2.0',
+    pipeline_tag='image-feature-extraction',
+    tags=['finola', 'masked-image-modelling'],
+    paper_url='https://arxiv.org/abs/2305.16319',
+    model_card_template=CARD,
+):
+    """A trained encoder with its normalization.
+
+    ``encoder(images)`` returns what the backbone returns: for ``MobileFormer`` a tuple of maps. Any
+    image size is accepted that the backbone accepts; for ``MobileFormer``, sides of at least 32
+    pixels.
+
+    With huggingface_hub installed, ``save_pretrained(folder)``, ``push_to_hub(repo_id)`` and
+    ``Encoder.from_pretrained(folder or repo_id)`` are those of its ``ModelHubMixin``.
+
+    Args:
+        backbone (nn.Module): The encoder, in eval mode.
+        metadata (dict): ``encoder``, the config of the backbone, and optionally ``normalization``
+            (MMEngine's mean, std and to_rgb), ``input_size`` and the origin of the weights.
+
+    Attributes:
+        backbone (nn.Module): For use in another model.
+        metadata (dict): As recorded in the file.
+        arch (str | dict | None): The size of the network, such as 'w720'.
+        mean, std (tuple[float, ...]): Of the channels, for images with values from 0 to 1.
+        channel_order (str): 'RGB' or 'BGR', of the input and of ``mean`` and ``std``.
+        input_size (int): The side of the images in the validation of the pre-training; 224 if the
+            file does not record it.
+    """
+
+    def __init__(self, backbone: nn.Module, metadata: dict[str, Any]):
+        super().__init__()
+        self.backbone = backbone
+        self.metadata = metadata
+        self.arch = metadata.get('encoder', {}).get('arch')
+        recorded = metadata.get('normalization', IMAGENET)
+        self.mean = tuple(value / 255 for value in recorded.get('mean', (0, 0, 0)))
+        self.std = tuple(value / 255 for value in recorded.get('std', (1, 1, 1)))
+        self.channel_order = 'RGB' if recorded.get('to_rgb') else 'BGR'
+        self.input_size = metadata.get('input_size', 224)
+
+    def forward(self, images: Tensor) -> Any:
+        """Normalized images (N, 3, H, W) -> the output of the backbone, such as a tuple of maps."""
+        return self.backbone(images)
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """Normalized images (N, 3, H, W) -> the last map (N, C, h, w), as in timm."""
+        return last_map(self(images))
+
+    def preprocess(self, image: ImageLike, size: int | None = None) -> Tensor:
+        """Turn an image into a normalized tensor (3, size, size).
+
+        As in validation, the shorter side is resized to ``size``, and the centre is cropped.
+
+        Args:
+            image: A file, a PIL image or an RGB array (h, w, 3) of uint8.
+            size (int, optional): Defaults to ``input_size``.
+
+        Raises:
+            UserError: the image cannot be read.
+        """
+        size = size or self.input_size
+        if isinstance(image, (str, PathLike)):
+            pixels = decode(Path(image).read_bytes(), str(image))[0][..., ::-1]
+        else:
+            pixels = to_rgb(image)
+        height, width = pixels.shape[:2]
+        shorter = min(height, width)
+        width, height = int(size * width / shorter), int(size * height / shorter)
+        left, top = round((width - size) / 2), round((height - size) / 2)
+        resized = Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
+        crop = np.asarray(resized.crop((left, top, left + size, top + size)))
+        if self.channel_order == 'BGR':
+            crop = crop[..., ::-1]
+        values = torch.from_numpy(crop.transpose(2, 0, 1).astype(np.float32) / 255)
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
+        return (values - mean) / std
+
+    def generate_model_card(self, **kwargs: Any) -> Any:
+        facts = {key: value for key, value in self.metadata.items() if key != 'widths'}
+        name = Path(str(self.metadata.get('source', 'encoder'))).name
+        return super().generate_model_card(name=name, facts=facts, file=HUB_FILE, **kwargs)
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        weights = self.backbone.state_dict()
+        meta = {**self.metadata, 'part': 'encoder'}
+        write_weights(save_directory / HUB_FILE, weights, meta=meta, force=True)
+
+    @classmethod
+    def _from_pretrained(
+        cls,
+        *,
+        model_id: str,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+        token: str | bool | None = None,
+        **model_kwargs: Any,
+    ) -> 'Encoder':
+        if Path(model_id).is_dir():
+            return load_encoder(model_id)
+        file = download_from_hub(
+            model_id,
+            revision=revision,
+            cache_dir=cache_dir,
+            force_download=force_download,
+            local_files_only=local_files_only,
+            token=token,
+        )
+        return load_encoder(file)
+
+
+def load_encoder(source: str | PathLike) -> Encoder:
     """Build the encoder recorded in a file and load its weights.
 
     Args:
-        path (str | Path): An extracted encoder, a published model, a training checkpoint, or a
-            work directory, whose last checkpoint is used.
+        source (str | Path): The name of published weights; a file: an extracted encoder, a
+            published model or a training checkpoint; a work directory, whose last checkpoint is
+            used; an address (``https://``, ``file://``); or the id of a repository on the Hugging
+            Face Hub, ``user/repository``.
 
     Returns:
-        nn.Module: The encoder on the CPU, in eval mode, with the arguments it was trained with. It
-            takes images normalized as in its training, by default RGB with ImageNet's mean and
-            standard deviation; the file's metadata records them.
+        Encoder: On the CPU, in eval mode, with the arguments it was trained with.
 
     Raises:
         CheckpointError: the file is unreadable or unsafe, does not record an encoder, or its
             tensors are not exactly those of the recorded encoder.
     """
-    file, tensors, metadata = _read(path)
-    return _build_encoder(file, metadata, encoder_part(tensors))
+    file, tensors, metadata = read_weights(source)
+    return Encoder(build_encoder(file, metadata, encoder_part(tensors)), metadata)
 
 
-def extract_encoder(
-    path: str | Path, out: str | Path, *, library: str | None = None, force: bool = False
-) -> Path:
-    """Write the encoder of a checkpoint to a file, with its config, origin and normalization.
-
-    For a run with averaged weights (MMEngine's ``EMAHook``), the averaged encoder is written.
-
-    Args:
-        path (str | Path): As in ``load_encoder``.
-        out (str | Path): The file to write, .pth or .safetensors.
-        library (str, optional): Write the names of the weights in ``'mmpretrain'``, ``'mmdet'``,
-            ``'timm'`` or ``'torchvision'``, see ``convert_weights``. By default, the names of the
-            checkpoint, which ``load_encoder`` and ``finola_mm.Pretrained`` read.
-        force (bool): Overwrite ``out``. Defaults to False.
-
-    Returns:
-        Path: The file.
-    """
-    file, tensors, metadata = _read(path)
-    if Path(out).exists() and Path(out).samefile(file):
-        raise UserError(f'{out} is the checkpoint itself; choose another output file')
-    tensors = encoder_part(tensors)
-    encoder = _build_encoder(file, metadata, tensors)
-    parameters = sum(parameter.numel() for parameter in encoder.parameters())
-    meta = {**_common(metadata, encoder), 'part': 'encoder', 'parameters': parameters}
-    if library:
-        tensors = convert_weights(tensors, metadata['encoder'], library)
-        meta['library'] = library
-    return write_weights(out, tensors, meta=meta, force=force)
-
-
-def publish_model(path: str | Path, out: str | Path, *, force: bool = False) -> Path:
-    """Write the weights of a checkpoint to a file with a hash in its name.
-
-    Class names and palette, which the inferencers of mmdet and mmpretrain read, are kept; the
-    optimizer, schedules, logs and config text are omitted. A recorded MobileFormer is checked as in
-    ``load_encoder``; models with other encoders are written without this check. Arguments and the
-    result are as in ``extract_encoder``.
-    """
-    file, tensors, metadata = _read(path)
-    kind, encoder = metadata.get('encoder', {}).get('type'), None
-    if kind in MOBILE_FORMER:
-        encoder = _build_encoder(file, metadata, encoder_part(tensors))
-    part = 'encoder' if kind and encoder_part(tensors) is tensors else 'model'
-    meta = {**_common(metadata, encoder), 'part': part}
-    dataset = metadata.get('dataset_meta', {})
-    if dataset.get('classes'):
-        kept = ('classes', 'palette')
-        meta['dataset_meta'] = {name: dataset[name] for name in kept if name in dataset}
-    return write_weights(out, tensors, meta=meta, hashed=True, force=force)
-
-
-def convert_official(path: str | Path, out: str | Path, arch: str, *, force: bool = False) -> Path:
-    """Write a checkpoint of the official Mobile-Former, encoder and classifier, under our names.
-
-    Args:
-        path (str | Path): The official file.
-        out (str | Path): The file to write, .pth or .safetensors.
-        arch (str): The network's name in ``ARCHS``, such as ``'508m'``.
-        force (bool): Overwrite ``out``. Defaults to False.
-
-    Returns:
-        Path: The file.
-
-    Raises:
-        CheckpointError: the file is unreadable or unsafe, or has not the tensors of ``arch``.
-    """
-    out_indices = [len(get_arch(arch)['stages'])]  # the final 1x1
-    with torch.device('meta'):
-        encoder = MobileFormer(arch, out_indices, with_tokens=True)
-    tensors = from_official(_read(path)[1], encoder, arch)
-    recorded: dict[str, Any] = dict(type='finola_mm.MobileFormer', arch=arch)
-    recorded |= dict(out_indices=out_indices, with_tokens=True)
-    meta = {**_common(dict(encoder=recorded), encoder), 'part': 'model'}
-    return write_weights(out, tensors, meta=meta, force=force)
-
-
-def format_weights(file: str | Path) -> str:
-    """Describe a weights file in a few lines: its size and its metadata."""
-    checkpoint = read_checkpoint(file)
-    tensors = find_tensors(checkpoint, file)
-    values, size = sum(map(Tensor.numel, tensors.values())), Path(file).stat().st_size
-    first = f'{file}: {len(tensors)} tensors, {values:,} values, {size:,} bytes'
-    meta = dict(checkpoint['meta'])
-    if 'dataset_meta' in meta:
-        meta['classes'] = list_names(meta.pop('dataset_meta')['classes'])
-    return '\n    '.join([first, *(f'{key}: {value}' for key, value in meta.items())])
-
-
-def _read(path: str | Path) -> tuple[str, dict[str, Tensor], dict[str, Any]]:
-    """Return the file of a checkpoint, its tensors and its metadata."""
-    file = find_checkpoint(path)
+def read_weights(source: str | PathLike) -> tuple[str, dict[str, Tensor], dict[str, Any]]:
+    """Return the file of weights, as found by ``find_weights``, its tensors and its metadata."""
+    file = find_weights(source)
     checkpoint = read_checkpoint(file)
     return file, find_tensors(checkpoint, file), checkpoint_metadata(checkpoint)
 
 
-def _build_encoder(path: str, metadata: dict[str, Any], tensors: dict[str, Tensor]) -> nn.Module:
+def build_encoder(path: str, metadata: dict[str, Any], tensors: dict[str, Tensor]) -> nn.Module:
     recorded = dict(metadata.get('encoder', {}))
     if 'type' not in recorded:
         raise CheckpointError(
@@ -202,13 +235,3 @@ def _names_of_types(node: Any) -> Iterator[Any]:
     if isinstance(node, (list, tuple)):
         for item in node:
             yield from _names_of_types(item)
-
-
-def _common(metadata: dict[str, Any], encoder: nn.Module | None) -> dict[str, Any]:
-    """Return the metadata of extracted encoders and published models."""
-    meta = {**metadata, 'format_version': 1, 'finola_mm_version': __version__}
-    meta.pop('dataset_meta', None)
-    if isinstance(encoder, MobileFormer):
-        recorded = {**metadata['encoder'], 'dynamic_relu': encoder.dynamic_relu}
-        meta.update(encoder=recorded, widths=get_arch(recorded['arch']))
-    return meta

@@ -5,6 +5,7 @@ whole image, as at test time.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -32,17 +33,24 @@ def encode_batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the features (n, C) in float32 and the labels (n,) of each batch, on the CPU.
 
-    The encoder is in eval mode until the last batch; the mode of each module is then restored.
+    The encoder is in eval mode until the last batch.
     """
-    modes = {module: module.training for module in encoder.modules()}
-    encoder.eval()
-    try:
+    with eval_mode(encoder):
         for batch in batches:
             with torch.no_grad():
                 data = preprocessor(batch, False)
                 features = global_pool(encoder, data['inputs'])
             labels = [sample.gt_label for sample in data['data_samples']]
             yield features.float().cpu(), torch.cat(labels).cpu()
+
+
+@contextmanager
+def eval_mode(encoder: nn.Module) -> Iterator[None]:
+    """Set eval mode, and restore the mode of each module at the end."""
+    modes = {module: module.training for module in encoder.modules()}
+    encoder.eval()
+    try:
+        yield
     finally:
         for module, training in modes.items():
             module.training = training
@@ -68,10 +76,7 @@ def global_pool(encoder: nn.Module, images: Tensor) -> Tensor:
         UserError: the encoder returns neither a map nor a vector.
     """
     # forward, not __call__: CompileHook compiles the latter for the shape of training images.
-    output = encoder.forward(images)
-    if isinstance(output, tuple) and isinstance(output[0], tuple):  # maps and tokens
-        output = output[0]
-    last = output[-1] if isinstance(output, (tuple, list)) else output
+    last = last_map(encoder.forward(images))
     if last.ndim == 4:
         return last.mean((2, 3))
     if last.ndim == 2 and last.is_floating_point():
@@ -80,6 +85,13 @@ def global_pool(encoder: nn.Module, images: Tensor) -> Tensor:
         f'the last output of {type(encoder).__name__} is {last.dtype} of shape '
         f'{tuple(last.shape)}; expected a map (N, C, H, W) or a vector (N, C)'
     )
+
+
+def last_map(output: Any) -> Tensor:
+    """Return the last map (N, C, h, w) of an encoder's output, or the vector (N, C) that it is."""
+    if isinstance(output, tuple) and isinstance(output[0], tuple):  # maps and tokens
+        output = output[0]
+    return output[-1] if isinstance(output, (tuple, list)) else output
 
 
 def check_features(features: Tensor, labels: Tensor) -> None:

@@ -10,7 +10,7 @@ strictly into its model without classifier.
 import argparse
 
 from finola_mm.apis import check_out, command_line, extract_encoder
-from finola_mm.apis.encoder import format_weights
+from finola_mm.apis.publishing import format_weights
 from finola_mm.apis.weight_formats import FORMATS
 
 

@@ -9,7 +9,7 @@ encoder and the classifier, for tools/test.py configs/classification/mobile_form
 import argparse
 
 from finola_mm.apis import check_out, command_line, convert_official
-from finola_mm.apis.encoder import format_weights
+from finola_mm.apis.publishing import format_weights
 from finola_mm.backbones.mobile_former import FAMILY
 
 

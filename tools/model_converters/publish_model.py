@@ -9,7 +9,7 @@ CHECKPOINT is a checkpoint file or a work directory, of which the last checkpoin
 import argparse
 
 from finola_mm.apis import check_out, command_line, publish_model
-from finola_mm.apis.encoder import format_weights
+from finola_mm.apis.publishing import format_weights
 
 
 def parse_args() -> argparse.Namespace:

@@ -37,7 +37,13 @@ TMP = '.unfinished'  # suffix of a file that is being written
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 # The entries of a checkpoint's ``meta`` that ``checkpoint_metadata`` reads.
 METADATA = dict(
-    source=str, epoch=int, iter=int, encoder=dict, normalization=dict, dataset_meta=dict
+    source=str,
+    epoch=int,
+    iter=int,
+    encoder=dict,
+    normalization=dict,
+    input_size=int,
+    dataset_meta=dict,
 )
 
 
@@ -96,7 +102,8 @@ def checkpoint_metadata(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """Return the metadata of a checkpoint's run; files written by other tools may lack entries.
 
     source: name of the run's config; epoch, iter: training progress; encoder: config of the
-    backbone; normalization: mean, std and to_rgb of the images; dataset_meta: class names, palette.
+    backbone; normalization: mean, std and to_rgb of the images; input_size: their side in
+    validation; dataset_meta: class names, palette.
     """
     meta = checkpoint.get('meta', {})
     return {name: meta[name] for name, kind in METADATA.items() if isinstance(meta.get(name), kind)}

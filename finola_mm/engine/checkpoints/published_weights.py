@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).resolve().parents[2]
 FOLDERS = (PACKAGE / '.mim/demo', PACKAGE.parent / 'demo')  # of a wheel, of a checkout
 # name -> SHA-256 of the file
 PUBLISHED = {
-    'det_mf_dec211_shapes': '6d81c10db44be26898c363408fd6aba9a2015894c82fe41a42cf80c739286270',
+    'det_mf_dec211_shapes': '20d0b828f54a7e02d2fc674412ca2f324feef003653dc75e9c43c2a61bf35c85',
     'finola_shapes': '8a2e96ea71148c2e867267b8cddb9e45c74793bf41034c179bdb6a92e3c93800',
     'masked_finola_b_shapes': 'fc5a4b1a2971a4371a413c3d0873f80586e98eacafc962638a87ed86af2d6d19',
     'mocov2_shapes': '36145a8d3f594622757eea0e123c6581cd3ab3db552b02d4c1029174a1c1f21f',

@@ -51,8 +51,8 @@ class AtomicCheckpointHook(CheckpointHook):
     mmpretrain and mmdet.
 
     The hook adds ``source`` (name of the config), ``encoder`` (config of the backbone without
-    training arguments) and ``normalization`` of the images to the ``meta`` of every checkpoint. The
-    arguments are those of ``CheckpointHook``.
+    training arguments), ``normalization`` of the images and ``input_size`` (the crop in validation)
+    to the ``meta`` of every checkpoint. The arguments are those of ``CheckpointHook``.
     """
 
     # Without ``rule``, a name that contains one of these is compared accordingly.
@@ -173,11 +173,16 @@ def run_metadata(runner) -> dict[str, Any]:
     images = model.get('data_preprocessor') or config.get('data_preprocessor') or {}
     to_rgb = images.get('to_rgb', images.get('bgr_to_rgb'))  # mmpretrain's name, mmdet's name
     normalization = dict(mean=images.get('mean'), std=images.get('std'), to_rgb=to_rgb)
+    crops = [
+        step for step in config.get('test_pipeline') or [] if step['type'].endswith('CenterCrop')
+    ]
     metadata = dict(
         source=runner.experiment_name.removesuffix(f'_{runner.timestamp}'),
         encoder={key: value for key, value in encoder.items() if key not in TRAINING_ONLY},
         normalization={key: value for key, value in normalization.items() if value is not None},
     )
+    if crops:
+        metadata['input_size'] = crops[0]['crop_size']
     # A class becomes its name. Other objects could not be read without running code.
     plain = json.dumps(metadata, default=lambda value: getattr(value, '__name__', str(value)))
     return json.loads(plain)

@@ -1,0 +1,179 @@
+"""Pre-train an encoder by masked FINOLA-B from Python, with the runner of ``tools/train.py``."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.registry import init_default_scope
+
+from ..backbones.mobile_former import ARCHS
+from ..datasets.validation import check_data
+from ..errors import UserError
+from ..registry import MODELS
+from .config import CONFIGS, load_config
+from .encoder import Encoder, load_encoder
+from .hub import find_weights
+from .publishing import extract_encoder
+from .training import (
+    check_settings,
+    enable_amp,
+    enable_lr_scaling,
+    set_starting_point,
+    train_from_cfg,
+)
+
+BASES = {16: '_base_/masked_finola_any.py', 32: '_base_/masked_finola_any_stride32.py'}
+TIMM = 'timm:'
+NO_VALIDATION = dict(val_cfg=None, val_dataloader=None, val_evaluator=None)
+
+
+def pretrain(
+    data: str | Path,
+    backbone: str | dict[str, Any],
+    *,
+    out: str | Path,
+    epochs: int = 100,
+    steps: int | None = None,
+    batch_size: int = 128,
+    image_size: int = 256,
+    num_workers: int | None = None,
+    amp: bool = False,
+    pretrained: str | Path | None = None,
+    resume: bool = False,
+    options: dict[str, Any] | None = None,
+) -> Encoder:
+    """Pre-train an encoder on images without labels, on one device.
+
+    This is the recipe of ``configs/selfsup/any`` without validation. The learning rate is scaled to
+    the batch size; its schedule is warm-up and cosine over the length of the run.
+
+    Args:
+        data (str | Path): A folder; all images below it are used.
+        backbone (str | dict): The encoder: a config of ``configs/selfsup/any`` such as
+            'resnet50_s32'; 'timm:NAME', whose map of stride 32 is trained; a size of
+            ``MobileFormer`` such as 'W720'; or the config of a backbone whose last map has stride
+            16 or 32.
+        out (str | Path): A folder for the log, the checkpoints and ``encoder.safetensors``.
+        epochs (int): Passes over the images. Defaults to 100; the paper's is 1600.
+        steps (int, optional): Number of batches, instead of ``epochs``.
+        batch_size (int): Defaults to 128.
+        image_size (int): Side of the images, of which the encoder sees a quarter; a multiple of
+            twice the stride. Defaults to 256.
+        num_workers (int, optional): Processes that load images. Defaults to the number of CPUs, at
+            most 8.
+        amp (bool): Mixed precision, as by ``tools/train.py --amp``. Defaults to False.
+        pretrained (str | Path, optional): Weights from which the encoder starts. Defaults to random
+            weights.
+        resume (bool): Continue the run in ``out``, if there is one. Defaults to False.
+        options (dict, optional): Other settings of the config, as by ``--cfg-options``:
+            ``{'model.upsampler.depth': 2}``.
+
+    Returns:
+        Encoder: The trained encoder, as ``load_encoder`` returns it.
+
+    Raises:
+        UserError: the data or a setting is wrong.
+    """
+    config, model = find_recipe(backbone)
+    workers = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
+    settings = {
+        **{f'model.backbone.{key}': value for key, value in model.items()},
+        'train_dataloader.batch_size': batch_size,
+        'train_dataloader.num_workers': workers,
+        'train_dataloader.persistent_workers': workers > 0,
+        'train_dataloader.dataset.dataset.data_root': str(data),
+        'train_dataloader.dataset.dataset.data_prefix': '',
+        'train_dataloader.dataset.dataset.pipeline.0.scale': image_size,
+        'test_pipeline.1.scale': image_size,
+        'test_pipeline.2.crop_size': image_size,
+        'test_dataloader.dataset.pipeline.1.scale': image_size,
+        'test_dataloader.dataset.pipeline.2.crop_size': image_size,
+        'missing_data_hint': 'pass a folder of images as data',
+        **NO_VALIDATION,
+        **length_of_run(epochs, steps),
+    }
+    cfg = load_config(config, options=settings | (options or {}), work_dir=str(out))
+    enable_lr_scaling(cfg)
+    if amp:
+        enable_amp(cfg)
+    check_data(cfg, ['train'])
+    check_settings(cfg)
+    start = find_weights(pretrained) if pretrained else None
+    set_starting_point(cfg, resume='auto' if resume else None, pretrained=start)
+    train_from_cfg(cfg)
+    return load_encoder(extract_encoder(out, Path(out, 'encoder.safetensors'), force=True))
+
+
+def find_recipe(backbone: str | dict[str, Any]) -> tuple[Path, dict[str, Any]]:
+    """Return a config, and the settings of its backbone that replace those of the config."""
+    if isinstance(backbone, str):
+        named = CONFIGS / f'selfsup/any/{backbone}.py'
+        if named.is_file():
+            return named, {}
+        if backbone.startswith(TIMM):
+            return CONFIGS / BASES[32], timm_backbone(backbone.removeprefix(TIMM))
+        if backbone.lower() not in ARCHS:
+            names = sorted(path.stem for path in (CONFIGS / 'selfsup/any').glob('*.py'))
+            raise UserError(
+                f'backbone is {backbone!r}; expected one of {", ".join(names)}; one of '
+                f"{', '.join(ARCHS)}; 'timm:NAME'; or the config of a backbone, dict(type=...)"
+            )
+        backbone = dict(type='finola_mm.MobileFormer', arch=backbone.lower())
+    from ..selfsup.encoder_map import describe_map  # requires mmpretrain
+
+    init_default_scope('mmpretrain')
+    stride = describe_map(MODELS.build(dict(backbone))).stride
+    if stride not in BASES:
+        raise UserError(
+            f'the last map of the backbone {backbone} has stride {stride}; choose out_indices so '
+            f'that it has stride {" or ".join(map(str, BASES))}'
+        )
+    return CONFIGS / BASES[stride], backbone
+
+
+def timm_backbone(name: str) -> dict[str, Any]:
+    """Return the config of an encoder of timm up to its map of stride 32."""
+    import timm
+
+    try:
+        with torch.device('meta'):
+            encoder: Any = timm.create_model(name, features_only=True)
+        strides = encoder.feature_info.reduction()
+        last = strides.index(32)
+    except (RuntimeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f'timm cannot build {name!r} with features_only=True and a map of stride 32: {error}. '
+            "Pass its config: backbone=dict(type='mmpretrain.TIMMBackbone', model_name=..., ...)"
+        ) from error
+    return dict(
+        type='mmpretrain.TIMMBackbone', model_name=name, features_only=True, out_indices=(last,)
+    )
+
+
+def length_of_run(epochs: int, steps: int | None) -> dict[str, Any]:
+    """Return the settings for a number of epochs, or of steps: warm-up, then a cosine."""
+    by_epoch, length = steps is None, epochs if steps is None else steps
+    # A longer share than the recipe's 10 of 1600 epochs, which would be few steps of a short run
+    warmup = max(1, length // 40)
+    unit: dict[str, Any] = dict(by_epoch=by_epoch)
+    if by_epoch:
+        unit['convert_to_iter_based'] = True
+    schedule = [dict(type='LinearLR', start_factor=1e-4, begin=0, end=warmup, **unit)]
+    if length > warmup:
+        cosine = dict(type='CosineAnnealingLR', T_max=length - warmup, eta_min=0.0)
+        schedule.append(cosine | dict(begin=warmup, end=length) | unit)
+    settings: dict[str, Any] = dict(
+        param_scheduler=schedule,
+        train_cfg=dict(type='finola_mm.ExactEpochLoop', max_epochs=epochs, val_interval=epochs),
+    )
+    if not by_epoch:
+        loop = dict(type='IterBasedTrainLoop', max_iters=steps, val_interval=steps)
+        settings |= {
+            'train_cfg': dict(loop, _delete_=True),
+            'train_dataloader.sampler': dict(_delete_=True, type='finola_mm.SeededInfiniteSampler'),
+            'default_hooks.checkpoint.interval': max(1, length // 10),
+            'default_hooks.checkpoint.by_epoch': False,
+            'log_processor.by_epoch': False,
+        }
+    return settings
