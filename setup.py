@@ -106,10 +106,13 @@ setup(
         'onedl': supported('onedl'),
         'openmmlab': supported('openmmlab'),
         'onnx': ONNX,
+        'hub': ['huggingface_hub'],
+        'supervision': ['supervision'],
         'timm': ['timm'],
         'dev': [
             *ONNX,
             *TOOLS,
+            'huggingface_hub',
             'timm',
             'mypy',
             'pytest',

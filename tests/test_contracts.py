@@ -57,6 +57,30 @@ def test_directions_of_the_matrices():
         torch.testing.assert_close(z[:, :, row, col], expected)
 
 
+PYTHON = {
+    'load_encoder': '(source)',
+    'extract_features': '(encoder, images, *, size=None, batch_size=32)',
+    'load_detector': '(source, config=None)',
+    'pretrain': '(data, backbone, *, out, epochs=100, steps=None, batch_size=128, image_size=256, '
+    'num_workers=None, amp=False, pretrained=None, resume=False, options=None)',
+}
+
+
+@pytest.mark.parametrize('name', PYTHON)
+def test_python_functions(name):
+    assert name in finola_mm.__all__
+    assert plain(inspect.signature(getattr(finola_mm, name))) == PYTHON[name]
+
+
+def test_detector():
+    from finola_mm.apis.detection import Detections, Detector
+
+    assert plain(inspect.signature(Detector.predict)) == (
+        '(self, source, *, threshold=0.3, batch_size=1)'
+    )
+    assert [*Detections.__dataclass_fields__] == ['boxes', 'scores', 'labels', 'classes']
+
+
 def test_mobile_former():
     parameters = inspect.signature(finola_mm.MobileFormer).parameters
     assert list(parameters)[:3] == ['arch', 'out_indices', 'with_tokens']

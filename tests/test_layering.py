@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parents[1] / 'finola_mm'
 OUTSIDE = {'registry', 'errors', 'environment', '__version__'}
 BELOW = {'functional', 'layers'} | OUTSIDE
 PACKAGES = {'torch', 'mmengine', 'mmcv', 'numpy', 'PIL', 'cv2', 'skimage', 'safetensors'}
+OPTIONAL = {'huggingface_hub', 'supervision', 'timm'}
 PARTS = ('backbones', 'necks', 'heads', 'engine', 'datasets', 'evaluation')
 SIDEWAYS = {'evaluation': {'datasets', 'engine'}}
 FLOORS = {
@@ -23,8 +24,11 @@ FLOORS = {
     'selfsup': (BELOW | {'datasets'}, {'torch', 'mmengine', 'mmpretrain'}),
     'classification': (BELOW | {'datasets'}, {'torch', 'numpy', 'mmengine', 'mmpretrain'}),
     'det': (BELOW, {'torch', 'numpy', 'scipy', 'mmengine', 'mmdet'}),
-    # mmdet: apis/detection.py and trainee.py; mmpretrain: apis/trainee.py
-    'apis': (BELOW | {*PARTS}, PACKAGES | {'mmdet', 'mmpretrain', 'rich'}),
+    # mmdet: apis/detection.py and trainee.py; mmpretrain: apis/trainee.py; OPTIONAL: in functions
+    'apis': (
+        BELOW | {*PARTS, 'selfsup'},
+        PACKAGES | {'mmdet', 'mmpretrain', 'rich'} | OPTIONAL,
+    ),
 }
 LIBRARY = set(sys.stdlib_module_names)
 

@@ -2,12 +2,14 @@
 
 import re
 import shlex
+import socket
 import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from finola_mm.datasets.shapes import NAMES
 from tests.classification.conftest import options
 from tests.conftest import ROOT, tiny_options
 from tests.forks import run_script
@@ -83,12 +85,14 @@ def reduced(command: str, place: Path) -> list[str]:
 
 
 def test_python_block(monkeypatch):
+    """The three lines, without a network."""
     monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(socket.socket, 'connect', lambda *args: pytest.fail('a connection'))
     (block,) = blocks('python')
     names: dict = {}
     exec(block, names)
-    assert names['features'].shape == (1, 256)
-    assert names['features'].isfinite().all()
+    assert names['features'].shape == (1, 256) and names['features'].isfinite().all()
+    assert len(names['objects']) and {*names['objects'].names} <= {*NAMES}
 
 
 @pytest.mark.parametrize('command', sorted(TOOLS, key=lambda line: 'reconstruct' in line))

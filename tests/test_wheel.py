@@ -233,6 +233,9 @@ loaded = detect.model.state_dict()
 model = get_model('finola_mm::demo/det_mf_dec211.py', pretrained=True)
 assert all(torch.equal(loaded[key], value) for key, value in model.state_dict().items())
 
+found = finola_mm.load_detector('det_mf_dec211_shapes').predict(image[..., ::-1], threshold=0)
+assert len(found) == 25 and found.classes == tuple(detect.model.dataset_meta['classes'])
+
 assert finola_mm.load_encoder('mocov2_shapes')(torch.rand(1, 3, 64, 64))[-1].shape == (1, 256, 4, 4)
 """
 

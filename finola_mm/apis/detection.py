@@ -29,7 +29,7 @@ from ..errors import UserError
 from .config import CONFIGS, load_config, resolve_config
 from .cpu import optimize_for_cpu
 from .hub import find_weights
-from .images import ImageLike, Source, is_single, iterate_images, to_rgb
+from .images import ImageLike, Source, is_single, iterate_images, read_image
 from .inference import load_metainfo
 
 
@@ -179,9 +179,7 @@ class Detector:
         return self.visualizer.get_image()
 
     def _read(self, image: ImageLike) -> np.ndarray:
-        if isinstance(image, (str, PathLike)):
-            return self.load(dict(img_path=str(image)))['img'][..., ::-1]
-        return to_rgb(image)
+        return read_image(image, lambda path: self.load(dict(img_path=path))['img'])
 
     def _detect(self, images: list[np.ndarray]) -> Iterator[Detections]:
         samples = []

@@ -17,7 +17,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..backbones.mobile_former import MobileFormer
-from ..datasets.decoding import decode
 from ..engine import checkpoint_metadata, read_checkpoint, write_weights
 from ..engine.checkpoints.state_dict_match import compare, encoder_part, find_tensors, load_matched
 from ..engine.hooks.atomic_checkpoint_hook import TRAINING_ONLY
@@ -25,7 +24,7 @@ from ..errors import CheckpointError
 from ..evaluation.features import last_map
 from ..registry import MODELS
 from .hub import CARD, HUB_FILE, ModelHubMixin, download_from_hub, find_weights
-from .images import ImageLike, to_rgb
+from .images import ImageLike, read_image
 
 MOBILE_FORMER = ('finola_mm.MobileFormer', 'MobileFormer')
 IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
@@ -72,6 +71,7 @@ class Encoder(
     def __init__(self, backbone: nn.Module, metadata: dict[str, Any]):
         super().__init__()
         self.backbone = backbone
+        self.training = backbone.training
         self.metadata = metadata
         self.arch = metadata.get('encoder', {}).get('arch')
         recorded = metadata.get('normalization', IMAGENET)
@@ -101,10 +101,7 @@ class Encoder(
             UserError: the image cannot be read.
         """
         size = size or self.input_size
-        if isinstance(image, (str, PathLike)):
-            pixels = decode(Path(image).read_bytes(), str(image))[0][..., ::-1]
-        else:
-            pixels = to_rgb(image)
+        pixels = read_image(image)
         height, width = pixels.shape[:2]
         shorter = min(height, width)
         width, height = int(size * width / shorter), int(size * height / shorter)

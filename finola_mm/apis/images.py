@@ -4,7 +4,7 @@ The arrays of users are RGB as well, as in PIL, supervision and RF-DETR. OpenCV'
 BGR: pass ``image[..., ::-1]``.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from os import PathLike
 from pathlib import Path
 from typing import TypeAlias
@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ..datasets import find_images
+from ..datasets.decoding import decode
 from ..errors import UserError
 
 ImageLike: TypeAlias = str | PathLike | np.ndarray | Image.Image
@@ -67,6 +68,10 @@ class Video:
             self.capture.release()
 
 
+def read_bgr(path: str) -> np.ndarray:
+    return decode(Path(path).read_bytes(), path)[0]
+
+
 def iterate_images(source: Source) -> Iterable[ImageLike]:
     """Return the images of a source: of a folder, a video, a webcam, or of any iterable of images.
 
@@ -91,19 +96,27 @@ def is_single(source: Source) -> bool:
     return isinstance(source, (np.ndarray, Image.Image))
 
 
-def to_rgb(image: np.ndarray | Image.Image) -> np.ndarray:
-    """Return an array or a PIL image as an RGB array (h, w, 3); a PIL image is turned upright.
+def read_image(image: ImageLike, read_file: Callable[[str], np.ndarray] = read_bgr) -> np.ndarray:
+    """Return an image as an RGB array (h, w, 3); a PIL image is turned upright, as files are.
+
+    read_file: reads a file as a BGR array, such as the loader of a config.
 
     Raises:
-        UserError: an array that is not of type uint8 or not of shape (h, w, 3).
+        UserError: a file that cannot be read, or an array that is not of type uint8 or not of shape
+            (h, w, 3).
     """
+    found = type(image).__name__
+    if isinstance(image, (str, PathLike)):
+        try:
+            return read_file(str(image))[..., ::-1]
+        except OSError as error:
+            raise UserError(f'cannot read the image {image} ({error.strerror})') from None
     if isinstance(image, Image.Image):
         return np.asarray(ImageOps.exif_transpose(image).convert('RGB'))
-    found = type(image).__name__
     if isinstance(image, np.ndarray):
         if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
             return image
-        found = f'array of {image.dtype} of shape {image.shape}'
+        found = f'an array of {image.dtype} of shape {image.shape}'
     raise UserError(
         f'expected a path, a PIL image or an RGB array of uint8 of shape (h, w, 3), got {found}'
     )
