@@ -108,7 +108,7 @@ setup(
         'onnx': ONNX,
         'hub': ['huggingface_hub'],
         'supervision': ['supervision'],
-        'timm': ['timm'],
+        'timm': ['timm>=1.0'],
         'dev': [
             *ONNX,
             *TOOLS,

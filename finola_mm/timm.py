@@ -7,17 +7,15 @@
 
 The names are those of ``finola_mm.backbones.mobile_former.ARCHS``. ``pretrained=True`` loads the
 weights named in ``PRETRAINED``, or a file: ``pretrained_cfg_overlay=dict(file=FILE)``. Requires
-timm.
+timm 1.0 or newer.
 """
 
 from itertools import accumulate
 from operator import mul
 from typing import Any
 
-import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg, register_model
-from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 from .backbones import MobileFormer
@@ -84,7 +82,6 @@ class TimmMobileFormer(MobileFormer):
     def get_classifier(self) -> nn.Module:
         return self.head
 
-    @torch.jit.ignore
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         self.with_cp = enable
 
@@ -116,15 +113,15 @@ class TimmMobileFormer(MobileFormer):
         if output_fmt != 'NCHW':
             raise UserError(f"output_fmt must be 'NCHW', got {output_fmt!r}")
         maps: Any = super().forward(x)  # without tokens
-        taken, _ = feature_take_indices(len(self.feature_info), indices)
-        chosen = [maps[i] for i in taken]
+        chosen = [maps[i] for i in self._numbers(indices)]
         return chosen if intermediates_only else (maps[-1], chosen)
 
     def prune_intermediate_layers(
         self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
         """Remove the stages after the last of ``indices``; return them counted from 0."""
-        taken, last = feature_take_indices(len(self.feature_info), indices)
+        taken = self._numbers(indices)
+        last = max(taken)
         self.stages = self.stages[: last + 1]
         if last < self.num_stages:
             self.out = None
@@ -132,6 +129,15 @@ class TimmMobileFormer(MobileFormer):
         if prune_head:
             self.reset_classifier(0, '')
         return taken
+
+    def _numbers(self, indices: int | list[int] | None) -> list[int]:
+        """Count timm's indices from 0: an int means the last maps, None all."""
+        numbers = range(len(self.feature_info))
+        if indices is None:
+            return list(numbers)
+        if isinstance(indices, int):
+            return list(numbers[-indices:])
+        return [numbers[i] for i in indices]
 
 
 def _register(arch: str) -> None:

@@ -76,6 +76,10 @@ def test_classifier(image):
     assert torch.equal(model.forward_head(features, pre_logits=True), pooled)
     last, (first,) = model.forward_intermediates(image, indices=[0])
     assert torch.equal(last, features) and first.shape == (2, 48, 32, 48)
+    for indices in (1, [-1], [4]):
+        (found,) = model.forward_intermediates(image, indices, intermediates_only=True)
+        assert torch.equal(found, features)
+    assert len(model.forward_intermediates(image, intermediates_only=True)) == 5
     model.reset_classifier(0)
     assert torch.equal(model(image), pooled)
     model.reset_classifier(0, '')

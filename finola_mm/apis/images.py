@@ -108,7 +108,7 @@ def read_image(image: ImageLike, read_file: Callable[[str], np.ndarray] = read_b
     found = type(image).__name__
     if isinstance(image, (str, PathLike)):
         try:
-            return read_file(str(image))[..., ::-1]
+            return np.ascontiguousarray(read_file(str(image))[..., ::-1])
         except OSError as error:
             raise UserError(f'cannot read the image {image} ({error.strerror})') from None
     if isinstance(image, Image.Image):

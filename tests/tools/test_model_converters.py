@@ -162,6 +162,7 @@ def test_content_of_a_pth_file(call, trained, averaged, tmp_path):
         normalization=dict(
             mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True
         ),
+        input_size=128,
     )
 
 
