@@ -14,6 +14,7 @@ from finola_mm.apis.hub import find_weights
 from finola_mm.errors import CheckpointError, UserError
 from tests.conftest import ROOT
 from tests.messages import shows
+from tests.test_layering import run_blocked
 
 NAME = 'masked_finola_b_shapes'
 (FILE,) = (ROOT / 'demo').glob(f'{NAME}-*.safetensors')
@@ -146,6 +147,23 @@ def test_without_huggingface_hub(elsewhere, monkeypatch):
     monkeypatch.setitem(sys.modules, 'huggingface_hub', None)
     with pytest.raises(UserError, match=shows('user/encoder', 'pip install huggingface_hub')):
         load_encoder('user/encoder')
+
+
+def test_encoders_without_huggingface_hub():
+    """The rest of the package works; its methods name what is missing."""
+    code = f"""
+from finola_mm.apis import load_encoder
+from finola_mm.errors import UserError
+encoder = load_encoder({NAME!r})
+for call in encoder.save_pretrained, encoder.push_to_hub, type(encoder).from_pretrained:
+    try:
+        call('folder')
+    except UserError as error:
+        assert 'pip install huggingface_hub' in str(error)
+    else:
+        raise AssertionError(call)
+"""
+    run_blocked(code, 'huggingface_hub')
 
 
 def test_a_file_name_is_no_hub_id(elsewhere, monkeypatch):
