@@ -105,6 +105,7 @@ setup(
         'openmmlab': supported('openmmlab'),
         'onnx': ONNX,
         'timm': ['timm'],
+        'seg': ['onedl-mmsegmentation'],
         'dev': [
             *ONNX,
             *TOOLS,
