@@ -109,6 +109,7 @@ setup(
         'hub': ['huggingface_hub'],
         'supervision': ['supervision'],
         'timm': ['timm>=1.0'],
+        'seg': ['onedl-mmsegmentation'],
         'dev': [
             *ONNX,
             *TOOLS,

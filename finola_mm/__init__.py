@@ -45,6 +45,8 @@ except ImportError:
     pass
 else:
     MODULE2PACKAGE['finola_mm'] = 'finola_mm'
+    # onedl-mmsegmentation's configs, too, not only those of the distribution mmsegmentation
+    MODULE2PACKAGE['mmseg'] = 'mmseg'
 
 
 def __getattr__(name: str):

@@ -107,6 +107,25 @@ def test_what_is_not_a_map(backbone, found):
         describe_map(MMPRETRAIN.build(backbone))
 
 
+@pytest.mark.parametrize('name', ['resnet18', 'vit_small', 'swin_tiny'])
+@pytest.mark.parametrize('alone', [True, False])
+def test_initialization_keeps_pretrained_weights(tmp_path, name, alone):
+    """These encoders initialize norms, position embeddings or biases after their ``init_cfg``."""
+    cfg = Config.fromfile(ROOT / f'configs/selfsup/any/{name}.py').model.backbone
+    init_default_scope('mmpretrain')
+    weights = {
+        key: torch.rand_like(tensor) if tensor.is_floating_point() else tensor
+        for key, tensor in MMPRETRAIN.build(cfg).state_dict().items()
+    }
+    torch.save(dict(state_dict=weights), tmp_path / 'encoder.pth')
+    read = dict(type='finola_mm.Pretrained', checkpoint=str(tmp_path / 'encoder.pth'))
+    others = [] if alone else [dict(type='Constant', layer='Conv2d', val=0)]
+    encoder = MMPRETRAIN.build(cfg | dict(init_cfg=read if alone else [*others, read]))
+    encoder.init_weights()
+    for key, tensor in encoder.state_dict().items():
+        assert torch.equal(tensor, weights[key]), key
+
+
 def options(images: Path) -> list[str]:
     """Return options for two epochs of two steps on small images."""
     pipelines = {
