@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from mmdet.models import BaseDetector
 from mmdet.structures import DetDataSample
+from mmdet.structures.mask import encode_mask_results
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
@@ -42,12 +43,14 @@ class Detections:
         scores (np.ndarray): (n,) float32, from 0 to 1.
         labels (np.ndarray): (n,) int64, indices of ``classes``.
         classes (tuple[str, ...]): The names of all classes of the detector.
+        masks (np.ndarray | None): (n, h, w) bool, of detectors that segment instances.
     """
 
     boxes: np.ndarray
     scores: np.ndarray
     labels: np.ndarray
     classes: tuple[str, ...]
+    masks: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -60,16 +63,29 @@ class Detections:
     def above(self, threshold: float) -> 'Detections':
         """Return the objects with a score of at least ``threshold``."""
         kept = self.scores >= threshold
-        return Detections(self.boxes[kept], self.scores[kept], self.labels[kept], self.classes)
+        return Detections(
+            self.boxes[kept],
+            self.scores[kept],
+            self.labels[kept],
+            self.classes,
+            None if self.masks is None else self.masks[kept],
+        )
 
     def to_dict(self) -> dict[str, list]:
-        """Return plain values for JSON under mmdet's names, with ``names`` in addition."""
-        return dict(
+        """Return plain values for JSON under mmdet's names, with ``names`` in addition.
+
+        Masks are COCO's run-length codes.
+        """
+        values = dict(
             bboxes=self.boxes.tolist(),
             scores=self.scores.tolist(),
             labels=self.labels.tolist(),
             names=self.names,
         )
+        if self.masks is not None:
+            codes = encode_mask_results(self.masks)
+            values['masks'] = [dict(code, counts=code['counts'].decode()) for code in codes]
+        return values
 
     def to_supervision(self) -> Any:
         """Return the objects as ``supervision.Detections``, with ``data['class_name']``.
@@ -82,6 +98,7 @@ class Detections:
             xyxy=self.boxes,
             confidence=self.scores,
             class_id=self.labels,
+            mask=self.masks,
             data=dict(class_name=np.array(self.names, dtype=str)),
         )
 
@@ -175,6 +192,8 @@ class Detector:
             scores=torch.from_numpy(detections.scores),
             labels=torch.from_numpy(detections.labels),
         )
+        if detections.masks is not None:
+            sample.pred_instances.masks = torch.from_numpy(detections.masks)
         self.visualizer.add_datasample('', image, sample, draw_gt=False, pred_score_thr=-1)
         return self.visualizer.get_image()
 
@@ -196,6 +215,7 @@ class Detector:
                 found.scores.astype(np.float32),
                 found.labels.astype(np.int64),
                 self.classes,
+                found.get('masks'),
             )
 
 

@@ -111,7 +111,7 @@ def test_supervision(monkeypatch):
     found = Detections(boxes, np.array([0.5, 0.25], np.float32), np.array([1, 0]), ('cat', 'dog'))
     monkeypatch.setitem(sys.modules, 'supervision', SimpleNamespace(Detections=dict))
     arrays = found.to_supervision()
-    assert arrays.keys() == {'xyxy', 'confidence', 'class_id', 'data'}
+    assert arrays.keys() == {'xyxy', 'confidence', 'class_id', 'mask', 'data'}
     assert arrays['xyxy'] is boxes and arrays['confidence'].tolist() == [0.5, 0.25]
     assert arrays['class_id'].tolist() == [1, 0]
     assert arrays['data']['class_name'].tolist() == ['dog', 'cat']
@@ -141,6 +141,38 @@ def test_work_directory(project_root, scenes, tmp_path):
     (tmp_path / 'own.py').unlink()
     with pytest.raises(UserError, match=shows(file)):
         load_detector(file)
+
+
+@small_detector.host_inferencer
+def test_masks(scenes, tmp_path):
+    """Those of mmdet's inferencer, for an instance segmenter with random weights."""
+    config, file = tmp_path / 'mask_rcnn.py', tmp_path / 'mask_rcnn.pth'
+    base = ROOT / 'configs/_base_'
+    config.write_text(f"""
+_base_ = [
+    'mmdet::_base_/models/mask-rcnn_r50_fpn.py',
+    '{base}/coco_detection.py',
+    '{base}/detection_runtime.py',
+]
+model = dict(
+    backbone=dict(depth=18, init_cfg=None),
+    neck=dict(in_channels=[64, 128, 256, 512]),
+    roi_head=dict(bbox_head=dict(fc_out_channels=32)),
+    test_cfg=dict(rpn=dict(max_per_img=5), rcnn=dict(score_thr=0.0, max_per_img=5)),
+)
+test_pipeline = _base_.test_pipeline
+test_pipeline[1].scale = (96, 96)
+test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+""")
+    small_detector.write_checkpoint(file, [], config)
+    found = load_detector(file, config).predict(scenes / '0.jpg', threshold=0)
+    assert found.masks.shape == (5, 60, 80) and found.masks.dtype == bool and found.masks.any()
+    register_checkpoint_io()
+    inferencer = DetInferencer(str(config), str(file), show_progress=False)
+    (expected,) = inferencer(str(scenes / '0.jpg'))['predictions']
+    assert found.to_dict()['masks'] == expected['masks']
+    best = found.scores.max()
+    assert len(found.above(best).masks) == len(found.above(best)) == (found.scores == best).sum()
 
 
 def test_refuses(scenes):
