@@ -65,6 +65,7 @@ class BuildWithMim(build_py):
 
 
 ONNX = ['onnx', 'onnxruntime', 'onnxscript']
+EXPORT = [*ONNX, 'openvino', 'ncnn', 'pnnx', 'coremltools']  # all formats of tools/deployment
 TOOLS = ['grad-cam', 'scikit-learn']  # mmpretrain's CAM and t-SNE; tests compare with the latter
 
 setup(
@@ -104,6 +105,7 @@ setup(
         'onedl': supported('onedl'),
         'openmmlab': supported('openmmlab'),
         'onnx': ONNX,
+        'export': EXPORT,
         'timm': ['timm'],
         'dev': [
             *ONNX,
