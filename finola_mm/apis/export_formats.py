@@ -306,12 +306,12 @@ def largest_difference(outputs: Sequence[Tensor], expected: Sequence[Tensor]) ->
     )
 
 
-def take_turns(functions: dict[str, Callable[[], Any]], turns: int) -> dict[str, list[float]]:
+def take_turns(functions: dict[Any, Callable[[], Any]], turns: int) -> dict[Any, list[float]]:
     """Call the functions in turns; return the seconds of each call, after one that does not count.
 
     On a machine with other load, compare times of the same turn.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    seconds: dict[Any, list[float]] = {name: [] for name in functions}
     for turn in range(-1, turns):
         names = list(functions) if turn % 2 else list(reversed(functions))
         for name in names:

@@ -89,7 +89,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.calibration:
         images = load_images(args.calibration, args.size, args.calibration_images)
         images = images.split(args.batch or 1)
-    export(
+    differences = export(
         module,
         out,
         args.format,
@@ -99,6 +99,10 @@ def main(argv: list[str] | None = None) -> None:
         calibration=images,
         metadata=metadata(cfg, module),
     )
+    for shape, difference in differences.items():
+        print(f'images {shape}: maximum relative difference from PyTorch {difference:.1e}')
+    if not differences:
+        print('Core ML predicts on macOS only; names and shapes of the outputs were compared')
     print(f'{out}: {module.__class__.__name__.lower()}, images -> {", ".join(module.names)}')
     if args.format == 'onnx' and args.size:
         shape = f'images:{args.batch or 1}x3x{args.size[0]}x{args.size[1]}'
