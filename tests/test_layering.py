@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parents[1] / 'finola_mm'
 OUTSIDE = {'registry', 'errors', 'environment', '__version__'}
 BELOW = {'functional', 'layers'} | OUTSIDE
 PACKAGES = {'torch', 'mmengine', 'mmcv', 'numpy', 'PIL', 'cv2', 'skimage', 'safetensors'}
+RUNTIMES = {'onnx', 'onnxruntime', 'openvino', 'ncnn', 'pnnx', 'coremltools'}
 PARTS = ('backbones', 'necks', 'heads', 'engine', 'datasets', 'evaluation')
 SIDEWAYS = {'evaluation': {'datasets', 'engine'}}
 FLOORS = {
@@ -22,9 +23,9 @@ FLOORS = {
     'datasets': (BELOW, PACKAGES | {'mmpretrain'}),  # mmpretrain: datasets/image_folder.py alone
     'selfsup': (BELOW | {'datasets'}, {'torch', 'mmengine', 'mmpretrain'}),
     'classification': (BELOW | {'datasets'}, {'torch', 'numpy', 'mmengine', 'mmpretrain'}),
-    'det': (BELOW, {'torch', 'numpy', 'scipy', 'mmengine', 'mmdet'}),
+    'det': (BELOW, {'torch', 'numpy', 'scipy', 'mmengine', 'mmdet', 'faster_coco_eval'}),
     # mmdet: apis/detection.py and trainee.py; mmpretrain: apis/trainee.py
-    'apis': (BELOW | {*PARTS}, PACKAGES | {'mmdet', 'mmpretrain', 'rich'}),
+    'apis': (BELOW | {*PARTS}, PACKAGES | {'mmdet', 'mmpretrain', 'rich'} | RUNTIMES),
 }
 LIBRARY = set(sys.stdlib_module_names)
 

@@ -130,6 +130,8 @@ def measure(module: nn.Module, args: argparse.Namespace) -> list[dict]:
         times = take_turns(
             {name: lambda m=m: m(images) for name, (m, _) in models.items()}, args.turns
         )
+        has_labels = not isinstance(module, Encoder)
+        truth = [list(module(batch)) for batch in held_out] if has_labels else []
         rows = []
         for name, (model, size) in models.items():
             outputs = model(images)
@@ -141,9 +143,9 @@ def measure(module: nn.Module, args: argparse.Namespace) -> list[dict]:
                 ratio=median_ratio(times[name], times[args.formats[0]]),
                 difference=largest_difference(outputs, expected),
             )
-            if held_out and not isinstance(module, Encoder):
-                pairs = [(model(batch), list(module(batch))) for batch in held_out]
-                equal = torch.cat([equal_labels(*pair) for pair in pairs])
+            if truth:
+                pairs = zip(held_out, truth, strict=True)
+                equal = torch.cat([equal_labels(model(batch), wanted) for batch, wanted in pairs])
                 row.update(equal_labels=equal.float().mean().item(), labels=len(equal))
             rows.append(row)
     return rows
