@@ -24,6 +24,7 @@ import logging
 import multiprocessing
 import os
 import statistics
+import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -72,6 +73,11 @@ def parse_args():
     parser.add_argument('--turns', type=int, default=5, help='timed batches per model')
     parser.add_argument(
         '--runtimes', nargs='+', choices=['torch', 'onnx', 'openvino'], default=['torch']
+    )
+    parser.add_argument(
+        '--cpu-time',
+        action='store_true',
+        help='measure the CPU time of all threads, for a machine with other load',
     )
     parser.add_argument('--precision', choices=['float32', 'bfloat16'], default='float32')
     parser.add_argument(
@@ -173,7 +179,8 @@ def compare(name, args):
         for number in args.batches:
             settings = [(runtime, n) for runtime in args.runtimes for n in names]
             runs = {s: load(s[1], s[0], number, args, folder) for s in settings}
-            measured = take_turns(runs, args.turns)
+            clock = time.process_time if args.cpu_time else time.perf_counter
+            measured = take_turns(runs, args.turns, clock)
             times |= {(number, *setting): measured[setting] for setting in settings}
     return counts, times
 

@@ -18,6 +18,7 @@ import argparse
 import copy
 import json
 import statistics
+import time
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -75,6 +76,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--threads', type=int_range(1), default=torch.get_num_threads())
     parser.add_argument('--turns', type=int_range(1), default=10, help='timed batches per format')
+    parser.add_argument(
+        '--cpu-time',
+        action='store_true',
+        help='measure the CPU time of all threads, for a machine with other load',
+    )
     parser.add_argument('--images', help='folder of images on which labels are compared')
     parser.add_argument('--num-images', type=int_range(2), default=200, help='how many of them')
     parser.add_argument('--out', help='file for the results, .json')
@@ -127,8 +133,9 @@ def measure(module: nn.Module, args: argparse.Namespace) -> list[dict]:
             for name in args.formats
         }
         expected = list(module(images))
+        clock = time.process_time if args.cpu_time else time.perf_counter
         times = take_turns(
-            {name: lambda m=m: m(images) for name, (m, _) in models.items()}, args.turns
+            {name: lambda m=m: m(images) for name, (m, _) in models.items()}, args.turns, clock
         )
         has_labels = not isinstance(module, Encoder)
         truth = [list(module(batch)) for batch in held_out] if has_labels else []
@@ -181,8 +188,10 @@ def main(argv: list[str] | None = None) -> None:
     with torch.no_grad():
         rows = measure(module, args)
     height, width = args.size
+    cpu = ', CPU time' if args.cpu_time else ''
     settings = dict(batch=args.batch, size=[height, width], threads=args.threads, turns=args.turns)
-    print(f'\n{args.batch} x {height} x {width}, {args.threads} threads, {args.turns} turns\n')
+    settings['cpu_time'] = args.cpu_time
+    print(f'\n{args.batch} x {height} x {width}, {args.threads} threads, {args.turns} turns{cpu}\n')
     print(table(rows))
     if out:
         content = dict(config=args.config, checkpoint=args.checkpoint, **settings, rows=rows)
