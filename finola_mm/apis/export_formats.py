@@ -267,7 +267,9 @@ def load_ncnn(file: Path, *, threads: int = 0) -> Session:
     def run(images: Tensor) -> list[Tensor]:
         extractor = net.create_extractor()
         extractor.input('in0', ncnn.Mat(images[0].numpy()).clone())
-        return [torch.from_numpy(np.array(extractor.extract(name)[1]))[None] for name in names]
+        outputs = [torch.from_numpy(np.array(extractor.extract(name)[1])) for name in names]
+        # pnnx keeps the batch dimension of some outputs.
+        return [x if x.ndim == 3 and len(x) == 1 else x[None] for x in outputs]
 
     return run
 
