@@ -178,13 +178,14 @@ def quantize_onnx(source: Path, file: Path, batches: Sequence[Tensor] | None = N
     model = onnx.load(source)
     del model.graph.value_info[:]  # the exporter leaves shapes that contradict the quantized graph
     logging.getLogger().setLevel(logging.ERROR)  # onnxruntime recommends what was just done
-    if batches is None:
-        q.quantize_dynamic(model, file, per_channel=True, weight_type=q.QuantType.QInt8)
-        return
     with TemporaryDirectory() as folder:
         prepared = Path(folder, 'prepared.onnx')
         onnx.save(model, prepared)
+        # Folds constants: the weights of an expanding depthwise convolution are split.
         q.shape_inference.quant_pre_process(prepared, prepared, skip_symbolic_shape=True)
+        if batches is None:
+            q.quantize_dynamic(prepared, file, per_channel=True, weight_type=q.QuantType.QInt8)
+            return
         q.quantize_static(
             prepared,
             file,
