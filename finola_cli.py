@@ -39,7 +39,8 @@ GROUPS = {
     'Weights': {
         'extract': ('model_converters/extract_backbone.py', 'write the encoder of a checkpoint'),
         'publish': ('model_converters/publish_model.py', 'write the weights of a whole model'),
-        'export': ('deployment/export_onnx.py', 'export an encoder or a detector as ONNX'),
+        'export': ('deployment/export.py', 'export as ONNX, OpenVINO, ncnn, TorchScript, Core ML'),
+        'bench': ('deployment/bench.py', 'compare latency and agreement of these formats'),
         'convert': ('model_converters/mobile_former_to_finola.py', 'convert official weights'),
     },
     'Checks': {

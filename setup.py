@@ -65,6 +65,7 @@ class BuildWithMim(build_py):
 
 
 ONNX = ['onnx', 'onnxruntime', 'onnxscript']
+EXPORT = [*ONNX, 'openvino', 'ncnn', 'pnnx', 'coremltools']  # all formats of tools/deployment
 TOOLS = ['grad-cam', 'scikit-learn']  # mmpretrain's CAM and t-SNE; tests compare with the latter
 
 setup(
@@ -106,6 +107,7 @@ setup(
         'onedl': supported('onedl'),
         'openmmlab': supported('openmmlab'),
         'onnx': ONNX,
+        'export': EXPORT,
         'hub': ['huggingface_hub'],
         'supervision': ['supervision'],
         'timm': ['timm>=1.0'],

@@ -14,6 +14,7 @@ OUTSIDE = {'registry', 'errors', 'environment', '__version__'}
 BELOW = {'functional', 'layers'} | OUTSIDE
 PACKAGES = {'torch', 'mmengine', 'mmcv', 'numpy', 'PIL', 'cv2', 'skimage', 'safetensors'}
 OPTIONAL = {'huggingface_hub', 'supervision', 'timm'}
+RUNTIMES = {'onnx', 'onnxruntime', 'openvino', 'ncnn', 'pnnx', 'coremltools'}
 PARTS = ('backbones', 'necks', 'heads', 'engine', 'datasets', 'evaluation')
 SIDEWAYS = {'evaluation': {'datasets', 'engine'}}
 FLOORS = {
@@ -23,11 +24,11 @@ FLOORS = {
     'datasets': (BELOW, PACKAGES | {'mmpretrain'}),  # mmpretrain: datasets/image_folder.py alone
     'selfsup': (BELOW | {'datasets'}, {'torch', 'mmengine', 'mmpretrain'}),
     'classification': (BELOW | {'datasets'}, {'torch', 'numpy', 'mmengine', 'mmpretrain'}),
-    'det': (BELOW, {'torch', 'numpy', 'scipy', 'mmengine', 'mmdet'}),
+    'det': (BELOW, {'torch', 'numpy', 'scipy', 'mmengine', 'mmdet', 'faster_coco_eval'}),
     # mmdet: apis/detection.py and trainee.py; mmpretrain: apis/trainee.py; OPTIONAL: in functions
     'apis': (
         BELOW | {*PARTS, 'selfsup'},
-        PACKAGES | {'mmdet', 'mmpretrain', 'rich'} | OPTIONAL,
+        PACKAGES | {'mmdet', 'mmpretrain', 'rich'} | OPTIONAL | RUNTIMES,
     ),
 }
 LIBRARY = set(sys.stdlib_module_names)

@@ -142,17 +142,19 @@ class MobileFormerDecoder(nn.Module):
         self, scale: int, state: DecoderState, padding: Padding | None
     ) -> list[DecoderState]:
         """Run the blocks of one scale (0 the coarsest) on ``state``; return it after each."""
-        x = state.map
-        extent = x.new_zeros(1, *x.shape[2:], dtype=torch.bool) if padding is None else padding.mask
-        pos_embed = sine_positions(extent, self.dim).flatten(1, 2)  # (N or 1, HW, D)
-        pos_embed = pos_embed.to(x.dtype)
-        if scale == 0:  # M-F+
-            pos_embed = placement(pos_embed)  # (3, N or 1, HW, D)
+        pos_embed = self.embed_positions(scale, state.map, padding)
         states = []
         for block in self.scales[scale]:
             state = block(state, pos_embed, padding)
             states.append(state)
         return states
+
+    def embed_positions(self, scale: int, x: Tensor, padding: Padding | None) -> Tensor:
+        """Return the positions of the map x (N, D, H, W) in the form that its blocks use."""
+        extent = x.new_zeros(1, *x.shape[2:], dtype=torch.bool) if padding is None else padding.mask
+        pos_embed = sine_positions(extent, self.dim).flatten(1, 2)  # (N or 1, HW, D)
+        pos_embed = pos_embed.to(x.dtype)
+        return placement(pos_embed) if scale == 0 else pos_embed  # M-F+: (3, N or 1, HW, D)
 
 
 class DecoderBlock(nn.Module):
@@ -206,11 +208,11 @@ class DecoderBlock(nn.Module):
         placed = rows + pos_embed  # (3, N, HW, D) in M-F+, else (N, HW, D)
         memory = [placed[1:]] if self.map_attention else [placed, rows]
         z = self.to_former(z, [z + p, *memory], attn_bias)
-        z = self.former(z, z + query_pos)
+        z = self.former(z, [z + query_pos])
         if self.skip_map_update:
             return DecoderState(z, p, x)
         if self.map_attention:
-            rows = self.mobile(rows, placed, attn_bias)
+            rows = self.mobile(rows, [placed], attn_bias)
         else:
             rows = flatten_hw(self.mobile(x, padding))
         pos = pos_embed[0] if self.map_attention else pos_embed  # (N or 1, HW, D)
@@ -310,9 +312,11 @@ class EncoderLayer(nn.Module):
         self.norm2 = nn.LayerNorm(dim)
         self.drop = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, placed: Tensor, attn_bias: Tensor | None = None) -> Tensor:
-        """Update x (N, L, D); placed (3, N, L, D), the inputs of query, key and value."""
-        x = self.norm1(x + self.drop(self.attention([placed], attn_bias)))
+    def forward(
+        self, x: Tensor, inputs: Sequence[Tensor], attn_bias: Tensor | None = None
+    ) -> Tensor:
+        """Update x (N, L, D); inputs and attn_bias as in :class:`Attention`."""
+        x = self.norm1(x + self.drop(self.attention(inputs, attn_bias)))
         return self.norm2(x + self.drop(self.ffn(x)))
 
 

@@ -214,13 +214,17 @@ def test_labels_that_come_with_the_images(root, scenes):
     assert values(evaluate(dataset, scenes[1], root)) == right_ap(root, scenes, range(6))
 
 
-def test_masks_and_several_metrics(root, scenes):
+@pytest.mark.parametrize('faster', [False, True])
+def test_masks_and_several_metrics(root, scenes, faster):
     """Sizes may be written as 240.0, which pycocotools would not accept for masks."""
+    if faster:
+        pytest.importorskip('faster_coco_eval')
     content = json.loads(json.dumps(scenes[0]))
     for image in content['images']:
         image.update(width=240.0, height=180.0)
     write(root, content)
     settings = dict(ann_file=str(root / 'a.json'), classwise=True, metric=['bbox', 'segm'])
+    settings['faster'] = faster
     found = evaluate(coco_dataset(root, indices=9), scenes[1], root, **settings)
     assert values(found) == right_ap(root, scenes, range(9))
     assert values(found, 'segm') == right_ap(root, scenes, range(9), 'segm')

@@ -215,7 +215,7 @@ def test_onnx(trained, tmp_path, project_root):
     config = f'configs/selfsup/any/{name}.py'
     size = ['--size', 128, 128, '--batch', 1]
     out = run_script(
-        'tools/deployment/export_onnx.py', config, work_dir, tmp_path / 'encoder.onnx', *size
+        'tools/deployment/export.py', config, work_dir, tmp_path / 'encoder.onnx', *size
     )
     differences = re.findall(r'difference from PyTorch (\S+)', out)
     assert differences and max(map(float, differences)) < 1e-5

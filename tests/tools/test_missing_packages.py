@@ -36,7 +36,7 @@ DETECTOR = ['configs/demo/det_mf_dec211.py', 'none.pth']
 DET_CONFIGS = ['demo/det_mf_dec211', 'det/dino_mf', 'det/retinanet_mf', 'study/det_mf_dec211']
 # Before torch 2.6, torch itself imports onnx, and nothing can be exported.
 ONNX = ('onnx', 'onnxruntime', 'onnxscript') if hasattr(torch.export, 'Dim') else ()
-EXPORT = ['tools/deployment/export_onnx.py', *DETECTOR]
+EXPORT = ['tools/deployment/export.py', *DETECTOR]
 NAMES = {'scikit_image': 'skimage', 'pillow': 'PIL'}
 OF_MMCV = 'cv2'  # mmcv requires opencv-python; a second build of it would overwrite the first
 

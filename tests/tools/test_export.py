@@ -1,4 +1,4 @@
-"""ONNX files of an encoder and a detector against PyTorch, and models that cannot be exported."""
+"""Exported encoders and detectors against PyTorch, and models that cannot be exported."""
 
 import importlib.util
 import json
@@ -13,7 +13,9 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
+from PIL import Image
 
+from finola_mm.apis import export_formats as formats
 from tests.messages import shows
 from tests.tools import small_detector
 
@@ -24,8 +26,8 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def export(project_root):
-    """Load tools/deployment/export_onnx.py as a module."""
-    spec = importlib.util.spec_from_file_location('export', 'tools/deployment/export_onnx.py')
+    """Load tools/deployment/export.py as a module."""
+    spec = importlib.util.spec_from_file_location('export', 'tools/deployment/export.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -182,26 +184,91 @@ def test_what_cannot_be_exported(export, checkpoint, tmp_path):
     assert (tmp_path / 'x.onnx').read_text() == 'mine'
 
 
+def options(*names):
+    """Skip where a package of a format is missing; return the format's arguments."""
+    for name in formats.PACKAGES[names[0]]:
+        pytest.importorskip(name)
+    return ['--format', *names, '--cfg-options', *small_detector.MODEL]
+
+
 def test_a_wrong_graph_is_not_written(export, checkpoint, tmp_path, monkeypatch):
     """The comparison fails and no file remains."""
-
-    class Program:
-        class model:
-            metadata_props = {}
-
-        def save(self, path, external_data):
-            path.write_bytes(b'graph')
-
-    monkeypatch.setattr(export, 'export', lambda *_: Program())
-    monkeypatch.setattr(export, 'largest_difference', lambda *_: 0.1)
-    with pytest.raises(SystemExit, match=shows('onnxruntime', '1.0e-01')):
+    monkeypatch.setattr(formats, 'export_onnx', lambda _, file, **__: file.write_bytes(b'graph'))
+    monkeypatch.setattr(formats, 'largest_difference', lambda *_: 0.1)
+    monkeypatch.setitem(formats.LOADERS, 'onnx', lambda _: lambda images: [])
+    with pytest.raises(SystemExit, match=shows('1.0e-01', '0.001')):
         export.main(
-            [
-                small_detector.CONFIG,
-                str(checkpoint),
-                str(tmp_path / 'x.onnx'),
-                '--cfg-options',
-                *small_detector.MODEL,
-            ]
+            [small_detector.CONFIG, str(checkpoint), str(tmp_path / 'x.onnx'), *options('onnx')]
         )
     assert not list(tmp_path.glob('*onnx*'))
+
+
+@pytest.mark.parametrize('name', ['openvino', 'ncnn', 'torchscript'])
+def test_formats(export, checkpoint, detector, tmp_path, name):
+    """Boxes and scores of the file equal those of mmdet's head."""
+    out = tmp_path / f'small{formats.SUFFIXES[name]}'
+    size = ['--size', '61', '83', '--batch', '1']
+    export.main([small_detector.CONFIG, str(checkpoint), str(out), *size, *options(name)])
+    assert not list(tmp_path.glob('.*'))
+    images = torch.from_numpy(random_images(1, 3, 61, 83))
+    boxes, scores, *labels = formats.LOADERS[name](out)(images)
+    with torch.no_grad():
+        logits, relative = detector(normalised(detector, images.numpy()), mode='tensor')
+    expected = logits[-1].softmax(2)[..., :-1]
+    if labels:
+        assert torch.equal(labels[0], expected.argmax(2))
+        expected = expected.amax(2)
+    torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-5)
+    corners = bbox_cxcywh_to_xyxy(relative[-1]) * torch.tensor([83, 61, 83, 61])
+    corners = corners.clamp(min=0).minimum(torch.tensor([83, 61, 83, 61]))
+    torch.testing.assert_close(boxes, corners, rtol=1e-4, atol=1e-2)
+
+
+def test_coreml_has_the_outputs(export, checkpoint, tmp_path):
+    out = tmp_path / 'small.mlpackage'
+    size = ['--size', '64', '96']
+    export.main([small_detector.CONFIG, str(checkpoint), str(out), *size, *options('coreml')])
+    assert out.is_dir()
+    spec = pytest.importorskip('coremltools').utils.load_spec(str(out))
+    found = {o.name: list(o.type.multiArrayType.shape) for o in spec.description.output}
+    assert found == dict(boxes=[1, 8, 4], scores=[1, 8], labels=[1, 8])
+
+
+@pytest.mark.parametrize('calibrated', [False, True])
+def test_int8(export, checkpoint, tmp_path, calibrated):
+    """The file is smaller, and its outputs are near those of float32."""
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        pixels = rng.integers(0, 256, (70, 90, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f'{i}.png')
+    size = ['--size', '64', '96', '--batch', '1']
+    data = ['--calibration', str(tmp_path)] if calibrated else []
+    files = {}
+    for kind, quantize in ((32, []), (8, ['--int8', *data])):
+        files[kind] = tmp_path / f'{kind}.onnx'
+        arguments = [str(checkpoint), str(files[kind]), *size, *quantize, *options('onnx')]
+        export.main([small_detector.CONFIG, *arguments])
+    types = {tensor.data_type for tensor in onnx.load(files[8]).graph.initializer}
+    assert onnx.TensorProto.INT8 in types
+    assert files[8].stat().st_size < 0.7 * files[32].stat().st_size
+    images = random_images(1, 3, 64, 96)
+    exact, near = run(files[32], images), run(files[8], images)
+    np.testing.assert_allclose(near['scores'], exact['scores'], atol=0.1)
+    assert np.abs(near['boxes'] - exact['boxes']).mean() < 5
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'values'),
+    [
+        (['--format', 'ncnn'], ('ncnn', '--size')),
+        (['--format', 'torchscript', '--int8', '--size', '64', '64'], ('torchscript', 'onnx')),
+        (['--calibration', 'x'], ('--int8', '--size')),
+    ],
+)
+def test_options_that_exclude_each_other(export, checkpoint, tmp_path, arguments, values):
+    for name in formats.PACKAGES[arguments[1] if arguments[0] == '--format' else 'onnx']:
+        pytest.importorskip(name)
+    suffix = formats.SUFFIXES.get(arguments[1], '.onnx')
+    command = [str(checkpoint), str(tmp_path / f'x{suffix}'), *arguments]
+    with pytest.raises(SystemExit, match=shows(*values)):
+        export.main([small_detector.CONFIG, *command, '--cfg-options', *small_detector.MODEL])
