@@ -97,6 +97,15 @@ def install_torch() -> str:
     return f'python -m pip install {" ".join(row.pins)}'
 
 
+def install_opencv(numpy: str) -> str:
+    """Return the command that installs the tested OpenCV for a numpy, without its GUI.
+
+    It overwrites the files of another build, which may stay installed, since packages require it.
+    """
+    tested = '4.11.0.86' if release(numpy) < (2,) else '4.12.0.88'
+    return f'python -m pip install --force-reinstall --no-deps opencv-python-headless=={tested}'
+
+
 def stack_packages(stack: str) -> list[str]:
     """Return the distributions that the extra ``stack`` installs, one of each module."""
     names = {known.module: known.name for known in reversed(DISTRIBUTIONS) if known.stack == stack}
@@ -180,7 +189,7 @@ def release(text: str) -> tuple[int, ...]:
 
 def find_problems() -> list[Problem]:
     """Check the versions of the installed distributions; missing ones are not reported."""
-    return [*_shared_files(), *_unsupported_versions(), *_torch_pair()]
+    return [*_shared_files(), *_unsupported_versions(), *_torch_pair(), *_numpy_pair()]
 
 
 def require_supported() -> None:
@@ -232,3 +241,12 @@ def _torch_pair() -> Iterator[Problem]:
                     f'torch {torch} is installed.',
                     (install_torch(),),
                 )
+
+
+def _numpy_pair() -> Iterator[Problem]:
+    torch, numpy = installed_version('torch'), installed_version('numpy')
+    if torch and numpy and release(torch) < (2, 3) and release(numpy) >= (2,):
+        yield Problem(
+            f'torch {torch} requires numpy 1; numpy {numpy} is installed.',
+            ('python -m pip install numpy==1.26.4', install_opencv('1.26.4')),
+        )

@@ -152,6 +152,26 @@ def test_torchvision_of_another_torch(site):
     assert re.search(shows('torchvision', '2.11.0', '2.10.0+cpu'), problem.description)
 
 
+@pytest.mark.parametrize('torch', ['2.1.2', '2.2.2+cpu'])
+def test_numpy_of_another_torch(site, torch):
+    """pip installs numpy 2 beside a torch that was built for numpy 1."""
+    pretend(site, 'torch', torch)
+    pretend(site, 'numpy', '2.4.6')
+    (problem,) = environment.find_problems()
+    assert re.search(shows('torch', torch, 'numpy 1', '2.4.6'), problem.description)
+    assert [command.split()[-1] for command in problem.commands] == [
+        'numpy==1.26.4',
+        'opencv-python-headless==4.11.0.86',
+    ]
+
+
+@pytest.mark.parametrize(('torch', 'numpy'), [('2.2.2', '1.26.4'), ('2.3.0', '2.0.0')])
+def test_numpy_that_fits(site, torch, numpy):
+    pretend(site, 'torch', torch)
+    pretend(site, 'numpy', numpy)
+    assert environment.find_problems() == []
+
+
 @pytest.mark.parametrize('requirement', ['torch==2.11.0', 'torch (==2.11)', 'torch'])
 def test_torchvision_that_fits(site, requirement):
     pretend(site, 'torch', '2.11.0+cu130')
