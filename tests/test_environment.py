@@ -236,6 +236,8 @@ def test_pins_are_the_tested_versions():
     tested |= dict(pin.split('==') for pin in environment.MATRIX[0].pins)
     assert tested.items() <= read_pins().items()
     assert environment.DISTRIBUTIONS[0].tested == read_pins()['torch']
+    opencv = environment.install_opencv(read_pins()['numpy']).split()[-1]
+    assert opencv == f'opencv-python-headless=={read_pins()["opencv-python-headless"]}'
 
 
 def test_rows_are_in_the_supported_ranges():

@@ -108,6 +108,8 @@ PROBES = (
         (PRE, DET),
         (PAIR,),
     ),
+    Probe('safetensors', 'safetensors', 'import safetensors.torch', (PRE, DET)),
+    Probe('scikit-image', 'scikit-image', 'import skimage', (PRE, DET)),
     Probe('OpenCV', 'opencv-python-headless', 'import cv2', (PRE, DET), (NO_GRAPHICS, OTHER_NUMPY)),
     Probe('mmengine', 'mmengine', 'import mmengine.runner', (PRE, DET)),
     Probe('mmcv', 'mmcv', 'import mmcv, mmcv.transforms', (PRE, DET)),
