@@ -152,6 +152,17 @@ def test_torchvision_of_another_torch(site):
     assert re.search(shows('torchvision', '2.11.0', '2.10.0+cpu'), problem.description)
 
 
+@pytest.mark.parametrize(('torch', 'fits'), [('2.2.2', False), ('2.3.0', True)])
+def test_oldest_torch_of_the_maintained_stack(site, torch, fits):
+    pretend(site, 'torch', torch)
+    pretend(site, 'onedl-mmengine', '0.10.12')
+    problems = environment.find_problems()
+    assert (not problems) == fits
+    for problem in problems:
+        assert re.search(shows('onedl-mmengine 0.10.12', '2.3', torch), problem.description)
+        assert ' torch==2.11.0 ' in problem.commands[0]
+
+
 @pytest.mark.parametrize('torch', ['2.1.2', '2.2.2+cpu'])
 def test_numpy_of_another_torch(site, torch):
     """pip installs numpy 2 beside a torch that was built for numpy 1."""
