@@ -102,8 +102,9 @@ row() { # the whole suite in the environment of a row; print its line of the tab
     fi
     "$python" -m uv pip install -q --no-deps --python "$folder/bin/python" "$wheels"/*.whl
     compiled=$(date +%s)
-    "$folder/bin/python" -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -p no:cacheprovider \
-        >"$folder.log" 2>&1 || true
+    # PYTHON: for tools/dist_*.sh, which prefer .venv
+    PYTHON=$PWD/$folder/bin/python "$folder/bin/python" -m pytest -q -n 2 --dist loadfile \
+        --no-loadscope-reorder -p no:cacheprovider >"$folder.log" 2>&1 || true
     tested=$(date +%s)
     if [ "$name" = a ]; then steps=; else steps=$(travel "$name" || true); fi
     count() { grep -oE "[0-9]+ $1" "$folder.log" | tail -1 | grep -oE '[0-9]+' || echo 0; }
