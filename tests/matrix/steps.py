@@ -10,7 +10,9 @@ directions. Detection is left out where mmcv has no compiled ops. The tools run 
 
 import argparse
 import json
+import os
 import runpy
+import subprocess
 import sys
 import traceback
 import warnings
@@ -130,6 +132,13 @@ def train(name: str, out: Path) -> None:
     )
 
 
+def train_on_two_ranks(name: str, out: Path) -> None:
+    """Train one step on two CPU ranks of this environment."""
+    command = ['tools/dist_train.sh', f'configs/{name}.py', '2', '--no-validate']
+    command += ['--work-dir', f'{out}/two_ranks', '--cfg-options', *options(name, out, 1)]
+    subprocess.run(command, env={**os.environ, 'PYTHON': sys.executable}, check=True)
+
+
 def test(name: str, checkpoint: Path, data: Path, out: Path) -> dict[str, float]:
     """Return the metrics of a checkpoint."""
     file = out / 'metrics.json'
@@ -201,6 +210,7 @@ def main() -> int:
         check(f'{name}: train', train, name, out)
         if name not in WITHOUT_TEST:
             metrics[name] = check(f'{name}: test', test, name, out / name, out, out)
+    check('two ranks: train', train_on_two_ranks, 'demo/cls_supervised', out)
     (out / 'steps.json').write_text(json.dumps(metrics, indent=1))
     if args.other:
         other = args.other.resolve()
