@@ -110,11 +110,11 @@ def options(name: str, data: Path, steps: int) -> list[str]:
 
 
 def train(name: str, out: Path) -> None:
-    """Train one step: probes from the encoder trained before, the detector from the shipped one."""
+    """Train one step. Shipped weights tell images apart, so that metrics depend on the images."""
     start: list[object] = []
     more = []
     if name in ('demo/cls_lin', 'demo/cls_tran1'):
-        start = ['--pretrained', out / 'demo/masked_finola_b']
+        start = ['--pretrained', 'masked_finola_b_shapes']
     elif name == 'demo/cls_tran1_ft':
         more = [f'load_from={out / "demo/cls_tran1"}']
     elif name in DETECTION:
