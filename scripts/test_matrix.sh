@@ -14,7 +14,7 @@ export CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 PYTHONPATH=$PWD
 # The tests' packages, without those that fix numpy or OpenCV. Newer versions of the last two lack
 # arguments that mmpretrain 1.2 passes.
 tools='matplotlib==3.9.4 pytest==9.2.0 pytest-xdist==3.8.0 pillow==12.3.0 safetensors scikit-image==0.25.2
-    tensorboard==2.21.0 rich scipy onnx onnxruntime onnxscript scikit-learn<1.7 grad-cam<1.5'
+    tensorboard==2.21.0 timm==1.0.31 rich scipy onnx onnxruntime onnxscript scikit-learn<1.7 grad-cam<1.5'
 
 # uv ignores pip's configuration.
 if certificates=$("$python" -m pip config get :env:.cert 2>/dev/null ||
