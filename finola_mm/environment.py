@@ -44,7 +44,7 @@ class Problem(NamedTuple):
 
 # Two stacks install the same modules: the maintained onedl-* distributions, and OpenMMLab's own
 # last releases. Of the distributions of a module, the first of each stack is the one to install.
-# onedl-mmcv does not compile with torch 2.14, which requires C++20.
+# onedl-mmcv does not compile with torch 2.14, which requires C++20; onedl-mmengine requires 2.3.
 DISTRIBUTIONS = (
     Distribution('torch', 'torch', '', '2.1', '2.14', '2.11.0'),
     Distribution('onedl-mmengine', 'mmengine', 'onedl', '0.10.12', '0.11', '0.10.12'),
@@ -66,7 +66,7 @@ MATRIX = (
     Row('a', '3.11', 'onedl', ('torch==2.11.0', 'torchvision==0.26.0', 'numpy==2.2.6')),
     Row('b', '3.11', 'openmmlab', ('torch==2.1.2', 'torchvision==0.16.2', 'numpy==1.26.4')),
     Row('c', '3.11', 'openmmlab', ('torch==2.6.0', 'torchvision==0.21.0', 'numpy==1.26.4')),
-    Row('d-oldest', '3.12', 'onedl', ('torch==2.2.2', 'torchvision==0.17.2', 'numpy==1.26.4')),
+    Row('d-oldest', '3.12', 'onedl', ('torch==2.3.1', 'torchvision==0.18.1', 'numpy==1.26.4')),
     Row('d-newest', '3.12', 'onedl', ('torch==2.13.0', 'torchvision==0.28.0', 'numpy==2.2.6')),
 )
 
@@ -95,6 +95,15 @@ def install_torch() -> str:
     """Return the command that installs the torch tested most with the installed stack."""
     row = next(row for row in MATRIX if row.stack == installed_stack())
     return f'python -m pip install {" ".join(row.pins)}'
+
+
+def install_opencv(numpy: str) -> str:
+    """Return the command that installs the tested OpenCV for a numpy, without its GUI.
+
+    It overwrites the files of another build, which may stay installed, since packages require it.
+    """
+    tested = '4.11.0.86' if release(numpy) < (2,) else '4.12.0.88'
+    return f'python -m pip install --force-reinstall --no-deps opencv-python-headless=={tested}'
 
 
 def stack_packages(stack: str) -> list[str]:
@@ -180,7 +189,8 @@ def release(text: str) -> tuple[int, ...]:
 
 def find_problems() -> list[Problem]:
     """Check the versions of the installed distributions; missing ones are not reported."""
-    return [*_shared_files(), *_unsupported_versions(), *_torch_pair()]
+    checks = _shared_files, _unsupported_versions, _torch_of_stack, _torch_pair, _numpy_pair
+    return [problem for check in checks for problem in check()]
 
 
 def require_supported() -> None:
@@ -219,6 +229,15 @@ def _unsupported_versions() -> Iterator[Problem]:
             )
 
 
+def _torch_of_stack() -> Iterator[Problem]:
+    torch, mmengine = installed_version('torch'), installed_version('onedl-mmengine')
+    if torch and mmengine and release('2.1') <= release(torch) < release('2.3'):
+        yield Problem(
+            f'onedl-mmengine {mmengine} requires torch 2.3 or newer; torch {torch} is installed.',
+            (install_torch(),),
+        )
+
+
 def _torch_pair() -> Iterator[Problem]:
     torch, torchvision = installed_version('torch'), installed_version('torchvision')
     if torch and torchvision:
@@ -232,3 +251,12 @@ def _torch_pair() -> Iterator[Problem]:
                     f'torch {torch} is installed.',
                     (install_torch(),),
                 )
+
+
+def _numpy_pair() -> Iterator[Problem]:
+    torch, numpy = installed_version('torch'), installed_version('numpy')
+    if torch and numpy and release(torch) < (2, 3) and release(numpy) >= (2,):
+        yield Problem(
+            f'torch {torch} requires numpy 1; numpy {numpy} is installed.',
+            ('python -m pip install numpy==1.26.4', install_opencv('1.26.4')),
+        )

@@ -14,7 +14,7 @@ export CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 PYTHONPATH=$PWD
 # The tests' packages, without those that fix numpy or OpenCV. Newer versions of the last two lack
 # arguments that mmpretrain 1.2 passes.
 tools='matplotlib==3.9.4 pytest==9.2.0 pytest-xdist==3.8.0 pillow==12.3.0 safetensors scikit-image==0.25.2
-    tensorboard==2.21.0 rich scipy onnx onnxruntime onnxscript scikit-learn<1.7 grad-cam<1.5'
+    tensorboard==2.21.0 timm==1.0.31 rich scipy onnx onnxruntime onnxscript scikit-learn<1.7 grad-cam<1.5'
 
 # uv ignores pip's configuration.
 if certificates=$("$python" -m pip config get :env:.cert 2>/dev/null ||
@@ -56,17 +56,23 @@ steps() { # pre-training and classification without compiled ops, and checkpoint
     make_environment .matrix/lite "$base" $row mmengine==0.10.7 mmpretrain==1.2.0
     "$python" -m uv pip install -q --python .matrix/lite/bin/python 'setuptools<70'
     "$python" -m uv pip install -q --python .matrix/lite/bin/python --no-build-isolation mmcv-lite==2.1.0
-    rm -rf .matrix/steps
-    "$python" tests/matrix/steps.py .matrix/steps/a >.matrix/a.log 2>&1 || failed a
-    .matrix/lite/bin/python tests/matrix/steps.py .matrix/steps/b --from .matrix/steps/a \
-        >.matrix/b.log 2>&1 || failed b
-    "$python" tests/matrix/steps.py .matrix/steps/a --from .matrix/steps/b >.matrix/a.log 2>&1 || failed a
-    grep -hE '^[0-9]+ passed, ' .matrix/b.log .matrix/a.log
+    travel lite || {
+        cat .matrix/lite.steps.log
+        exit 1
+    }
 }
 
-failed() {
-    cat ".matrix/$1.log"
-    exit 1
+travel() { # carry checkpoints from .venv to an environment and back; print what passed there and here
+    local out=.matrix/$1.steps
+    rm -rf "$out"
+    {
+        "$python" tests/matrix/steps.py "$out/a" &&
+            ".matrix/$1/bin/python" tests/matrix/steps.py "$out/$1" --from "$out/a" &&
+            "$python" tests/matrix/steps.py "$out/a" --from "$out/$1"
+    } >"$out.log" 2>&1
+    local status=$?
+    grep -E '^[0-9]+ passed, ' "$out.log" | tail -2 | paste -sd ';'
+    return $status
 }
 
 row() { # the whole suite in the environment of a row; print its line of the table
@@ -77,7 +83,7 @@ row() { # the whole suite in the environment of a row; print its line of the tab
     packages=$(environment "' '.join(e.pinned(p) for p in e.stack_packages('$stack') if 'mmcv' not in p)")
     mmcv=$(environment "next(e.pinned(p) for p in e.stack_packages('$stack') if 'mmcv' in p)")
     if ! base=$(interpreter "$minor"); then
-        echo "| $name | Python $minor | skipped: there is no Python $minor | | | | |"
+        echo "| $name | Python $minor | skipped: there is no Python $minor | | | | | |"
         return
     fi
     folder=.matrix/$name
@@ -90,17 +96,21 @@ row() { # the whole suite in the environment of a row; print its line of the tab
         PATH=$PWD/$folder/bin:$PATH CPPFLAGS=-g0 MMCV_WITH_OPS=1 MAX_JOBS=${MAX_JOBS:-$(nproc)} \
             "$folder/bin/python" -m pip wheel -q --no-deps --no-build-isolation --no-cache-dir \
             --wheel-dir "$wheels" "$mmcv" >"$folder.mmcv.log" 2>&1 || {
-            echo "| $name | Python $minor, $pins, $mmcv | does not compile: $folder.mmcv.log | | | | |"
+            echo "| $name | Python $minor, $pins, $mmcv | does not compile: $folder.mmcv.log | | | | | |"
             return
         }
     fi
     "$python" -m uv pip install -q --no-deps --python "$folder/bin/python" "$wheels"/*.whl
     compiled=$(date +%s)
-    "$folder/bin/python" -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -p no:cacheprovider \
-        >"$folder.log" 2>&1 || true
+    # PYTHON: for tools/dist_*.sh, which prefer .venv
+    PYTHON=$PWD/$folder/bin/python "$folder/bin/python" -m pytest -q -n 2 --dist loadfile \
+        --no-loadscope-reorder -p no:cacheprovider >"$folder.log" 2>&1 || true
+    tested=$(date +%s)
+    if [ "$name" = a ]; then steps=; else steps=$(travel "$name" || true); fi
     count() { grep -oE "[0-9]+ $1" "$folder.log" | tail -1 | grep -oE '[0-9]+' || echo 0; }
     echo "| $name | Python $minor, $pins, $packages $mmcv | $(count passed) | $(count failed) |" \
-        "$(count error) | $(count skipped) | $(((compiled - start) / 60)) + $((($(date +%s) - compiled) / 60)) |"
+        "$(count error) | $(count skipped) | $steps |" \
+        "$(((compiled - start) / 60)) + $(((tested - compiled) / 60)) |"
 }
 
 mkdir -p .matrix
@@ -111,6 +121,6 @@ fi
 rows=("$@")
 [ ${#rows[@]} -gt 0 ] || mapfile -t rows < <(environment "'\\n'.join(r.name for r in e.MATRIX)")
 table=$(for name in "${rows[@]}"; do row "$name"; done)
-echo '| row | versions | passed | failed | errors | skipped | minutes, set-up + tests |'
-echo '|---|---|---|---|---|---|---|'
+echo '| row | versions | passed | failed | errors | skipped | checkpoints of a here, back in a | minutes, set-up + tests |'
+echo '|---|---|---|---|---|---|---|---|'
 echo "$table"

@@ -152,6 +152,37 @@ def test_torchvision_of_another_torch(site):
     assert re.search(shows('torchvision', '2.11.0', '2.10.0+cpu'), problem.description)
 
 
+@pytest.mark.parametrize(('torch', 'fits'), [('2.2.2', False), ('2.3.0', True)])
+def test_oldest_torch_of_the_maintained_stack(site, torch, fits):
+    pretend(site, 'torch', torch)
+    pretend(site, 'onedl-mmengine', '0.10.12')
+    problems = environment.find_problems()
+    assert (not problems) == fits
+    for problem in problems:
+        assert re.search(shows('onedl-mmengine 0.10.12', '2.3', torch), problem.description)
+        assert ' torch==2.11.0 ' in problem.commands[0]
+
+
+@pytest.mark.parametrize('torch', ['2.1.2', '2.2.2+cpu'])
+def test_numpy_of_another_torch(site, torch):
+    """pip installs numpy 2 beside a torch that was built for numpy 1."""
+    pretend(site, 'torch', torch)
+    pretend(site, 'numpy', '2.4.6')
+    (problem,) = environment.find_problems()
+    assert re.search(shows('torch', torch, 'numpy 1', '2.4.6'), problem.description)
+    assert [command.split()[-1] for command in problem.commands] == [
+        'numpy==1.26.4',
+        'opencv-python-headless==4.11.0.86',
+    ]
+
+
+@pytest.mark.parametrize(('torch', 'numpy'), [('2.2.2', '1.26.4'), ('2.3.0', '2.0.0')])
+def test_numpy_that_fits(site, torch, numpy):
+    pretend(site, 'torch', torch)
+    pretend(site, 'numpy', numpy)
+    assert environment.find_problems() == []
+
+
 @pytest.mark.parametrize('requirement', ['torch==2.11.0', 'torch (==2.11)', 'torch'])
 def test_torchvision_that_fits(site, requirement):
     pretend(site, 'torch', '2.11.0+cu130')
@@ -216,6 +247,8 @@ def test_pins_are_the_tested_versions():
     tested |= dict(pin.split('==') for pin in environment.MATRIX[0].pins)
     assert tested.items() <= read_pins().items()
     assert environment.DISTRIBUTIONS[0].tested == read_pins()['torch']
+    opencv = environment.install_opencv(read_pins()['numpy']).split()[-1]
+    assert opencv == f'opencv-python-headless=={read_pins()["opencv-python-headless"]}'
 
 
 def test_rows_are_in_the_supported_ranges():

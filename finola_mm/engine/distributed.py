@@ -13,7 +13,7 @@ from mmengine.config import Config
 from torch import cuda, device, distributed
 
 from ..errors import UserError
-from ..functional.compat import RENDEZVOUS_ERRORS
+from ..functional.compat import BINDS_DEVICE, RENDEZVOUS_ERRORS
 from .workers import end_on_ctrl_c
 
 # Variables for rank, number of ranks and local rank: those of torch and those of each launcher.
@@ -33,8 +33,10 @@ def init_dist(launcher: str, cfg: Config) -> None:
     if 'timeout' in options:
         options['timeout'] = timedelta(seconds=options['timeout'])
     if cuda.is_available():
-        options['device_id'] = device('cuda', int(os.environ['LOCAL_RANK']))
-        cuda.set_device(options['device_id'])
+        own = device('cuda', int(os.environ['LOCAL_RANK']))
+        cuda.set_device(own)
+        if BINDS_DEVICE:
+            options['device_id'] = own
     else:
         options['backend'] = options['backend'].replace('nccl', 'gloo')
         if (sync_bn := cfg.pop('sync_bn', None)) and os.environ['RANK'] == '0':

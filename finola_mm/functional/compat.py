@@ -4,6 +4,7 @@ Each comment names the oldest torch that has the function. The shim may go when 
 ``finola_mm/environment.py`` reaches it.
 """
 
+import inspect
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -23,6 +24,9 @@ RENDEZVOUS_ERRORS = tuple(
     getattr(torch.distributed, name, RuntimeError)
     for name in ('DistNetworkError', 'DistStoreError')
 )
+
+# torch 2.3: init_process_group connects a rank to its GPU at once.
+BINDS_DEVICE = 'device_id' in inspect.signature(torch.distributed.init_process_group).parameters
 
 
 def is_autocast_enabled(device_type: str) -> bool:

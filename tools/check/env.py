@@ -54,8 +54,7 @@ class Probe(NamedTuple):
     causes: tuple[Cause, ...] = ()
 
 
-# Overwrites the files of another build, which may stay installed, since some packages require it.
-HEADLESS = ('python -m pip install --force-reinstall --no-deps opencv-python-headless==4.12.0.88',)
+HEADLESS = (environment.install_opencv(environment.installed_version('numpy') or '2'),)
 OTHER_TORCH = r'undefined symbol|lib(torch|c10)\w*\.so[\w.]*: cannot open'
 BUILD_MMCV = environment.build_mmcv()  # of the installed stack
 OPS = (
@@ -110,6 +109,8 @@ PROBES = (
         (PRE, DET),
         (PAIR,),
     ),
+    Probe('safetensors', 'safetensors', 'import safetensors.torch', (PRE, DET)),
+    Probe('scikit-image', 'scikit-image', 'import skimage', (PRE, DET)),
     Probe('OpenCV', 'opencv-python-headless', 'import cv2', (PRE, DET), (NO_GRAPHICS, OTHER_NUMPY)),
     Probe('mmengine', 'mmengine', 'import mmengine.runner', (PRE, DET)),
     Probe('mmcv', 'mmcv', 'import mmcv, mmcv.transforms', (PRE, DET)),

@@ -287,7 +287,11 @@ def variants(record: Recorder) -> None:
 
 def compiled(record: Recorder) -> None:
     """Training steps with tools/train.py's --compile, and MAE compiled alike."""
-    torch._dynamo.config.recompile_limit = 64  # the layers of MAE's encoder are graphs of their own
+    # The layers of MAE's encoder are graphs of their own. Before torch 2.6: cache_size_limit.
+    config = torch._dynamo.config
+    setattr(
+        config, 'recompile_limit' if hasattr(config, 'recompile_limit') else 'cache_size_limit', 64
+    )
     for suffix, width in (('_w720', 'W720'), ('', 'W2880')):
         for kind in (f'selfsup/masked_finola_b{suffix}', f'mae {width}'):
             torch._dynamo.reset()

@@ -70,8 +70,10 @@ class InterruptionHook(Hook):
         self.buffers = []
         if get_world_size() > 1:
             seconds = runner.cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout')
-            timeout = None if seconds is None else timedelta(seconds=seconds)
-            self.group = distributed.new_group(backend='gloo', timeout=timeout)
+            timeout: dict[str, Any] = {}
+            if seconds is not None:
+                timeout = dict(timeout=timedelta(seconds=seconds))
+            self.group = distributed.new_group(backend='gloo', **timeout)
         for loop in (runner.train_loop, runner.val_loop):
             # mmpretrain's vis_scheduler.py replaces the loader with an object of another class.
             if loop is not None and isinstance(loop.dataloader, DataLoader):
