@@ -13,6 +13,8 @@ from pathlib import Path
 
 import detection
 import detection_tables
+import encoders
+import encoders_tables
 import pretraining
 import pretraining_tables
 import reconstruction
@@ -25,6 +27,7 @@ TABLES = {
     reconstruction: reconstruction_tables.tables,
     pretraining: pretraining_tables.tables,
     detection: detection_tables.tables,
+    encoders: encoders_tables.tables,
 }
 
 

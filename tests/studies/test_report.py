@@ -7,7 +7,7 @@ import pytest
 from tests.messages import shows
 
 
-@pytest.mark.parametrize('name', ['reconstruction', 'pretraining', 'detection'])
+@pytest.mark.parametrize('name', ['reconstruction', 'pretraining', 'detection', 'encoders'])
 def test_every_run_has_its_own_name(studies, name):
     runs = list(getattr(studies, name).runs())
     assert len({run.name for run in runs}) == len(runs)
