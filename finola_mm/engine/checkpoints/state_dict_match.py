@@ -149,7 +149,7 @@ class Pretrained:
         load_weights(module, file, allow_missing=self.allow_missing)
         # Backbones of mmpretrain overwrite some weights afterwards (the last norm of a residual
         # block, position embeddings), unless init_cfg is one dict of this type.
-        module.init_cfg = dict(type='Pretrained', checkpoint=file)
+        module.init_cfg = dict(type='Pretrained', checkpoint=file)  # type: ignore[assignment]
         if hasattr(module, '_params_init_info'):
             update_init_info(module, init_info=f'finola_mm.Pretrained: load from {file}')
 
