@@ -12,6 +12,9 @@ from ...functional.compat import mark_step_begin
 from ...registry import HOOKS
 from ..model import unwrap_model
 
+# With vectors of 512 bits, torch 2.11's kernels that transpose bfloat16 tiles leave parts of their
+# result unwritten (g++ 12): the gradients of the encoder contain any values, often NaN.
+CPU_OPTIONS = {'cpp.simdlen': 256}
 PARTS = ('backbone', 'neck', 'upsampler', 'decoder', 'head')
 
 
@@ -53,6 +56,8 @@ class CompileHook(Hook):
         accumulates = runner.cfg.get('optim_wrapper', {}).get('accumulative_counts', 1) > 1
         if get_device() == 'cuda' and not (hasattr(model, 'bbox_head') or accumulates):
             self.kwargs = {'mode': 'reduce-overhead', **self.kwargs}
+        elif get_device() == 'cpu' and not self.kwargs:
+            self.kwargs = dict(options=CPU_OPTIONS)
         for part in parts:
             module = getattr(model, part)
             if has_dynamic_sizes(module):
