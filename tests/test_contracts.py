@@ -78,7 +78,8 @@ def test_detector():
     assert plain(inspect.signature(Detector.predict)) == (
         '(self, source, *, threshold=0.3, batch_size=1)'
     )
-    assert [*Detections.__dataclass_fields__] == ['boxes', 'scores', 'labels', 'classes']
+    fields = ['boxes', 'scores', 'labels', 'classes', 'masks']
+    assert [*Detections.__dataclass_fields__] == fields
 
 
 def test_mobile_former():

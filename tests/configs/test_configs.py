@@ -110,7 +110,8 @@ def find(name, scope):
 def test_each_config_is_in_the_metafile():
     models = mmengine.load(ROOT / 'configs/metafile.yml')['Models']
     listed = {model['Name']: model['Config'] for model in models}
-    paths = [path for folder in FOLDERS for path in (ROOT / 'configs' / folder).glob('**/*.py')]
+    folders = [*FOLDERS, 'seg']
+    paths = [path for folder in folders for path in (ROOT / 'configs' / folder).glob('**/*.py')]
     assert set(listed.values()) == {str(path.relative_to(ROOT)) for path in paths}
     assert all(f'configs/{name}.py' == path for name, path in listed.items())
     assert {model['Weights'] for model in models} - {None} <= set(PUBLISHED)
