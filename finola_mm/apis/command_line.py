@@ -25,7 +25,8 @@ from .config import CfgOptions
 # Modules that only some tools and configs need -> what pip installs for them, in a clone.
 OPTIONAL = dict(mmdet=pinned(preferred('mmdet')), skimage='scikit-image')
 OPTIONAL |= dict.fromkeys(('onnx', 'onnxruntime', 'onnxscript'), "-e '.[onnx]'")
-OPTIONAL['faster_coco_eval'] = 'faster-coco-eval'
+OPTIONAL |= dict(faster_coco_eval='faster-coco-eval', timm='timm')
+OPTIONAL |= dict(huggingface_hub='huggingface_hub', supervision='supervision')
 OPTIONAL |= dict.fromkeys(('openvino', 'ncnn', 'pnnx', 'coremltools'), "-e '.[export]'")
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 
