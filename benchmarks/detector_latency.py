@@ -119,7 +119,7 @@ def count(model, size):
 
 
 class Graph(nn.Module):
-    """What is exported: normalised images -> logits and boxes of all queries."""
+    """The exported part: normalised images -> logits and boxes of all queries."""
 
     names = ['logits', 'boxes']
 

@@ -1,7 +1,7 @@
 """Pre-train other encoders, ResNet-18 and MobileNetV3, on drawn shapes and photographed objects.
 
 Masked FINOLA-B is compared with random weights, with MoCo v2 on the same ResNet-18, and with MAE on
-a ViT-Ti, at about the same training time (96 x 96 pixels, batch size 64). Protocols: kNN and linear
+a ViT-Ti (96 x 96 pixels, batch size 64). Protocols: kNN and linear
 classifier on the frozen encoder, and fine-tuning. Shapes are those of studies/pretraining.py;
 objects12 has photographed cut-outs of 12 classes on photographs (docs/photos.md).
 """
@@ -29,7 +29,7 @@ CONFIGS = {
     ('ViT-Ti/16', 'MAE'): ('mae_vit', 'cls_vit'),
     ('ViT-Ti/16', 'random'): ('mae_vit', 'cls_vit'),
 }
-# Steps of about the same training time
+# Estimates of the same training time, not yet timed
 STEPS = {
     'masked FINOLA-B': 6000,
     'MoCo v2': 1500,

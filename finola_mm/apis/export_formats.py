@@ -126,9 +126,8 @@ def export_ncnn(module: nn.Module, file: Path, images: Tensor) -> None:
         if result.returncode or not written.exists():
             raise UserError(f'pnnx failed: {(result.stderr or result.stdout).strip()[-300:]}')
         # pnnx writes the operators that ncnn lacks under their names in torch.
-        lines = written.read_text().splitlines()
-        missing = sorted({line.split()[0] for line in lines if '.' in line.split()[0]})
-        missing += sorted({line.split()[0] for line in lines if '::' in line.split()[0]})
+        operators = {line.split()[0] for line in written.read_text().splitlines()}
+        missing = sorted(name for name in operators if '.' in name or '::' in name)
         if missing:
             raise UserError(f'ncnn has no {", ".join(missing)}. Export to another format')
         shutil.move(written, file)

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import runpy
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -295,3 +296,9 @@ def test_attention_is_what_the_layer_reads(tool, setting):
             value, layer.in_proj_weight[64:], layer.in_proj_bias[64:]
         )  # (1, HW, 32)
         torch.testing.assert_close(layer.out_proj(weights.flatten(2) @ values), output)
+
+
+@pytest.mark.parametrize('source, expected', [('0', True), ('a/0', False), ('cam', False)])
+def test_only_a_number_is_a_webcam(project_root, source, expected):
+    tool = runpy.run_path('tools/visualization/detect.py')
+    assert tool['is_webcam'](source) == expected

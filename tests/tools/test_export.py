@@ -65,7 +65,7 @@ def normalised(model, images):
     return (torch.from_numpy(images) - mean) / std
 
 
-@pytest.mark.parametrize('form', ['plain', 'spatial'])
+@pytest.mark.parametrize('form', ['plain', pytest.param('spatial', marks=pytest.mark.slow)])
 def test_encoder_of_any_batch_and_size(export, project_root, tmp_path, form):
     options = [*small_detector.MODEL, f'model.backbone.dynamic_relu={form}']
     checkpoint = small_detector.write_checkpoint(tmp_path / 'small.pth', options)
@@ -234,6 +234,7 @@ def test_coreml_has_the_outputs(export, checkpoint, tmp_path):
     assert found == dict(boxes=[1, 8, 4], scores=[1, 8], labels=[1, 8])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('calibrated', [False, True])
 def test_int8(export, checkpoint, tmp_path, calibrated):
     """The file is smaller, and its outputs are near those of float32."""

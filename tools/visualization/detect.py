@@ -106,9 +106,9 @@ def picture_path(folder: Path, image: str) -> Path:
     return path if cv2.haveImageWriter(path.name) else path.with_suffix('.png')
 
 
-def is_webcam(source: str | Path) -> bool:
+def is_webcam(source: str) -> bool:
     """Return whether ``source`` is the number of a webcam, as no file has this name."""
-    return Path(source).name.isdigit() and not Path(source).exists()
+    return source.isdigit() and not Path(source).exists()
 
 
 def detect_in_images(
@@ -124,11 +124,11 @@ def detect_in_images(
 
 
 def detect_in_video(
-    detector: 'Detector', path: str, folder: Path, score: float, batch_size: int
+    detector: 'Detector', source: str | int, folder: Path, score: float, batch_size: int
 ) -> None:
     """Write an annotated video and the objects of each frame."""
-    name = Path(path).stem
-    video = Video(int(name) if is_webcam(path) else path)
+    name = Path(str(source)).stem
+    video = Video(source)
     found = detector.stream(video, threshold=0, batch_size=batch_size)
     writer = cv2.VideoWriter()
     with open(folder / 'preds' / f'{name}.jsonl', 'w') as results:
@@ -150,12 +150,12 @@ def main(argv: list[str] | None = None) -> None:
     from finola_mm.apis.detection import Detector  # requires mmdet
 
     cfg = load_config(args.config, options=args.cfg_options)
-    webcams = [Path(source) for source in args.sources if is_webcam(source)]
+    webcams = {os.path.abspath(name): int(name) for name in args.sources if is_webcam(name)}
     files = find_images([source for source in args.sources if not is_webcam(source)])
     check_out_dir(args.out)
     make_folder(args.out)
     detector = Detector(cfg, args.checkpoint)
-    videos = sorted({*webcams, *filter(is_video, files)})
+    videos = sorted({*map(Path, webcams), *filter(is_video, files)})
     if images := [file for file in files if not is_video(file)]:
         images = skip_unreadable(images)
     score = args.score
@@ -165,11 +165,11 @@ def main(argv: list[str] | None = None) -> None:
     for folder, group in groups.items():
         make_folder(folder / 'vis')
         make_folder(folder / 'preds')
-        clips = [path for path in group if is_video(path) or is_webcam(path)]
+        clips = [path for path in group if is_video(path) or path in webcams]
         stills = [path for path in group if path not in clips]
         detect_in_images(detector, stills, folder, score, args.batch_size)
         for path in clips:
-            detect_in_video(detector, path, folder, score, args.batch_size)
+            detect_in_video(detector, webcams.get(path, path), folder, score, args.batch_size)
     count = sum(map(len, groups.values())) - len(videos)
     print(f'wrote vis and preds of {count} images and {len(videos)} videos to {args.out}')
 

@@ -173,8 +173,10 @@ def run_metadata(runner) -> dict[str, Any]:
     images = model.get('data_preprocessor') or config.get('data_preprocessor') or {}
     to_rgb = images.get('to_rgb', images.get('bgr_to_rgb'))  # mmpretrain's name, mmdet's name
     normalization = dict(mean=images.get('mean'), std=images.get('std'), to_rgb=to_rgb)
-    crops = [
-        step for step in config.get('test_pipeline') or [] if step['type'].endswith('CenterCrop')
+    crops = [  # the type of a step may be a class
+        step['crop_size']
+        for step in config.get('test_pipeline') or []
+        if isinstance(step, dict) and str(step.get('type')).endswith('CenterCrop')
     ]
     metadata = dict(
         source=runner.experiment_name.removesuffix(f'_{runner.timestamp}'),
@@ -182,7 +184,7 @@ def run_metadata(runner) -> dict[str, Any]:
         normalization={key: value for key, value in normalization.items() if value is not None},
     )
     if crops:
-        metadata['input_size'] = crops[0]['crop_size']
+        metadata['input_size'] = crops[0]
     # A class becomes its name. Other objects could not be read without running code.
     plain = json.dumps(metadata, default=lambda value: getattr(value, '__name__', str(value)))
     return json.loads(plain)

@@ -56,8 +56,8 @@ class CompileHook(Hook):
         accumulates = runner.cfg.get('optim_wrapper', {}).get('accumulative_counts', 1) > 1
         if get_device() == 'cuda' and not (hasattr(model, 'bbox_head') or accumulates):
             self.kwargs = {'mode': 'reduce-overhead', **self.kwargs}
-        elif get_device() == 'cpu' and not self.kwargs:
-            self.kwargs = dict(options=CPU_OPTIONS)
+        elif get_device() == 'cpu' and not {'backend', 'mode'} & self.kwargs.keys():
+            self.kwargs['options'] = CPU_OPTIONS | self.kwargs.get('options', {})
         for part in parts:
             module = getattr(model, part)
             if has_dynamic_sizes(module):

@@ -269,6 +269,19 @@ def test_the_metadata_of_a_run_without_an_encoder_config(tmp_path):
     assert run_metadata(runner)['encoder']['norm'] == 'LayerNorm'
 
 
+@pytest.mark.parametrize(
+    'step, expected',
+    [
+        (dict(type='mmpretrain.CenterCrop', crop_size=96), dict(input_size=96)),
+        (dict(type=nn.Identity, crop_size=96), {}),  # a class, as in configs of pure Python
+    ],
+)
+def test_the_input_size(step, expected):
+    cfg = Config(dict(model={}, test_pipeline=[dict(type=nn.Flatten), step]))
+    found = run_metadata(SimpleNamespace(cfg=cfg, experiment_name='x', timestamp='y'))
+    assert {key: found[key] for key in found if key == 'input_size'} == expected
+
+
 def names_the_hook(path):
     """Whether a config or one of its base configs does."""
     text = path.read_text()
