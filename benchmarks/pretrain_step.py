@@ -28,6 +28,7 @@ from mmpretrain.structures import DataSample
 import finola_mm.selfsup  # noqa: F401
 from finola_mm.apis import optimize_for_cpu
 from finola_mm.apis.trainee import MAE_PEERS, mae_model
+from finola_mm.engine.hooks.compile_hook import CPU_OPTIONS
 
 CONFIGS = Path(__file__).parents[1] / 'configs' / 'selfsup'
 OURS = {
@@ -64,7 +65,7 @@ class Trainee:
         self.parts = {name: getattr(self.model, attr) for name, attr in parts.items()}
         if args.compile:
             for part in self.parts.values():
-                part.compile()
+                part.compile(options=CPU_OPTIONS if get_device() == 'cpu' else None)
 
     def step(self, batch):
         self.model.train_step(batch, self.optim)
