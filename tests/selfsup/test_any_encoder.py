@@ -227,7 +227,10 @@ def test_two_ranks(name, tmp_path, image_folder, project_root):
     config = f'configs/selfsup/any/{name}.py'
     command = ['tools/dist_train.sh', config, '2', '--work-dir', tmp_path, *options(image_folder)]
     env = {**os.environ, 'CUDA_VISIBLE_DEVICES': ''}
-    subprocess.run(list(map(str, command)), check=True, timeout=300, env=env)
+    result = subprocess.run(
+        list(map(str, command)), timeout=300, env=env, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
     assert (tmp_path / 'epoch_2.pth').is_file()
 
 
