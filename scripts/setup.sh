@@ -104,7 +104,7 @@ if ! [ -e "$(echo "$cache"/*.whl)" ]; then
         [ $ops = cuda ] || export CUDA_VISIBLE_DEVICES=
         # Each compiler process uses up to 1.2 GB.
         jobs=$(awk '/^MemTotal/ {print int($2 / 1.2e6) + ($2 < 1.2e6)}' /proc/meminfo)
-        cores=$(nproc)
+        cores=$(env -u OMP_NUM_THREADS nproc) # nproc counts at most OMP_NUM_THREADS
         export MAX_JOBS="${MAX_JOBS:-$((jobs < cores ? jobs : cores))}"
         # In an isolated build, mmcv does not find torch and leaves out its ops.
         isolation=$([ $ops = none ] || echo --no-build-isolation)

@@ -10,6 +10,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=$PWD/.venv/bin/python
+cores=$(env -u OMP_NUM_THREADS nproc) # nproc counts at most OMP_NUM_THREADS
 export CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 PYTHONPATH=$PWD
 # The tests' packages, without those that fix numpy or OpenCV. Newer versions of the last two lack
 # arguments that mmpretrain 1.2 passes.
@@ -93,7 +94,7 @@ row() { # the whole suite in the environment of a row; print its line of the tab
     [ "$stack" = onedl ] || "$python" -m uv pip install -q --python "$folder/bin/python" 'setuptools<70'
     wheels=$PWD/$folder.wheels
     if ! compgen -G "$wheels/*.whl" >/dev/null; then
-        PATH=$PWD/$folder/bin:$PATH CPPFLAGS=-g0 MMCV_WITH_OPS=1 MAX_JOBS=${MAX_JOBS:-$(nproc)} \
+        PATH=$PWD/$folder/bin:$PATH CPPFLAGS=-g0 MMCV_WITH_OPS=1 MAX_JOBS=${MAX_JOBS:-$cores} \
             "$folder/bin/python" -m pip wheel -q --no-deps --no-build-isolation --no-cache-dir \
             --wheel-dir "$wheels" "$mmcv" >"$folder.mmcv.log" 2>&1 || {
             echo "| $name | Python $minor, $pins, $mmcv | does not compile: $folder.mmcv.log | | | | | |"
