@@ -13,7 +13,6 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_main_process
-from torch import distributed
 
 from finola_mm.apis import (
     add_config_and_checkpoint,
@@ -24,7 +23,7 @@ from finola_mm.apis import (
     make_folder,
     use_own_coco_metric,
 )
-from finola_mm.apis.training import build_runner
+from finola_mm.apis.training import build_runner, destroy_process_group
 from finola_mm.datasets.validation import check_data
 from finola_mm.engine import find_checkpoint, format_other_classes, init_dist, load_weights
 from finola_mm.errors import UserError
@@ -86,8 +85,8 @@ def main() -> None:
     metrics = runner.test()
     if args.out and is_main_process():
         Path(args.out).write_text(json.dumps(metrics, indent=2) + '\n')
-    if distributed.is_initialized():
-        distributed.destroy_process_group()
+    del runner  # refers to the process group
+    destroy_process_group()
 
 
 if __name__ == '__main__':

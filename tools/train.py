@@ -8,7 +8,6 @@ Run it with --help for the list of options.
 import argparse
 
 from mmengine.config import Config
-from torch import distributed
 
 from finola_mm.apis import add_run_options, command_line, load_config, use_own_coco_metric
 from finola_mm.apis.training import (
@@ -88,8 +87,6 @@ def main() -> None:
     # Which checkpoint --resume takes: finola_mm/engine/checkpoints/resume_point.py.
     set_starting_point(cfg, resume=args.resume, pretrained=args.pretrained)
     train_from_cfg(cfg)
-    if distributed.is_initialized():
-        distributed.destroy_process_group()
 
 
 if __name__ == '__main__':

@@ -1,5 +1,6 @@
 """Train from a config: the starting point of a run, its options, and the run itself."""
 
+import gc
 import io
 import logging
 import re
@@ -188,6 +189,32 @@ def build_runner(cfg: Config) -> Runner:
 
 def train_from_cfg(cfg: Config) -> None:
     """Build a runner and train; on a signal, save a checkpoint and raise ``InterruptedRun``."""
+    interrupted = False
+    try:
+        _train(cfg)
+    except InterruptedRun:
+        interrupted = True
+        # Launchers terminate the other ranks when the first one exits; all exit with 75.
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+    destroy_process_group()  # not above, where the traceback refers to the runner
+    if interrupted:
+        raise InterruptedRun
+
+
+def destroy_process_group() -> None:
+    """Destroy the process group, if there is one, and end its threads.
+
+    The threads of gloo end with the last reference to the group. DDP and hooks have references, in
+    cycles. If a thread is alive when the interpreter exits, it may abort the process (SIGABRT), and
+    torchrun then terminates the other ranks, which may still be saving.
+    """
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+        gc.collect()
+
+
+def _train(cfg: Config) -> None:
     # TF32 for float32 products on a GPU: those of runs without --amp, and of the encoder's tokens
     torch.backends.cuda.matmul.allow_tf32 = get_device() == 'cuda'
     try:
@@ -195,13 +222,6 @@ def train_from_cfg(cfg: Config) -> None:
         check_batch(runner)
         with progress_bar(runner):
             runner.train()
-    except InterruptedRun:
-        # Launchers terminate the other ranks when the first one exits; all exit with 75.
-        for number in SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
-        if distributed.is_initialized():
-            distributed.destroy_process_group()
-        raise
     except RuntimeError as error:  # of DDP, in the second step
         found = re.search('did not receive grad for rank .*: ([ 0-9]+)', str(error))
         if not found:

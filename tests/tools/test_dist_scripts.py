@@ -67,6 +67,7 @@ def test_two_ranks_train(whole):
     # ranks, images, steps, batch size, learning rate
     logged = [re.findall(r'\d+(?:\.\d+)?', line) for line in re.findall('INFO - (.*)', out)]
     assert list(map(sorted, logged)).count(['0.0005', '1', '2', '2', '4']) == 1
+    assert_no_thread_was_left(work_dir)
 
 
 def test_two_ranks_log_what_one_rank_tests(config, folder, project_root):
@@ -88,6 +89,11 @@ def test_two_ranks_log_what_one_rank_tests(config, folder, project_root):
     assert found['masked/psnr'] == pytest.approx(logged['masked/psnr'], rel=1e-6)
 
 
+def assert_no_thread_was_left(work_dir):
+    """One of gloo may abort the process while the interpreter exits."""
+    assert [(work_dir / f'threads_{rank}').read_text() for rank in (0, 1)] == ['1', '1']
+
+
 def test_sigterm_saves_and_resume_is_exact(whole, folder, image_folder):
     """A batch system would signal the script's process; here in the second epoch."""
     stopped = write_config(
@@ -106,6 +112,7 @@ def test_sigterm_saves_and_resume_is_exact(whole, folder, image_folder):
     assert 'Traceback' not in out + err
     assert (work_dir / 'last_checkpoint').read_text() == str(saved)
     assert 3 <= torch.load(saved, weights_only=False)['meta']['iter'] < 8
+    assert_no_thread_was_left(work_dir)
 
     out, _ = script(
         'dist_train', whole[0].with_suffix('.py'), 2, '--work-dir', work_dir, '--resume', cwd=folder

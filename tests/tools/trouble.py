@@ -1,5 +1,6 @@
 """Runs with several ranks in which one rank fails or receives a signal at a given step."""
 
+import atexit
 import os
 import subprocess
 import time
@@ -42,6 +43,14 @@ class Run(TroubleHook):
             time.sleep(0.05)
 
 
+class CountThreads(Hook):
+    """Write the number of threads of this process at its exit to a file."""
+
+    def before_run(self, runner):
+        path = Path(runner.work_dir, f'threads_{get_rank()}')
+        atexit.register(lambda: path.write_text(str(len(os.listdir('/proc/self/task')))))
+
+
 class WithUnused(MobileFormer):
     """An encoder with a layer that its forward pass does not use."""
 
@@ -68,7 +77,7 @@ def write_config(path: Path, images: Path, **trouble) -> Path:
     cfg.param_scheduler = dict(type='CosineAnnealingLR', T_max=8, by_epoch=False, end=8)
     cfg.default_hooks.checkpoint.update(interval=4, by_epoch=True)
     cfg.default_hooks.logger.interval = 1
-    cfg.custom_hooks += [dict(type='EMAHook')]
+    cfg.custom_hooks += [dict(type='EMAHook'), dict(type=f'{__name__}.CountThreads')]
     if trouble:
         cfg.custom_hooks += [{**trouble, 'type': f'{__name__}.{trouble["type"]}'}]
     cfg.dump(path)
