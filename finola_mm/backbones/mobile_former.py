@@ -27,6 +27,7 @@ from ..errors import CheckpointError, UserError, as_user_error
 from ..functional import downsample_mask, zero_padding
 from ..layers import (
     BneckLite,
+    ChannelShuffle,
     MobileFormerBlock,
     MobileToFormer,
     checkpoint_module,
@@ -328,7 +329,7 @@ class MobileFormer(BaseModule):
         """Build the final 1x1 convolution, whose parameters have the same names in every arch."""
         groups = arch['groups']
         conv, norm = pointwise(in_channels, arch['out'], groups=groups)
-        shuffle = {'shuffle': nn.ChannelShuffle(groups)} if groups > 1 else {}
+        shuffle = {'shuffle': ChannelShuffle(groups)} if groups > 1 else {}
         act = {'act': nn.ReLU6()} if arch['out_relu6'] else {}
         return nn.Sequential(OrderedDict({**shuffle, '0': conv, '1': norm, **act}))
 

@@ -4,7 +4,7 @@ from .attentional_pooling import AttentionalPooling
 from .autocast import LayerNorm, call_in_autocast_dtype, without_autocast
 from .checkpointing import checkpoint_module
 from .finola import FINOLALayer
-from .mobile import BneckLite, DynamicReLU, Mobile, MobileDown, depthwise, pointwise
+from .mobile import BneckLite, ChannelShuffle, DynamicReLU, Mobile, MobileDown, depthwise, pointwise
 from .mobile_former import Former, FormerToMobile, MobileFormerBlock, MobileToFormer
 from .mobile_former_decoder import MobileFormerDecoder
 from .transformer import TransformerBlock
@@ -13,6 +13,7 @@ from .upsampler import ResConv, UpConv, norm_silu_conv
 __all__ = [
     'AttentionalPooling',
     'BneckLite',
+    'ChannelShuffle',
     'DynamicReLU',
     'FINOLALayer',
     'Former',

@@ -35,8 +35,15 @@ def pointwise(
     ``shuffle`` interleaves the channels of the groups.
     """
     conv = nn.Conv2d(in_channels, out_channels, 1, groups=groups, bias=False)
-    shuffles = [nn.ChannelShuffle(groups)] if shuffle else []
+    shuffles = [ChannelShuffle(groups)] if shuffle else []
     return nn.Sequential(conv, nn.BatchNorm2d(out_channels), *shuffles)
+
+
+class ChannelShuffle(nn.ChannelShuffle):
+    """``nn.ChannelShuffle`` with a derivative, which that of torch 2.1 lacks."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.unflatten(1, (self.groups, -1)).transpose(1, 2).flatten(1, 2)
 
 
 def depthwise(in_channels: int, out_channels: int, *, stride: int = 1) -> nn.Sequential:

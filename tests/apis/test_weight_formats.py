@@ -40,7 +40,7 @@ CONFIGS = dict(
 
 
 def without(classifier, model):
-    model.set_submodule(classifier, nn.Identity())
+    setattr(model, classifier, nn.Identity())
     return model
 
 

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from mmengine.device import get_device
 from mmengine.hooks import Hook
 from torch import nn
 
 from ...errors import UserError
-from ...functional.compat import mark_step_begin
+from ...functional.compat import COMPILES, mark_step_begin
 from ...registry import HOOKS
 from ..model import unwrap_model
 
@@ -38,7 +39,8 @@ class CompileHook(Hook):
         **kwargs (Any): Arguments of ``torch.compile``, such as ``mode='max-autotune'``.
 
     Raises:
-        UserError: before training, if the model has none of the parts, or lacks one given.
+        UserError: before training, if torch is older than 2.6, or the model has none of the parts
+            or lacks one given.
     """
 
     def __init__(self, *, parts: Sequence[str] | None = None, **kwargs: Any):
@@ -46,6 +48,8 @@ class CompileHook(Hook):
         self.kwargs = kwargs
 
     def before_train(self, runner) -> None:
+        if not COMPILES:
+            raise UserError(f'torch {torch.__version__} is installed; --compile requires 2.6')
         model = unwrap_model(runner.model)
         parts = self.parts or [part for part in PARTS if compiled_by_default(model, part)]
         if not parts or not all(hasattr(model, part) for part in parts):

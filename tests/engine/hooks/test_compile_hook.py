@@ -16,7 +16,10 @@ from mmpretrain.structures import DataSample
 
 from finola_mm.apis.trainee import Trainee
 from finola_mm.engine import CompileHook
+from finola_mm.functional.compat import COMPILES
 from tests.messages import shows
+
+pytestmark = pytest.mark.skipif(not COMPILES, reason='--compile requires torch 2.6')
 
 
 def build(name):
