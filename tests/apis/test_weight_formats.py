@@ -40,7 +40,8 @@ CONFIGS = dict(
 
 
 def without(classifier, model):
-    setattr(model, classifier, nn.Identity())
+    parent, _, name = classifier.rpartition('.')
+    setattr(model.get_submodule(parent), name, nn.Identity())
     return model
 
 
