@@ -129,6 +129,7 @@ MODELS.build(Config.fromfile({config!r}).model)
 """
 
 
+@pytest.mark.slow
 def test_each_side_builds_without_the_other(project_root):
     """Detection without mmpretrain; the rest without mmdet, and without mmcv's compiled part."""
     pretraining, classifier, detector = (

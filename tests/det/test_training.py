@@ -59,6 +59,7 @@ def config(scenes, tmp_path):
     return cfg
 
 
+@pytest.mark.slow
 def test_eight_scenes_are_learned_by_heart(config):
     """Boxes, classes and data fit together: the loss falls to almost nothing, AP50 above 0.9."""
     steps = 250

@@ -9,7 +9,7 @@ import torch
 from tests.conftest import ROOT
 from tests.tools.trouble import assert_same_run, write_config
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 
 def script(cluster, name, *args, expect=0, **env):

@@ -70,6 +70,7 @@ def test_two_ranks_train(whole):
     assert_no_thread_was_left(work_dir)
 
 
+@pytest.mark.slow
 def test_two_ranks_log_what_one_rank_tests(config, folder, project_root):
     """Ranks have different BatchNorm statistics; the checkpoint holds those of rank 0.
 
@@ -122,6 +123,7 @@ def test_sigterm_saves_and_resume_is_exact(whole, folder, image_folder):
     assert_same_run(work_dir / 'epoch_4.pth', whole[0] / 'epoch_4.pth')
 
 
+@pytest.mark.slow
 def test_unused_parameters(config, folder):
     """DDP would say which indices they have, in a traceback."""
     cfg = Config.fromfile(config)
@@ -172,10 +174,12 @@ def test_a_mistake_that_rank_1_finds_is_one_line(tmp_path):
     assert re.fullmatch(r'launch: .*\b1: .*UserError: the cause', err.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_a_mistake_that_rank_0_finds_is_printed_once(tmp_path):
     assert fails(tmp_path, rank=0, error='UserError') == 'fails: the cause'
 
 
+@pytest.mark.slow
 def test_a_mistake_is_reported_by_each_of_two_machines(tmp_path):
     """One rank on each machine; here both are this one."""
     with socket.socket() as free:
