@@ -4,7 +4,8 @@
     python tools/configs.py --copy NAME FILE.py
 
 All tools accept the names in place of a config file: selfsup/masked_finola_b. A copy derives from
-the same bases as the original, which it names by package: finola_mm::det/detr_mf_dec211_w720.py.
+the same bases as the original, by name: finola_mm::det/detr_mf_dec211_w720.py. The tools of
+mmpretrain and mmdet read it, too.
 """
 
 import argparse
@@ -49,7 +50,9 @@ def with_bases_by_name(file: Path) -> str:
             for node in ast.walk(statement.value):
                 if isinstance(node, ast.Constant) and '::' not in node.value:
                     base = os.path.relpath(file.parent / node.value, CONFIGS)
-                    text = text.replace(ast.get_source_segment(text, node), f"'finola_mm::{base}'")
+                    # MMEngine finds our configs once finola_mm is imported.
+                    by_name = f"__import__('finola_mm') and 'finola_mm::{base}'"
+                    text = text.replace(ast.get_source_segment(text, node), by_name)
     return text
 
 

@@ -22,12 +22,14 @@ from ..environment import build_mmcv, pinned, preferred
 from ..errors import UserError
 from .config import CfgOptions
 
-# Modules that only some tools and configs need -> what pip installs for them, in a clone.
+# Modules that only some tools and configs need -> what pip installs for them
 OPTIONAL = dict(mmdet=pinned(preferred('mmdet')), skimage='scikit-image')
-OPTIONAL |= dict.fromkeys(('onnx', 'onnxruntime', 'onnxscript'), "-e '.[onnx]'")
+OPTIONAL |= dict.fromkeys(('onnx', 'onnxruntime', 'onnxscript'), 'onnx onnxruntime onnxscript')
 OPTIONAL |= dict(faster_coco_eval='faster-coco-eval', timm='timm')
 OPTIONAL |= dict(huggingface_hub='huggingface_hub', supervision='supervision')
-OPTIONAL |= dict.fromkeys(('openvino', 'ncnn', 'pnnx', 'coremltools'), "-e '.[export]'")
+OPTIONAL |= dict.fromkeys(
+    ('openvino', 'ncnn', 'pnnx', 'coremltools'), 'openvino pnnx ncnn coremltools'
+)
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 
 
@@ -62,7 +64,7 @@ def command_line(main: Callable) -> Callable:
             if not missing:
                 raise
             raise SystemExit(
-                f'{tool}: {missing[0]} is not installed; run, in the folder of finola_mm: '
+                f'{tool}: {missing[0]} is not installed; run: '
                 f'python -m pip install {OPTIONAL[missing[0]]}'
             ) from None
         except (UnicodeEncodeError, UnicodeDecodeError) as error:

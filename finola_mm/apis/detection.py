@@ -90,9 +90,15 @@ class Detections:
     def to_supervision(self) -> Any:
         """Return the objects as ``supervision.Detections``, with ``data['class_name']``.
 
-        Requires the package supervision, ``pip install 'finola_mm[supervision]'``.
+        Raises:
+            UserError: the package supervision is not installed.
         """
-        import supervision  # type: ignore[import-not-found]
+        try:
+            import supervision  # type: ignore[import-not-found]
+        except ImportError:
+            raise UserError(
+                'supervision is not installed; install it with: python -m pip install supervision'
+            ) from None
 
         return supervision.Detections(
             xyxy=self.boxes,

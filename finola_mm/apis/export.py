@@ -30,10 +30,10 @@ TOLERANCE = 1e-3  # maximum difference relative to the largest value of an outpu
 
 def check_packages(format: str) -> None:
     """Import the packages of a format, before the work starts."""
-    for name in formats.PACKAGES[format]:
-        importlib.import_module(name)
     if 'onnx' in formats.PACKAGES[format] and not hasattr(torch.export, 'Dim'):
         raise UserError(f'torch {torch.__version__} is installed; ONNX export requires 2.6')
+    for name in formats.PACKAGES[format]:
+        importlib.import_module(name)
 
 
 def build_part(
