@@ -18,6 +18,7 @@ from ..datasets import evenly_spaced, find_images
 from ..datasets.decoding import decode
 from ..engine import find_checkpoint, load_weights
 from ..errors import UserError
+from ..functional.compat import EXPORTS_ONNX
 from . import export_formats as formats
 from .export_layers import Classifier, Detector, Encoder, simplify_for_export
 from .inference import load_metainfo
@@ -30,7 +31,7 @@ TOLERANCE = 1e-3  # maximum difference relative to the largest value of an outpu
 
 def check_packages(format: str) -> None:
     """Import the packages of a format, before the work starts."""
-    if 'onnx' in formats.PACKAGES[format] and not hasattr(torch.export, 'Dim'):
+    if 'onnx' in formats.PACKAGES[format] and not EXPORTS_ONNX:
         raise UserError(f'torch {torch.__version__} is installed; ONNX export requires 2.6')
     for name in formats.PACKAGES[format]:
         importlib.import_module(name)

@@ -16,8 +16,9 @@ try:  # torch 2.3. torch.compile replaces both by True.
 except ImportError:
     from torch._utils import is_compiling as is_compiling
 
-# torch 2.6 is the oldest whose compiler was tried; that of 2.1 changes gradients of our functions.
-COMPILES = tuple(map(int, torch.__version__.split('.')[:2])) >= (2, 6)
+# torch 2.6 is the oldest tried. The compiler of 2.1 changes gradients of our functions; before 2.5,
+# torch.onnx.export does not use torch.export.
+COMPILES = EXPORTS_ONNX = tuple(map(int, torch.__version__.split('.')[:2])) >= (2, 6)
 
 # torch.compiler.disable without an import of the compiler, which takes a second; not public.
 not_compiled = _disable_dynamo

@@ -5,14 +5,12 @@ import json
 
 import pytest
 import torch
-import torch.export
 
 from finola_mm.apis.export_formats import median_ratio, take_turns
+from finola_mm.functional.compat import EXPORTS_ONNX
 from tests.tools import small_detector
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(torch.export, 'Dim'), reason='torch exports to ONNX by torch.export since 2.6'
-)
+pytestmark = pytest.mark.skipif(not EXPORTS_ONNX, reason='ONNX export requires torch 2.6')
 
 
 @pytest.fixture

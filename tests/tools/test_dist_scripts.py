@@ -15,11 +15,14 @@ import torch
 from mmengine.config import Config
 from torch.distributed import run
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, TORCHRUN_WORKS
 from tests.forks import run_script as tool
 from tests.messages import shows
 from tests.tools.trouble import assert_same_run, write_config
 
+pytestmark = pytest.mark.skipif(
+    not TORCHRUN_WORKS, reason='torchrun before torch 2.4 crashes with Python 3.12'
+)
 of_newer_torchrun = pytest.mark.skipif(
     'signals_to_handle' not in inspect.getsource(run),
     reason='torchrun of older torch handles signals itself',

@@ -8,7 +8,6 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-import torch.export
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from mmengine.config import Config
@@ -16,12 +15,11 @@ from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 
 from finola_mm.apis import export_formats as formats
+from finola_mm.functional.compat import EXPORTS_ONNX
 from tests.messages import shows
 from tests.tools import small_detector
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(torch.export, 'Dim'), reason='torch exports to ONNX by torch.export since 2.6'
-)
+pytestmark = pytest.mark.skipif(not EXPORTS_ONNX, reason='ONNX export requires torch 2.6')
 
 
 @pytest.fixture

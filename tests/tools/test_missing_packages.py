@@ -7,10 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import torch.export
-
 from finola_mm.apis.command_line import OPTIONAL
 from finola_mm.environment import build_mmcv
+from finola_mm.functional.compat import EXPORTS_ONNX
 from tests.conftest import ROOT
 from tests.messages import shows
 
@@ -34,8 +33,8 @@ for package, *command in eval(sys.argv[1]):
 """
 DETECTOR = ['configs/demo/det_mf_dec211.py', 'none.pth']
 DET_CONFIGS = ['demo/det_mf_dec211', 'det/dino_mf', 'det/retinanet_mf', 'study/det_mf_dec211']
-# Before torch 2.6, torch itself imports onnx, and nothing can be exported.
-ONNX = ('onnx', 'onnxruntime', 'onnxscript') if hasattr(torch.export, 'Dim') else ()
+# Before torch 2.6, nothing can be exported.
+ONNX = ('onnx', 'onnxruntime', 'onnxscript') if EXPORTS_ONNX else ()
 EXPORT = ['tools/deployment/export.py', *DETECTOR]
 NAMES = {'scikit_image': 'skimage', 'pillow': 'PIL'}
 OF_MMCV = 'cv2'  # mmcv requires opencv-python; a second build of it would overwrite the first
