@@ -26,7 +26,7 @@ from PIL import Image
 
 from finola_mm.datasets.shape_classes import NAMES, load_photographs
 from finola_mm.datasets.shapes import draw, multi_object_scene
-from tests.conftest import ROOT, TORCHRUN_WORKS
+from tests.conftest import TORCHRUN_WORKS
 
 CLASSES, SIZE = 6, 96
 PRETRAINING = ('demo/masked_finola_b', 'study/masked_finola_e', 'demo/finola', 'demo/mocov2')
