@@ -18,10 +18,9 @@ from mmpretrain.structures import DataSample
 from finola_mm.apis import load_encoder
 from finola_mm.engine import read_checkpoint, write_weights
 from finola_mm.errors import CheckpointError, UserError
-from finola_mm.functional.compat import EXPORTS_ONNX
 from finola_mm.selfsup import MaskedFINOLA
 from finola_mm.selfsup.encoder_map import describe_map
-from tests.conftest import ROOT
+from tests.conftest import ROOT, needs_new_exporter
 from tests.forks import run_script
 from tests.messages import shows
 
@@ -211,7 +210,7 @@ def test_out_into_other_libraries(trained, tmp_path, project_root):
     build().load_state_dict(weights[library])
 
 
-@pytest.mark.skipif(not EXPORTS_ONNX, reason='ONNX export requires torch 2.6')
+@needs_new_exporter
 def test_onnx(trained, tmp_path, project_root):
     name, work_dir = trained
     config = f'configs/selfsup/any/{name}.py'

@@ -16,6 +16,7 @@ from PIL import Image
 
 from finola_mm.apis import export_formats as formats
 from finola_mm.functional.compat import EXPORTS_ONNX
+from tests.conftest import needs_new_exporter
 from tests.messages import shows
 from tests.tools import small_detector
 
@@ -63,6 +64,7 @@ def normalised(model, images):
     return (torch.from_numpy(images) - mean) / std
 
 
+@needs_new_exporter
 @pytest.mark.parametrize('form', ['plain', pytest.param('spatial', marks=pytest.mark.slow)])
 def test_encoder_of_any_batch_and_size(export, project_root, tmp_path, form):
     options = [*small_detector.MODEL, f'model.backbone.dynamic_relu={form}']
@@ -147,6 +149,7 @@ def test_detector(export, checkpoint, detector, tmp_path):
     assert sorted(found['labels'].tolist()) == sorted(wanted.labels.tolist())
 
 
+@needs_new_exporter
 def test_detector_of_any_batch_and_size(export, checkpoint, detector, tmp_path):
     out = tmp_path / 'detector.onnx'
     export.main(
