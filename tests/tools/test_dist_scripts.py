@@ -98,6 +98,7 @@ def assert_no_thread_was_left(work_dir):
     assert [(work_dir / f'threads_{rank}').read_text() for rank in (0, 1)] == ['1', '1']
 
 
+@pytest.mark.slow
 @of_newer_torchrun
 def test_sigterm_saves_and_resume_is_exact(whole, folder, image_folder):
     """A batch system would signal the script's process; here in the second epoch."""

@@ -65,7 +65,8 @@ def normalised(model, images):
 
 
 @needs_new_exporter
-@pytest.mark.parametrize('form', ['plain', pytest.param('spatial', marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('form', ['plain', 'spatial'])
 def test_encoder_of_any_batch_and_size(export, project_root, tmp_path, form):
     options = [*small_detector.MODEL, f'model.backbone.dynamic_relu={form}']
     checkpoint = small_detector.write_checkpoint(tmp_path / 'small.pth', options)
@@ -150,6 +151,7 @@ def test_detector(export, checkpoint, detector, tmp_path):
 
 
 @needs_new_exporter
+@pytest.mark.slow
 def test_detector_of_any_batch_and_size(export, checkpoint, detector, tmp_path):
     out = tmp_path / 'detector.onnx'
     export.main(
