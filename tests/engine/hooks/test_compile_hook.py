@@ -22,6 +22,12 @@ from tests.messages import shows
 pytestmark = pytest.mark.skipif(not COMPILES, reason='--compile requires torch 2.6')
 
 
+@pytest.fixture(autouse=True)
+def forget_sizes():
+    """A second size of the input would be compiled as a symbol."""
+    torch._dynamo.reset()
+
+
 def build(name):
     cfg = Config.fromfile(f'configs/demo/{name}.py')
     init_default_scope(cfg.default_scope)
