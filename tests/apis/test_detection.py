@@ -109,6 +109,9 @@ def test_supervision(monkeypatch):
     """The arrays in the form of supervision; the package itself, if it is installed."""
     boxes = np.array([[1, 2, 3, 4], [5, 6, 7, 8]], np.float32)
     found = Detections(boxes, np.array([0.5, 0.25], np.float32), np.array([1, 0]), ('cat', 'dog'))
+    monkeypatch.setitem(sys.modules, 'supervision', None)
+    with pytest.raises(UserError, match=shows('supervision', 'pip install')):
+        found.to_supervision()
     monkeypatch.setitem(sys.modules, 'supervision', SimpleNamespace(Detections=dict))
     arrays = found.to_supervision()
     assert arrays.keys() == {'xyxy', 'confidence', 'class_id', 'mask', 'data'}

@@ -118,9 +118,7 @@ def test_resumed_equals_uninterrupted(project_root, image_folder, tmp_path, thre
     )
     whole, expected = run(image_folder, tmp_path / 'whole', **common)
     resume = tmp_path / 'whole' / middle
-    if (
-        case == 'iterations' and COMPILES
-    ):  # the resumed run, in addition, is traced by torch.compile
+    if case == 'iterations' and COMPILES:  # the resumed run is, in addition, compiled
         common['hooks'] = [*hooks, dict(type='finola_mm.CompileHook', backend='eager')]
     second, resumed = run(image_folder, tmp_path / 'resumed', **common, resume=resume)
 
