@@ -61,15 +61,18 @@ def pretrained(encoder: str, work_dir: Path) -> Path:
 
 
 def step(training: str, seed: int, work_dir: Path, *start: str, **options) -> Step:
-    def scores(out: Path) -> list[dict]:
-        found = read_log(out, 'coco/bbox_mAP')
-        return [
-            dict(
-                format_scores(ap=found['coco/bbox_mAP'], ap50=found['coco/bbox_mAP_50']),
-                training=training,
-            )
-        ]
-
     options |= {'randomness.seed': seed}
     out = work_dir / training.replace('-', '_')
-    return train(TRAININGS[training], options, out, *start, scores=scores)
+    return train(
+        TRAININGS[training],
+        options,
+        out,
+        *start,
+        scores=lambda out: [dict(read_ap(out), training=training)],
+    )
+
+
+def read_ap(out: Path) -> dict[str, str]:
+    """Read the last AP and AP50 from the log."""
+    found = read_log(out, 'coco/bbox_mAP')
+    return format_scores(ap=found['coco/bbox_mAP'], ap50=found['coco/bbox_mAP_50'])

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import detection
 import detection_tables
+import encoder_detection
+import encoder_detection_tables
 import encoders
 import encoders_tables
 import pretraining
@@ -28,6 +30,7 @@ TABLES = {
     pretraining: pretraining_tables.tables,
     detection: detection_tables.tables,
     encoders: encoders_tables.tables,
+    encoder_detection: encoder_detection_tables.tables,
 }
 
 

@@ -28,7 +28,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TextIO
 
-STUDIES = ('reconstruction', 'pretraining', 'detection', 'encoders')
+STUDIES = ('reconstruction', 'pretraining', 'detection', 'encoders', 'encoder_detection')
 # Columns of every CSV, after those of the study.
 RECORD = ('note', 'minutes', 'date', 'commit', 'machine')
 NOT_FINITE = 'loss not finite'

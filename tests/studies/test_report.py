@@ -7,10 +7,10 @@ import pytest
 from tests.messages import shows
 
 
-@pytest.mark.parametrize('name', ['reconstruction', 'pretraining', 'detection', 'encoders'])
-def test_every_run_has_its_own_name(studies, name):
-    runs = list(getattr(studies, name).runs())
-    assert len({run.name for run in runs}) == len(runs)
+def test_every_run_has_its_own_name(studies):
+    for name in studies.study.STUDIES:
+        runs = list(getattr(studies, name).runs())
+        assert len({run.name for run in runs}) == len(runs)
 
 
 def test_the_tables_of_the_results_are_up_to_date(studies, monkeypatch):
