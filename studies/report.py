@@ -17,6 +17,8 @@ import encoder_detection
 import encoder_detection_tables
 import encoders
 import encoders_tables
+import latents
+import latents_tables
 import pretraining
 import pretraining_tables
 import reconstruction
@@ -27,6 +29,7 @@ RESULTS = Path('docs/results.md')
 MARKS = '<!-- studies/{} begins -->\n', '<!-- studies/{} ends -->\n'
 TABLES = {
     reconstruction: reconstruction_tables.tables,
+    latents: latents_tables.tables,
     pretraining: pretraining_tables.tables,
     detection: detection_tables.tables,
     encoders: encoders_tables.tables,

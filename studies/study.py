@@ -28,7 +28,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import TextIO
 
-STUDIES = ('reconstruction', 'pretraining', 'detection', 'encoders', 'encoder_detection')
+STUDIES = (
+    'reconstruction',
+    'latents',
+    'pretraining',
+    'detection',
+    'encoders',
+    'encoder_detection',
+)
 # Columns of every CSV, after those of the study.
 RECORD = ('note', 'minutes', 'date', 'commit', 'machine')
 NOT_FINITE = 'loss not finite'

@@ -1,0 +1,25 @@
+# FINOLA on photographs at the size of reconstruction.py, for studies/latents.py.
+# Train      make study ARGS=latents
+# Measured   docs/results.md.
+_base_ = ['../photos/finola.py']
+
+data = dict(batch_size=16, num_workers=0, persistent_workers=False)
+train_dataloader = data
+val_dataloader = data
+test_dataloader = data
+val_evaluator = dict(lpips=False)
+test_evaluator = val_evaluator
+
+model = dict(upsampler=dict(widths=(32, 16, 16)))
+
+optim_wrapper = dict(optimizer=dict(lr=1e-3))
+default_hooks = dict(
+    _delete_=True,
+    logger=dict(type='LoggerHook', interval=25),
+    checkpoint=dict(
+        type='finola_mm.AtomicCheckpointHook', interval=100, by_epoch=False, max_keep_ckpts=1
+    ),
+    visualization=dict(type='finola_mm.ReconstructionHook'),
+)
+work_dir = 'work_dirs/study/latents'
+auto_scale_lr = dict(base_batch_size=16)

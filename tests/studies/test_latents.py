@@ -1,0 +1,72 @@
+"""The study of latent vectors: its commands, its table and the overfitting of one batch."""
+
+import sys
+
+import torch
+
+from finola_mm.apis import load_config
+from tests.studies.commands import arguments
+
+
+def test_options_reach_the_configs(studies, tmp_path):
+    for run in studies.latents.runs():
+        latent, steps = run.keys['latent'], run.steps(tmp_path)
+        if run.keys['data'] == 'photographs':
+            train = arguments(steps[0])
+            cfg = load_config(train.config, options=train.cfg_options)
+            assert cfg.model.neck.channels == cfg.model.upsampler.in_channels == latent
+            assert cfg.train_cfg.max_iters == studies.latents.VARIANTS[run.keys['variant']][2]
+            split = cfg.train_dataloader.dataset.dataset.data_prefix
+            assert f'test_dataloader.dataset.dataset.data_prefix={split}' in steps[1].command
+
+
+def test_one_changed_setting_changes_the_model(studies, tmp_path):
+    seen = {}
+    for run in studies.latents.runs():
+        if run.keys['data'] == 'photographs' and run.keys['latent'] == 64:
+            train = arguments(run.steps(tmp_path)[0])
+            cfg = load_config(train.config, options=train.cfg_options)
+            seen[run.keys['variant']] = (cfg.model, cfg.optim_wrapper, cfg.train_cfg)
+    assert all(seen[a] != seen[b] for a in seen for b in seen if a != b)
+
+
+def test_the_batch_is_overfitted_with_valid_arguments(studies, tmp_path, monkeypatch):
+    for run in studies.latents.runs():
+        if run.keys['data'] == '16 photographs':
+            (step,) = run.steps(tmp_path)
+            monkeypatch.setattr(sys, 'argv', step.command)
+            args = studies.overfit.parse_args()
+            assert args.channels == run.keys['latent'] and args.out == str(step.out)
+            assert args.steps == studies.latents.BATCH_STEPS in studies.overfit.REPORTED
+
+
+def test_free_vectors_with_any_maps_fit_any_images(studies, monkeypatch):
+    """A position has 64 channels for its 48 values: an exact solution exists."""
+    options = '--channels 64 --latent free --map linear --upsampler linear --steps 200 --lr 1e-2'
+    monkeypatch.setattr(sys, 'argv', ['overfit.py', 'images', *options.split()])
+    args = studies.overfit.parse_args()
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    found = studies.overfit.overfit(args, images)
+    assert list(found) == [100, 200] and found[200] > max(found[100], 40)
+
+
+def test_the_matrices_are_scaled(studies, monkeypatch):
+    matrices = []
+    for gain in ('1', '0.1'):
+        monkeypatch.setattr(sys, 'argv', ['overfit.py', 'images', '--gain', gain])
+        torch.manual_seed(0)
+        matrices.append(studies.overfit.build_finola(studies.overfit.parse_args()).neck.finola.A)
+    assert torch.equal(matrices[1], matrices[0] * 0.1)
+
+
+def test_the_table_shows_finished_runs(studies):
+    common = dict(seed='0', note='')
+    rows = [
+        dict(common, variant='FINOLA', latent='64', steps='400', images='train', psnr='20.125'),
+        dict(common, variant='lr 1e-3', latent='64', steps='1200', images='val', psnr='19.5'),
+        dict(common, variant='lr 4e-3', latent='256', steps='', images='', psnr='', note='bad'),
+    ]
+    text = '\n'.join(studies.latents_tables.tables(rows))
+    assert '| FINOLA | 64 | not yet run | 20.12 | not yet run |' in text
+    assert '| lr 1e-3 | 1200 | 19.50 | not yet run | not yet run | not yet run |' in text
+    assert '| lr 4e-3 | 1200 | not yet run | bad | not yet run | bad |' in text
