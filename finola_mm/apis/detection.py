@@ -264,6 +264,6 @@ def find_config(source: str | PathLike) -> Path:
     if run and (file.parent / f'{run}.py').is_file():
         return file.parent / f'{run}.py'
     raise UserError(
-        f'{file} is neither published by this project nor in a work directory with the config of '
-        'its run; pass the config: load_detector(FILE, CONFIG)'
+        f'{file} is neither published by this project nor in the work directory of a run of '
+        'tools/train.py with its config; pass the config: load_detector(FILE, CONFIG)'
     )

@@ -67,7 +67,8 @@ def pretrain(
             weights.
         resume (bool): Continue the run in ``out``, if there is one. Defaults to False.
         options (dict, optional): Other settings of the config, as by ``--cfg-options``:
-            ``{'model.upsampler.depth': 2}``.
+            ``{'model.upsampler.depth': 2}``. ``'optim_wrapper.optimizer.lr'`` is scaled from a
+            batch size of 1024 to ``batch_size``, unless ``'auto_scale_lr.enable'`` is False.
 
     Returns:
         Encoder: The trained encoder, as ``load_encoder`` returns it.
@@ -94,7 +95,8 @@ def pretrain(
         **length_of_run(epochs, steps),
     }
     cfg = load_config(config, options=settings | (options or {}), work_dir=str(out))
-    enable_lr_scaling(cfg)
+    if cfg.auto_scale_lr.get('enable', True):
+        enable_lr_scaling(cfg)
     if amp:
         enable_amp(cfg)
     check_data(cfg, ['train'])
@@ -154,11 +156,13 @@ def timm_backbone(name: str) -> dict[str, Any]:
 def length_of_run(epochs: int, steps: int | None) -> dict[str, Any]:
     """Return the settings for a number of epochs, or of steps: warm-up, then a cosine."""
     by_epoch, length = steps is None, epochs if steps is None else steps
-    # A longer share than the recipe's 10 of 1600 epochs, which would be few steps of a short run
-    warmup = max(1, length // 40)
+    # A longer share than the recipe's 10 of 1600 epochs, which would be few steps of a short run.
+    # At least two, since MMEngine never ends a warm-up of one step, and an epoch can have one step.
+    warmup = max(1 if by_epoch and length < 8 else 2, length // 40)
     unit: dict[str, Any] = dict(by_epoch=by_epoch)
     if by_epoch:
         unit['convert_to_iter_based'] = True
+    warmup = min(warmup, length)
     schedule = [dict(type='LinearLR', start_factor=1e-4, begin=0, end=warmup, **unit)]
     if length > warmup:
         cosine = dict(type='CosineAnnealingLR', T_max=length - warmup, eta_min=0.0)
@@ -172,7 +176,8 @@ def length_of_run(epochs: int, steps: int | None) -> dict[str, Any]:
         settings |= {
             'train_cfg': dict(loop, _delete_=True),
             'train_dataloader.sampler': dict(_delete_=True, type='finola_mm.SeededInfiniteSampler'),
-            'default_hooks.checkpoint.interval': max(1, length // 10),
+            'default_hooks.logger.interval': min(100, max(1, length // 10)),
+            'default_hooks.checkpoint.interval': max(length // 10, min(length, 100)),
             'default_hooks.checkpoint.by_epoch': False,
             'log_processor.by_epoch': False,
         }

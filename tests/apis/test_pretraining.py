@@ -6,7 +6,7 @@ import torch
 from finola_mm import extract_features, load_encoder, pretrain
 from finola_mm.apis.config import CONFIGS
 from finola_mm.apis.pretraining import find_recipe, length_of_run
-from finola_mm.engine import read_checkpoint
+from finola_mm.engine import find_checkpoint, read_checkpoint
 from finola_mm.errors import UserError
 from tests.forks import run_script
 from tests.messages import shows
@@ -95,6 +95,19 @@ def test_schedules():
         for before, after in zip(schedule, schedule[1:], strict=False):
             assert before['end'] == after['begin'] and after['T_max'] == length - before['end']
         assert all(part['by_epoch'] == (steps is None) for part in schedule)
+
+
+@pytest.mark.parametrize('length', [dict(steps=4), dict(epochs=8)])
+def test_the_learning_rate_of_a_short_run(image_folder, tmp_path, length):
+    """Warm-up ends at the whole rate, also with one step per epoch; scaled to the batch, or not."""
+    for scaled in (True, False):
+        options = SMALL | {'auto_scale_lr.enable': scaled, 'optim_wrapper.optimizer.lr': 1e-3}
+        out = tmp_path / str(scaled)
+        arguments = dict(batch_size=10, image_size=64, num_workers=0, options=options)
+        pretrain(image_folder / 'train', 'small', out=out, **length, **arguments)
+        hub = read_checkpoint(find_checkpoint(out))['message_hub']
+        rates = hub['log_scalars']['train/lr'].data[0]
+        assert max(rates) == pytest.approx(1e-3 * 10 / 1024 if scaled else 1e-3)
 
 
 def test_refuses(image_folder, tmp_path):

@@ -13,29 +13,33 @@ def check_batch(runner: Runner) -> None:
         UserError: there are fewer images than one batch, or MoCo's queue is not divisible by it.
     """
     loader = runner.train_dataloader
+    # Not loader.batch_size, which is None with mmdet's AspectRatioBatchSampler
+    batch_size = getattr(loader.batch_sampler, 'batch_size', None)
+    if batch_size is None:
+        return
     if len(loader) == 0:
         raise UserError(
-            f'each rank has {len(loader.sampler)} training images, fewer than one batch of '
-            f'{loader.batch_size}. Lower the batch size: '
+            f'each rank has {len(loader.batch_sampler.sampler)} training images, fewer than one '
+            f'batch of {batch_size}. Lower the batch size: '
             '--cfg-options train_dataloader.batch_size=N'
         )
     scale = runner.cfg.get('auto_scale_lr') or {}
     base = scale.get('base_batch_size')
     steps = runner.cfg.optim_wrapper.get('accumulative_counts', 1)
     ranks = get_world_size()
-    total = ranks * loader.batch_size * steps
+    total = ranks * batch_size * steps
     runner.message_hub.update_info('total_batch_size', total)  # compared by a resumed run
     rate = runner.cfg.optim_wrapper.optimizer.lr
     if scale.get('enable'):
-        rate *= ranks * loader.batch_size / base  # as MMEngine does, without accumulation
+        rate *= ranks * batch_size / base  # as MMEngine does, without accumulation
     runner.logger.info(
-        f'total batch size {total} = {ranks} (ranks) x {loader.batch_size} (images) x {steps} '
+        f'total batch size {total} = {ranks} (ranks) x {batch_size} (images) x {steps} '
         f'(accumulated steps); learning rate {rate:g}'
     )
     queue = runner.cfg.model.get('queue_len')
-    if queue and queue % (ranks * loader.batch_size):
+    if queue and queue % (ranks * batch_size):
         raise UserError(
-            f"MoCo's queue of {queue} keys is not a multiple of the {ranks * loader.batch_size} "
+            f"MoCo's queue of {queue} keys is not a multiple of the {ranks * batch_size} "
             'images per step. Change model.queue_len or train_dataloader.batch_size (--cfg-options)'
         )
     if base and total != base and not scale.get('enable'):

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 from mmengine.config import Config
+from torch.utils.data import DataLoader
 
 from finola_mm.datasets.validation import check_batch
 from finola_mm.errors import UserError
@@ -19,7 +20,7 @@ class Log(list):
 def lines(monkeypatch):
     """(batch size, steps, ranks, scaled) -> log of a recipe with total batch size 64."""
 
-    def lines(batch, steps, ranks, scaled=False, **model):
+    def lines(batch, steps, ranks, scaled=False, grouped=False, **model):
         monkeypatch.setattr(
             'finola_mm.datasets.validation.batch_check.get_world_size', lambda: ranks
         )
@@ -29,7 +30,9 @@ def lines(monkeypatch):
         )
         wrapper = dict(accumulative_counts=steps, optimizer=dict(type='AdamW', lr=0.002))
         cfg = Config(dict(model=model, optim_wrapper=wrapper, auto_scale_lr=scale))
-        loader = type('Loader', (), dict(batch_size=batch, __len__=lambda self: 1))()
+        loader = DataLoader(range(batch), batch)
+        if grouped:  # as mmdet's AspectRatioBatchSampler: the loader's batch_size is None
+            loader = DataLoader(loader.dataset, batch_sampler=loader.batch_sampler)
         log = Log()
         hub = SimpleNamespace(update_info=lambda name, value: None)
         check_batch(SimpleNamespace(cfg=cfg, train_dataloader=loader, logger=log, message_hub=hub))
@@ -45,6 +48,7 @@ def lines(monkeypatch):
         ((16, 2, 2), [2, 16, 2, 64, 0.002]),
         ((1, 4, 8, True), [8, 1, 4, 32, 0.001]),
         ((8, 1, 2, True), [2, 8, 1, 16, 0.0005]),
+        ((8, 1, 2, True, True), [2, 8, 1, 16, 0.0005]),
     ],
 )
 def test_the_batch_and_its_learning_rate(lines, arguments, said):
