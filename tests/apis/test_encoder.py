@@ -22,7 +22,7 @@ from finola_mm.registry import MODELS
 from tests.conftest import ROOT
 from tests.messages import shows
 
-FILES = sorted((ROOT / 'demo').glob('*.safetensors'))
+FILES = sorted((ROOT / 'demo').glob('*_shapes-*.safetensors'))
 
 
 @pytest.mark.parametrize('file', FILES, ids=lambda file: file.name)

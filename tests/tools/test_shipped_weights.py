@@ -1,6 +1,7 @@
 """The weights in demo/ are unchanged, documented and fit the models of the demo."""
 
 import hashlib
+import re
 
 import pytest
 from mmengine.registry import init_default_scope
@@ -27,9 +28,12 @@ def test_the_name_ends_with_the_hash_and_there_is_a_card(file):
 
 @pytest.mark.parametrize('file', FILES, ids=lambda file: file.name)
 def test_all_of_it_is_loaded(file):
-    name = file.name.partition('_shapes')[0]
+    name = re.split('_shapes|_objects12', file.name)[0]
     if name in ENCODERS:
         model = MobileFormer('small')
+    elif name == 'resnet18':
+        init_default_scope('mmpretrain')
+        model = MODELS.build(load_config(ROOT / 'configs/study/any/resnet18.py').model.backbone)
     else:
         scope, config = CONFIGS[name]
         init_default_scope(scope)

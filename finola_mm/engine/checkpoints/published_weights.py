@@ -21,6 +21,7 @@ PUBLISHED = {
     'finola_shapes': '8a2e96ea71148c2e867267b8cddb9e45c74793bf41034c179bdb6a92e3c93800',
     'masked_finola_b_shapes': 'fc5a4b1a2971a4371a413c3d0873f80586e98eacafc962638a87ed86af2d6d19',
     'mocov2_shapes': '36145a8d3f594622757eea0e123c6581cd3ab3db552b02d4c1029174a1c1f21f',
+    'resnet18_objects12': '44ef4ca3eff157704cc63af31ea0a74d5567b1e9b5fe5b8f4af9738001d13a3e',
 }
 
 
