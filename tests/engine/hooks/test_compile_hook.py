@@ -117,6 +117,8 @@ def test_gradients_of_compiled_kernels(project_root):
         losses['loss'].backward()
         gradients[name] = torch.cat([p.grad.flatten() for p in model.backbone.parameters()])
     error = {name: (value - gradients['exact']).norm() for name, value in gradients.items()}
+    if not error['eager']:
+        pytest.skip('this CPU has no bfloat16 instructions: trainings stay in float32')
     assert 0 < error['compiled'] < 1.2 * error['eager']
 
 
