@@ -93,14 +93,12 @@ def train_photographs(variant: str, config: str, options: dict, steps: int, late
         dict(data='photographs', variant=variant, latent=latent, seed=SEED),
         lambda work_dir: [
             train(config, options, work_dir / 'training', scores=scores),
-            test_on_training_images(config, latent, options, steps, work_dir),
+            test_on_training_images(config, options, steps, work_dir),
         ],
     )
 
 
-def test_on_training_images(
-    config: str, latent: int, options: dict, steps: int, work_dir: Path
-) -> Step:
+def test_on_training_images(config: str, options: dict, steps: int, work_dir: Path) -> Step:
     """Measure the training images as the held-out ones: whole, without crops."""
     out = work_dir / 'train.json'
     settings = {**options, 'test_dataloader.dataset.dataset.data_prefix': 'train'}

@@ -4,7 +4,7 @@
 
 Each image of 64 x 64 pixels has one latent vector of C numbers:
     --latent encoder     q is pooled from the encoder's map
-    --latent free        q is a parameter of its own, trained with 10 times the learning rate
+    --latent free        q is a trained parameter, with 10 times the learning rate
 The vector becomes a map of 16 x 16 positions:
     --map finola         the recurrence
     --map linear         one linear layer: any C maps, with 64 times the recurrence's parameters
