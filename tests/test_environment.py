@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from finola_mm import environment
 from tests.messages import shows
@@ -239,7 +240,12 @@ def without_scopes(config):
 def read_pins():
     text = (ROOT / 'requirements.txt').read_text()
     lines = (line.split('#')[0].strip() for line in text.splitlines())
-    return dict(line.split('==') for line in lines if line)
+    requirements = [Requirement(line) for line in lines if line]
+    return {
+        found.name: str(found.specifier).removeprefix('==')
+        for found in requirements
+        if found.marker is None or found.marker.evaluate()
+    }
 
 
 def test_pins_are_the_tested_versions():

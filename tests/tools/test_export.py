@@ -206,6 +206,7 @@ def test_a_wrong_graph_is_not_written(export, checkpoint, tmp_path, monkeypatch)
     assert not list(tmp_path.glob('*onnx*'))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['openvino', 'ncnn', 'torchscript'])
 def test_formats(export, checkpoint, detector, tmp_path, name):
     """Boxes and scores of the file equal those of mmdet's head."""
@@ -227,6 +228,7 @@ def test_formats(export, checkpoint, detector, tmp_path, name):
     torch.testing.assert_close(boxes, corners, rtol=1e-4, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_coreml_has_the_outputs(export, checkpoint, tmp_path):
     out = tmp_path / 'small.mlpackage'
     size = ['--size', '64', '96']
