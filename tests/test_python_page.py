@@ -14,6 +14,7 @@ TEXT = (ROOT / 'docs/python.md').read_text()
 BLOCKS = re.findall(r'^```python\n(.*?)^```', TEXT, re.MULTILINE | re.DOTALL)
 SMALLER = {
     'timm:convnext_tiny': 'timm:resnet18',
+    'timm:resnet50': 'timm:resnet18',
     'epochs=100': 'steps=1, batch_size=2, image_size=64, num_workers=0, options=SMALL',
     "'FOLDER'": repr(str(ROOT)),
 }

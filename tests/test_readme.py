@@ -1,23 +1,24 @@
-"""The README's Python block and its commands, run in their order at a reduced size."""
+"""The README's Python blocks and its commands, run in their order at a reduced size."""
 
 import re
 import shlex
 import socket
 import subprocess
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+import finola_mm
 from finola_mm.datasets.shapes import NAMES
 from tests.classification.conftest import options
 from tests.conftest import ROOT, tiny_options
 from tests.forks import run_script
+from tests.test_python_page import SMALL, SMALLER
 from tests.tools.small_detector import data_options, write_scenes
 
 TEXT = (ROOT / 'README.md').read_text()
 # config of the README -> the same recipe for a CPU
-SMALL = {
+SMALL_CONFIGS = {
     'configs/selfsup/masked_finola_b.py': 'configs/demo/masked_finola_b.py',
     'configs/classification/lin.py': 'configs/demo/cls_lin.py',
     'configs/det/detr_mf_dec522.py': 'configs/demo/det_mf_dec211.py',
@@ -68,7 +69,7 @@ def reduced(command: str, place: Path) -> list[str]:
     """The arguments of a command, with the demo's configs, its data, and one process."""
     script, *args = shlex.split(command.removeprefix('python '))
     config = next((arg for arg in args if arg.startswith('configs/')), '')
-    args = [SMALL.get(arg, arg) for arg in args]
+    args = [SMALL_CONFIGS.get(arg, arg) for arg in args]
     if script.endswith('dist_train.sh'):
         script, args = 'tools/train.py', [args[0], *args[2:]]
     if script == 'tools/train.py':
@@ -79,8 +80,6 @@ def reduced(command: str, place: Path) -> list[str]:
         args += ['--cfg-options', 'model.upsampler.depth=1']
     elif script in ('tools/train.py', 'tools/test.py', 'tools/analysis/knn.py'):
         args += ['--cfg-options', *small_options(config, place)]
-    elif script == 'tools/check/coco.py':
-        args += ['--cfg-options', *data_options(place / 'data' / 'coco')]
     return [str(ROOT / script), *args]
 
 
@@ -88,18 +87,27 @@ def test_python_block(monkeypatch):
     """The three lines, without a network."""
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(socket.socket, 'connect', lambda *args: pytest.fail('a connection'))
-    (block,) = blocks('python')
+    block, _ = blocks('python')
     names: dict = {}
     exec(block, names)
     assert names['features'].shape == (1, 256) and names['features'].isfinite().all()
     assert len(names['objects']) and {*names['objects'].names} <= {*NAMES}
 
 
+def test_pretraining_in_python(labelled_folder, tmp_path, monkeypatch):
+    pytest.importorskip('timm')
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'photos').symlink_to(labelled_folder / 'train')
+    _, block = blocks('python')
+    for text, smaller in SMALLER.items():
+        block = block.replace(text, smaller)
+    exec(block, dict(finola_mm=finola_mm, SMALL=SMALL))
+    assert (tmp_path / 'work_dirs/resnet50/encoder.safetensors').is_file()
+
+
 @pytest.mark.parametrize('command', sorted(TOOLS, key=lambda line: 'reconstruct' in line))
 def test_command(command, place, monkeypatch):
     """reconstruct.py comes last: it needs the checkpoint of a training."""
-    if 'get_flops' in command and not find_spec('torch.utils.module_tracker'):
-        pytest.skip('torch counts by module since 2.4')
     monkeypatch.chdir(place)
     run_script(*reduced(command, place))
 
