@@ -36,7 +36,7 @@ from finola_mm.necks import PatchUpsampler
 from finola_mm.registry import MODELS
 
 sys.path.append('tools/analysis')
-from latent_baselines import ConvAutoencoder, load_images
+from latent_baselines import ConvAutoencoder, centre, load_images
 
 CONFIG = 'configs/study/reconstruction.py'
 SIZE, MAP = 64, 16  # pixels, positions
@@ -131,7 +131,7 @@ def learning_rate(steps: int, step: int) -> float:
 def main() -> None:
     args = parse_args()
     init_default_scope('mmpretrain')
-    images = load_images(args.images, SIZE, args.batch_size)
+    images = load_images(args.images, centre(SIZE), args.batch_size)
     found = overfit(args, images)
     print(json.dumps(found))
     if args.out:

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from mmengine.registry import init_default_scope
 from PIL import Image
 
 from finola_mm.evaluation import psnr
@@ -152,6 +153,20 @@ def test_the_table(run_analysis, tmp_path, images, capsys):
     assert re.search(shows(100, 30), lacking)
     psnrs = {(r['method'], r['latent']): float(r['psnr']) for r in rows}
     assert psnrs['dct 8 fixed', '8'] < psnrs['dct 8 largest', '8'] < psnrs['dct 8 largest', '100']
+
+
+def test_random_crops(tool, tmp_path):
+    """Each crop shows a part of its image: here, of a ramp from left to right."""
+    init_default_scope('mmpretrain')
+    ramp = np.broadcast_to(np.arange(0, 200, dtype=np.uint8)[None, :, None], (120, 200, 3))
+    for name in 'ab':
+        Image.fromarray(ramp).save(tmp_path / f'{name}.png')
+    np.random.seed(0)
+    crops = tool.load_images(str(tmp_path), tool.random_crop(16), 5, crops=20)
+    assert crops.shape == (40, 3, 16, 16)
+    width = (crops[:, 0, :, -1] - crops[:, 0, :, 0]).mean(1) * 255 * 16 / 15
+    assert (width < 0).sum() in range(10, 31)  # flipped
+    assert width.abs().max() < 201 and len(width.abs().round().unique()) > 20
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,14 @@ The table lists PSNR and SSIM of the validation images for K numbers per image a
 Data shared by all images does not count: the mean training image (subtracted by PCA and DCT), the
 principal components, the fixed positions and the autoencoder's weights. Numbers are not quantized.
 The shorter side of each image is resized and the image is cropped, as in the configs' test
-pipelines.
+pipelines. Where there are few large photographs, --crops trains on random crops of them instead.
 """
 
 import argparse
 import math
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from mmengine.dataset import Compose
@@ -56,6 +57,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--max-train', type=int_range(1), default=5000, help='maximum number of images'
     )
     parser.add_argument(
+        '--crops',
+        type=int_range(1),
+        metavar='N',
+        help='train on N random crops of each image, as configs/photos/finola.py does',
+    )
+    parser.add_argument(
         '--max-val', type=int_range(1), default=1000, help='maximum number of images'
     )
     parser.add_argument('--steps', type=int_range(1), default=3000, help='steps of the autoencoder')
@@ -84,25 +91,40 @@ def check_sizes(args: argparse.Namespace) -> None:
             raise UserError(f'--patch must divide --size {args.size}, got {patch}')
 
 
-def load_images(folder: str, size: int, limit: int) -> Tensor:
-    """Load at most ``limit`` images, evenly spaced, as RGB (N, 3, size, size) in [0, 1]."""
+def centre(size: int) -> list[dict]:
+    """Return the transforms of the configs' test pipelines."""
+    return [
+        dict(type='finola_mm.LoadImageFromFile'),
+        dict(type='ResizeEdge', scale=size, backend='pillow', interpolation='bicubic'),
+        dict(type='CenterCrop', crop_size=size),
+    ]
+
+
+def random_crop(size: int) -> list[dict]:
+    """Return the transforms of the training pipeline of configs/photos/finola.py."""
+    crop = dict(scale=size, crop_ratio_range=(0.05, 1.0), interpolation='bicubic')
+    return [
+        dict(type='finola_mm.LoadRandomResizedCrop', **crop),
+        dict(type='RandomFlip', prob=0.5),
+    ]
+
+
+def load_images(folder: str, transforms: list[dict], limit: int, crops: int = 1) -> Tensor:
+    """Load at most ``limit`` images, evenly spaced, as RGB (N, 3, size, size) in [0, 1].
+
+    Each is transformed ``crops`` times.
+    """
     files = find_images([folder])
     files = [files[i] for i in evenly_spaced(len(files), limit)]
-    load = Compose(
-        [
-            dict(type='finola_mm.LoadImageFromFile'),
-            dict(type='ResizeEdge', scale=size, backend='pillow', interpolation='bicubic'),
-            dict(type='CenterCrop', crop_size=size),
-        ]
-    )
+    load = Compose(transforms)
     images = []
     for file in progress(files, f'reading {len(files)} images of {folder}'):
         try:
-            bgr = load(dict(img_path=str(file)))['img']
+            pixels = [load(dict(img_path=str(file)))['img'] for _ in range(crops)]
         except Exception as error:  # decoders raise different types
             print(f'skipped: {file} cannot be read as an image ({error!r})')
         else:
-            images.append(torch.from_numpy(bgr[..., ::-1].copy()).permute(2, 0, 1))
+            images += [torch.from_numpy(bgr[..., ::-1].copy()).permute(2, 0, 1) for bgr in pixels]
     if not images:
         raise UserError(f'none of the {len(files)} images in {folder} can be read')
     return torch.stack(images).float() / 255
@@ -281,11 +303,13 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     init_default_scope('mmpretrain')
     torch.manual_seed(args.seed)
+    np.random.seed(args.seed)
     check_sizes(args)
     if args.out:
         check_out(args.out, ('.csv',))
-    train = load_images(args.train, args.size, args.max_train)
-    val = load_images(args.val, args.size, args.max_val)
+    transforms = random_crop(args.size) if args.crops else centre(args.size)
+    train = load_images(args.train, transforms, args.max_train, args.crops or 1)
+    val = load_images(args.val, centre(args.size), args.max_val)
     print(
         f'{len(train)} training and {len(val)} val images of {args.size} x {args.size}, seed '
         f'{args.seed}; autoencoder: {args.steps} steps of {args.batch_size}\n'
