@@ -84,18 +84,21 @@ def batch_scores(out: Path) -> list[dict]:
 
 def train_photographs(variant: str, config: str, options: dict, steps: int, latent: int) -> Run:
     options = {**channels(latent), **schedule(steps), **options, 'randomness.seed': SEED}
+    return Run(
+        dict(data='photographs', variant=variant, latent=latent, seed=SEED),
+        lambda work_dir: train_and_test(config, options, steps, work_dir),
+    )
+
+
+def train_and_test(config: str, options: dict, steps: int, work_dir: Path) -> Iterator[Step]:
+    """Train, and measure held-out images and training images."""
 
     def scores(out: Path) -> list[dict]:
         found = format_scores(psnr=read_log(out, 'image/psnr')['image/psnr'])
         return [dict(found, steps=steps, images='val')]
 
-    return Run(
-        dict(data='photographs', variant=variant, latent=latent, seed=SEED),
-        lambda work_dir: [
-            train(config, options, work_dir / 'training', scores=scores),
-            test_on_training_images(config, options, steps, work_dir),
-        ],
-    )
+    yield train(config, options, work_dir / 'training', scores=scores)
+    yield test_on_training_images(config, options, steps, work_dir)
 
 
 def test_on_training_images(config: str, options: dict, steps: int, work_dir: Path) -> Step:

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 
 from latents import BATCH, BATCH_STEPS, LATENTS, VARIANTS
+from latents_gpu import BATCH_SIZE
+from latents_gpu import VARIANT as GPU
 from study import NOT_RUN
 
 
@@ -15,6 +17,7 @@ def tables(rows: list[dict]) -> Iterator[str]:
     found |= {(row['variant'], row['latent']): row['note'] for row in rows if row['note']}
     yield from one_batch(found)
     yield from photographs(found)
+    yield from on_gpu(rows)
 
 
 def one_batch(found: dict) -> Iterator[str]:
@@ -39,6 +42,17 @@ def photographs(found: dict) -> Iterator[str]:
             for latent in LATENTS
         ]
         yield f'| {variant} | {steps} | {" | ".join(cells)} |'
+
+
+def on_gpu(rows: list[dict]) -> Iterator[str]:
+    yield f'\n**Photographs of 320 pixels, {GPU}, batches of {BATCH_SIZE}** (PSNR in dB)\n'
+    yield '| C | steps | val | train | machine |\n|---|---|---|---|---|'
+    for latent in LATENTS:
+        mine = [row for row in rows if (row['variant'], row['latent']) == (GPU, str(latent))]
+        found = {row['images']: f'{float(row["psnr"]):.2f}' for row in mine if row['psnr']}
+        common = mine[0] if mine else dict(steps='', machine='', note='')
+        values = [found.get(images, common['note'] or NOT_RUN) for images in ('val', 'train')]
+        yield f'| {latent} | {common["steps"]} | {" | ".join(values)} | {common["machine"]} |'
 
 
 def cell(found: dict, variant: str, latent: int, steps: int, images: str) -> str:

@@ -21,7 +21,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,7 @@ STUDIES = (
     'encoders',
     'encoder_detection',
 )
+GPU_STUDIES = ('latents_gpu',)  # run by name only
 # Columns of every CSV, after those of the study.
 RECORD = ('note', 'minutes', 'date', 'commit', 'machine')
 NOT_FINITE = 'loss not finite'
@@ -43,7 +44,8 @@ NOT_RUN = 'not yet run'
 # glibc: keep freed memory, which makes training on a CPU faster (docs/scale.md).
 MALLOC = {'MALLOC_MMAP_THRESHOLD_': '4294967296', 'MALLOC_TRIM_THRESHOLD_': '8589934592'}
 # One thread of the CPU: the same sums whatever the machine has, and --part for its other cores.
-ENVIRONMENT = {**MALLOC, **os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
+# GPUs are hidden, unless CUDA_VISIBLE_DEVICES names them.
+ENVIRONMENT = {**MALLOC, 'CUDA_VISIBLE_DEVICES': '', **os.environ, 'OMP_NUM_THREADS': '1'}
 FINISHED = 'finished'  # a file in a work directory whose rows are in the CSV
 
 
@@ -66,11 +68,12 @@ class Run:
     """One entry of a study.
 
     keys: columns of the CSV that identify the run.
-    steps: work directory -> commands, in order of execution.
+    steps: work directory -> commands, in order of execution; a generator can read what earlier
+        ones wrote.
     """
 
     keys: dict
-    steps: Callable[[Path], list[Step]]
+    steps: Callable[[Path], Iterable[Step]]
 
     @property
     def name(self) -> str:
@@ -242,7 +245,10 @@ def timed(file: Path) -> Iterator[None]:
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Run or resume the studies')
     parser.add_argument(
-        'studies', nargs='*', metavar='STUDY', help=f'of {", ".join(STUDIES)}; default: all'
+        'studies',
+        nargs='*',
+        metavar='STUDY',
+        help=f'of {", ".join(STUDIES + GPU_STUDIES)}; default: all for a CPU',
     )
     parser.add_argument('--list', action='store_true', help='only list finished and remaining runs')
     parser.add_argument(
@@ -256,8 +262,9 @@ def parse_args() -> argparse.Namespace:
     )
     args = parser.parse_args()
     for name in args.studies:
-        if name not in STUDIES:
-            parser.error(f'unknown study {name}; expected one of {", ".join(STUDIES)}')
+        if name not in STUDIES + GPU_STUDIES:
+            known = ', '.join(STUDIES + GPU_STUDIES)
+            parser.error(f'unknown study {name}; expected one of {known}')
     part = re.fullmatch(r'([1-9]\d*)/([1-9]\d*)', args.part)
     if not part or int(part[1]) > int(part[2]):
         parser.error(f'--part {args.part}: expected I/N with I from 1 to N, such as 1/2')

@@ -10,7 +10,7 @@ from tests.studies.commands import arguments
 
 def test_options_reach_the_configs(studies, tmp_path):
     for run in studies.latents.runs():
-        latent, steps = run.keys['latent'], run.steps(tmp_path)
+        latent, steps = run.keys['latent'], [*run.steps(tmp_path)]
         if run.keys['data'] == 'photographs':
             train = arguments(steps[0])
             cfg = load_config(train.config, options=train.cfg_options)
@@ -24,10 +24,27 @@ def test_one_changed_setting_changes_the_model(studies, tmp_path):
     seen = {}
     for run in studies.latents.runs():
         if run.keys['data'] == 'photographs' and run.keys['latent'] == 64:
-            train = arguments(run.steps(tmp_path)[0])
+            train = arguments(next(run.steps(tmp_path)))
             cfg = load_config(train.config, options=train.cfg_options)
             seen[run.keys['variant']] = (cfg.model, cfg.optim_wrapper, cfg.train_cfg)
     assert all(seen[a] != seen[b] for a in seen for b in seen if a != b)
+
+
+def test_the_length_on_a_gpu_follows_from_a_measured_step(studies, tmp_path):
+    module = studies.latents_gpu
+    assert [run.keys['latent'] for run in module.runs()] == [64, 256]
+    steps = next(module.runs()).steps(tmp_path)
+    trial = arguments(next(steps))
+    scalars = tmp_path / 'trial/20261130_000000/vis_data/scalars.json'
+    scalars.parent.mkdir(parents=True)
+    scalars.write_text('{"time": 0.04, "step": 100}\n')
+    training, test = steps
+    training = arguments(training)
+    cfg = load_config(training.config, options=training.cfg_options)
+    assert cfg.train_cfg.max_iters == cfg.param_scheduler[1].end == module.SECONDS * 25
+    assert cfg.train_dataloader.batch_size == module.BATCH_SIZE
+    assert trial.config == training.config == studies.latents.CONFIG in test.command
+    assert cfg.train_dataloader.dataset.dataset.data_root == 'data/photos-tiny/photos'
 
 
 def test_the_batch_is_overfitted_with_valid_arguments(studies, tmp_path, monkeypatch):
@@ -61,12 +78,18 @@ def test_the_matrices_are_scaled(studies, monkeypatch):
 
 def test_the_table_shows_finished_runs(studies):
     common = dict(seed='0', note='')
+    gpu = dict(
+        common, variant=studies.latents_gpu.VARIANT, latent='256', steps='7', machine='a GPU'
+    )
     rows = [
         dict(common, variant='FINOLA', latent='64', steps='400', images='train', psnr='20.125'),
         dict(common, variant='lr 1e-3', latent='64', steps='1200', images='val', psnr='19.5'),
         dict(common, variant='lr 4e-3', latent='256', steps='', images='', psnr='', note='bad'),
+        dict(gpu, images='val', psnr='20.5'),
+        dict(gpu, images='train', psnr='21'),
     ]
     text = '\n'.join(studies.latents_tables.tables(rows))
     assert '| FINOLA | 64 | not yet run | 20.12 | not yet run |' in text
     assert '| lr 1e-3 | 1200 | 19.50 | not yet run | not yet run | not yet run |' in text
     assert '| lr 4e-3 | 1200 | not yet run | bad | not yet run | bad |' in text
+    assert '| 64 |  | not yet run | not yet run |  |\n| 256 | 7 | 20.50 | 21.00 | a GPU |' in text
