@@ -29,12 +29,12 @@ CONFIGS = {
     ('ViT-Ti/16', 'MAE'): ('mae_vit', 'cls_vit'),
     ('ViT-Ti/16', 'random'): ('mae_vit', 'cls_vit'),
 }
-# About the same training time as 6000 steps of ResNet-18 with masked FINOLA-B: 0.95 s a step, MAE
-# 1.06 s, MoCo v2 3.44 s (medians of 30 steps on machine B of docs/results.md, two runs at a time)
+# About the same training time as 6000 steps of ResNet-18 with masked FINOLA-B: 0.40 s a step, MAE
+# 0.53 s, MoCo v2 0.88 s (medians on machine C of docs/results.md, two runs at a time)
 STEPS = {
     'masked FINOLA-B': 6000,
-    'MoCo v2': 1650,
-    'MAE': 5400,
+    'MoCo v2': 2700,
+    'MAE': 4500,
     'random': FROZEN_STEPS,
 }
 FINE_TUNING_STEPS = 150
