@@ -37,6 +37,7 @@ def detector(encoder: str, seed: int) -> Run:
                 CONFIG,
                 {'randomness.seed': seed},
                 work_dir / 'training',
+                '--amp',
                 '--pretrained',
                 ENCODERS[encoder],
                 scores=lambda out: [read_ap(out)],
