@@ -14,11 +14,13 @@ Data shared by all images does not count: the mean training image (subtracted by
 principal components, the fixed positions and the autoencoder's weights. Numbers are not quantized.
 The shorter side of each image is resized and the image is cropped, as in the configs' test
 pipelines. Where there are few large photographs, --crops trains on random crops of them instead.
+--save writes what PCA and DCT learned to a file, which --train accepts in place of the images.
 """
 
 import argparse
 import math
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,6 +28,8 @@ import torch.nn.functional as F
 from mmengine.dataset import Compose
 from mmengine.device import get_device
 from mmengine.registry import init_default_scope
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from finola_mm.apis import check_out, command_line, int_range, progress, write_csv
@@ -33,6 +37,7 @@ from finola_mm.datasets import evenly_spaced, find_images
 from finola_mm.errors import UserError
 from finola_mm.evaluation import psnr, ssim
 
+Fitted = dict[str, Tensor]  # mean (3, H, W), components (K, D), dct_PATCH: order of positions (D,)
 METHODS = ('pca', 'dct', 'autoencoder')
 EXACT = 5000  # PCA is exact up to this number of images or pixels, else randomized (4 iterations)
 # Orthonormal: luminance, red-blue and green-magenta are nearly uncorrelated in photographs.
@@ -43,7 +48,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Evaluate baselines with the same latent size as FINOLA'
     )
-    parser.add_argument('--train', required=True, help='folder of training images')
+    parser.add_argument(
+        '--train', required=True, help='folder of training images, or a file written by --save'
+    )
     parser.add_argument('--val', required=True, help='folder of images to evaluate')
     parser.add_argument('--latent', required=True, nargs='+', type=int_range(1), metavar='K')
     parser.add_argument(
@@ -72,6 +79,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--lr', type=float, default=1e-3, help='learning rate of the autoencoder')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--out', help='also write the table to this .csv file')
+    parser.add_argument(
+        '--save', metavar='FILE', help='write the fitted PCA and DCT to this .safetensors file'
+    )
     args = parser.parse_args(argv)
     args.patch = args.patch or sorted({8, args.size})
     return args
@@ -147,10 +157,9 @@ def principal_components(x: Tensor, k: int) -> Tensor:
     return ((vectors / values.clamp(min=values[0] * 1e-14).sqrt()).mT @ x.double()).to(x.dtype)
 
 
-def pca(train: Tensor, latents: list[int]) -> Callable[[Tensor, int], Tensor]:
-    """Fit PCA; return a function of images (N, 3, H, W) and k <= max(latents)."""
-    mean = train.flatten(1).mean(0)
-    basis = principal_components(train.flatten(1) - mean, max(latents))  # (K, D)
+def pca(fitted: Fitted) -> Callable[[Tensor, int], Tensor]:
+    """Return a function of images (N, 3, H, W) and k up to the number of components."""
+    mean, basis = fitted['mean'].flatten(), fitted['components'].float()  # (D,), (K, D)
 
     def reconstruct(images, k):
         q = (images.flatten(1) - mean) @ basis[:k].mT  # (N, k)
@@ -181,10 +190,15 @@ def inverse_dct(coefficients: Tensor) -> Tensor:
     return x.flatten(4, 5).flatten(2, 3)
 
 
-def dct_fixed(train: Tensor, patch: int) -> Callable[[Tensor, int], Tensor]:
-    """Keep the k positions of largest variance over ``train``."""
-    mean = train.mean(0)
-    order = dct(train - mean, patch).flatten(1).square().mean(0).argsort(descending=True)
+def dct_order(centred: Tensor, patch: int) -> Tensor:
+    """Sort the positions (patch, colour, frequency) by decreasing variance, (3 * H * W,)."""
+    variance = dct(centred, patch).flatten(1).square().mean(0)
+    return variance.argsort(descending=True).int()
+
+
+def dct_fixed(fitted: Fitted, patch: int) -> Callable[[Tensor, int], Tensor]:
+    """Keep the k positions of largest variance over the training images."""
+    mean, order = fitted['mean'], fitted[f'dct_{patch}'].long()
 
     def reconstruct(images, k):
         coefficients = dct(images - mean, patch)
@@ -194,9 +208,9 @@ def dct_fixed(train: Tensor, patch: int) -> Callable[[Tensor, int], Tensor]:
     return reconstruct
 
 
-def dct_largest(train: Tensor, patch: int) -> Callable[[Tensor, int], Tensor]:
+def dct_largest(fitted: Fitted, patch: int) -> Callable[[Tensor, int], Tensor]:
     """Keep the k largest coefficients of each image."""
-    mean = train.mean(0)
+    mean = fitted['mean']
 
     def reconstruct(images, k):
         coefficients = dct(images - mean, patch)
@@ -205,6 +219,35 @@ def dct_largest(train: Tensor, patch: int) -> Callable[[Tensor, int], Tensor]:
         return mean + inverse_dct((flat * kept).view_as(coefficients))
 
     return reconstruct
+
+
+# ----------------------------------------------------------------------------- what is fitted
+def fit(train: Tensor, latents: list[int], patches: list[int]) -> Fitted:
+    """Fit PCA and DCT to images (N, 3, H, W).
+
+    PCA has as many components as the largest of ``latents`` that is smaller than N.
+    """
+    mean = train.mean(0)
+    centred = train - mean
+    count = max((k for k in latents if k < len(train)), default=0)
+    fitted = {f'dct_{patch}': dct_order(centred, patch) for patch in patches}
+    components = principal_components(centred.flatten(1), count) if count else train[:0].flatten(1)
+    return dict(mean=mean, components=components, **fitted)
+
+
+def read_fitted(file: Path, args: argparse.Namespace) -> Fitted:
+    """Read a file written by --save and check that it has what the options require."""
+    try:
+        fitted = load_file(file)
+        size, found = fitted['mean'].shape[-1], sorted(int(k[4:]) for k in fitted if 'dct_' in k)
+    except (OSError, KeyError, SafetensorError) as error:
+        raise UserError(f'{file} was not written by --save: {error!r}') from None
+    if size != args.size or not {*args.patch} <= {*found} or 'autoencoder' in args.methods:
+        raise UserError(
+            f'{file} has pca and dct (no autoencoder) for --size {size} and --patch {found}; got '
+            f'--size {args.size}, --patch {args.patch}, --methods {" ".join(args.methods)}'
+        )
+    return fitted
 
 
 # ----------------------------------------------------------------------------- autoencoder
@@ -269,22 +312,21 @@ def autoencoder(
 
 
 # ----------------------------------------------------------------------------- table
-def baselines(args: argparse.Namespace, train: Tensor) -> Iterator[tuple[str, int, Callable]]:
+def baselines(
+    args: argparse.Namespace, fitted: Fitted, train: Tensor | None
+) -> Iterator[tuple[str, int, Callable]]:
     """Yield (name, k, function of images and k) in the order of the table's rows."""
     if 'pca' in args.methods:
-        possible = [k for k in args.latent if k < len(train)]
-        for k in sorted(set(args.latent) - set(possible)):
-            print(
-                f'pca with {k} numbers skipped: it requires more than {k} training images, got '
-                f'{len(train)}'
-            )
-        fitted = pca(train, possible) if possible else None
-        yield from (('pca', k, fitted) for k in possible)
+        count = len(fitted['components'])
+        for k in args.latent:
+            if k <= count:
+                yield 'pca', k, pca(fitted)
+            else:
+                print(f'pca with {k} numbers skipped: there are {count} components')
     if 'dct' in args.methods:
         for patch in args.patch:
-            for name, fit in (('fixed', dct_fixed), ('largest', dct_largest)):
-                fitted = fit(train, patch)
-                yield from ((f'dct {patch} {name}', k, fitted) for k in args.latent)
+            for name, kept in (('fixed', dct_fixed), ('largest', dct_largest)):
+                yield from ((f'dct {patch} {name}', k, kept(fitted, patch)) for k in args.latent)
     if 'autoencoder' in args.methods:
         settings = dict(steps=args.steps, batch_size=args.batch_size, lr=args.lr, seed=args.seed)
         for k in args.latent:
@@ -307,19 +349,31 @@ def main(argv: list[str] | None = None) -> None:
     check_sizes(args)
     if args.out:
         check_out(args.out, ('.csv',))
-    transforms = random_crop(args.size) if args.crops else centre(args.size)
-    train = load_images(args.train, transforms, args.max_train, args.crops or 1)
+    if args.save:
+        check_out(args.save, ('.safetensors',))
+    if Path(args.train).is_file():
+        train, fitted = None, read_fitted(Path(args.train), args)
+    else:
+        transforms = random_crop(args.size) if args.crops else centre(args.size)
+        train = load_images(args.train, transforms, args.max_train, args.crops or 1)
+        fitted = fit(train, args.latent, args.patch)
+    if args.save:
+        save_file({**fitted, 'components': fitted['components'].half()}, args.save)
     val = load_images(args.val, centre(args.size), args.max_val)
-    print(
-        f'{len(train)} training and {len(val)} val images of {args.size} x {args.size}, seed '
-        f'{args.seed}; autoencoder: {args.steps} steps of {args.batch_size}\n'
-    )
-    print(f'| {"method":16} | latent size | PSNR, dB | SSIM  |\n|---|---|---|---|', flush=True)
+    source = args.train if train is None else f'{len(train)} training'
+    print(f'{source} and {len(val)} val images of {args.size} x {args.size}, seed {args.seed}')
+    if 'autoencoder' in args.methods:
+        print(f'autoencoder: {args.steps} steps of {args.batch_size}')
+    print(f'\n| {"method":16} | latent size | PSNR, dB | SSIM  |\n|---|---|---|---|', flush=True)
     common = dict(
-        size=args.size, train_images=len(train), val_images=len(val), seed=args.seed, steps=''
+        size=args.size,
+        train_images='' if train is None else len(train),
+        val_images=len(val),
+        seed=args.seed,
+        steps='',
     )
     rows = []
-    for method, k, reconstruct in baselines(args, train):
+    for method, k, reconstruct in baselines(args, fitted, train):
         quality = score(reconstruct(val, k), val)
         print(f'| {method:16} | {k:11} | {quality[0]:8.2f} | {quality[1]:.3f} |', flush=True)
         rows.append(dict(method=method, latent=k, psnr=quality[0], ssim=quality[1], **common))
