@@ -131,7 +131,7 @@ def learning_rate(steps: int, step: int) -> float:
 def main() -> None:
     args = parse_args()
     init_default_scope('mmpretrain')
-    images = load_images(args.images, centre(SIZE), args.batch_size)
+    images = load_images([args.images], centre(SIZE), args.batch_size)
     found = overfit(args, images)
     print(json.dumps(found))
     if args.out:

@@ -188,7 +188,7 @@ def test_random_crops(tool, tmp_path):
     for name in 'ab':
         Image.fromarray(ramp).save(tmp_path / f'{name}.png')
     np.random.seed(0)
-    crops = tool.load_images(str(tmp_path), tool.random_crop(16), 5, crops=20)
+    crops = tool.load_images([str(tmp_path)], tool.random_crop(16), 5, crops=20)
     assert crops.shape == (40, 3, 16, 16)
     width = (crops[:, 0, :, -1] - crops[:, 0, :, 0]).mean(1) * 255 * 16 / 15
     assert (width < 0).sum() in range(10, 31)  # flipped

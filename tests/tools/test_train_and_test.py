@@ -283,7 +283,7 @@ def test_reconstruct_names_a_file_that_is_no_image(trained, tmp_path):
 
 def test_reconstruct_files_and_folders(trained, image_folder, tmp_path):
     picture = tmp_path / 'out' / 'picture.png'
-    tool(
+    printed = tool(
         'tools/visualization/reconstruct.py',
         CONFIG,
         trained,
@@ -299,6 +299,8 @@ def test_reconstruct_files_and_folders(trained, image_folder, tmp_path):
     )
     width = 72 + 5 * (128 + 2)
     assert picture_size(picture) == (width, 4 * 128 + 3 * 2)
+    psnr, mean_colour, gain = map(float, re.findall(r'^masked/\S+ +(\S+)$', printed, re.MULTILINE))
+    assert gain == pytest.approx(psnr - mean_colour, abs=2e-3) and 0 < psnr < 60
 
 
 def test_reconstruct_does_not_overwrite_its_input(trained, image_folder, tmp_path):

@@ -51,7 +51,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--train', required=True, help='folder of training images, or a file written by --save'
     )
-    parser.add_argument('--val', required=True, help='folder of images to evaluate')
+    parser.add_argument(
+        '--val', required=True, nargs='+', help='images to evaluate: files and folders'
+    )
     parser.add_argument('--latent', required=True, nargs='+', type=int_range(1), metavar='K')
     parser.add_argument(
         '--size', type=int_range(16), default=64, help='image size, a multiple of 16'
@@ -119,16 +121,16 @@ def random_crop(size: int) -> list[dict]:
     ]
 
 
-def load_images(folder: str, transforms: list[dict], limit: int, crops: int = 1) -> Tensor:
+def load_images(paths: list[str], transforms: list[dict], limit: int, crops: int = 1) -> Tensor:
     """Load at most ``limit`` images, evenly spaced, as RGB (N, 3, size, size) in [0, 1].
 
     Each is transformed ``crops`` times.
     """
-    files = find_images([folder])
+    files = find_images(paths)
     files = [files[i] for i in evenly_spaced(len(files), limit)]
     load = Compose(transforms)
     images = []
-    for file in progress(files, f'reading {len(files)} images of {folder}'):
+    for file in progress(files, f'reading {len(files)} images of {paths[0]}'):
         try:
             pixels = [load(dict(img_path=str(file)))['img'] for _ in range(crops)]
         except Exception as error:  # decoders raise different types
@@ -136,7 +138,7 @@ def load_images(folder: str, transforms: list[dict], limit: int, crops: int = 1)
         else:
             images += [torch.from_numpy(bgr[..., ::-1].copy()).permute(2, 0, 1) for bgr in pixels]
     if not images:
-        raise UserError(f'none of the {len(files)} images in {folder} can be read')
+        raise UserError(f'none of the {len(files)} images of {paths[0]} can be read')
     return torch.stack(images).float() / 255
 
 
@@ -355,7 +357,7 @@ def main(argv: list[str] | None = None) -> None:
         train, fitted = None, read_fitted(Path(args.train), args)
     else:
         transforms = random_crop(args.size) if args.crops else centre(args.size)
-        train = load_images(args.train, transforms, args.max_train, args.crops or 1)
+        train = load_images([args.train], transforms, args.max_train, args.crops or 1)
         fitted = fit(train, args.latent, args.patch)
     if args.save:
         save_file({**fitted, 'components': fitted['components'].half()}, args.save)

@@ -5,11 +5,13 @@
 IMAGES are files and folders. The picture has one column for each image, with the rows original,
 visible block, prediction and the two combined; for a whole-image model, only original and
 prediction. Normalization, including per-patch normalization, is undone. The config's test pipeline
-resizes and crops the images. Unreadable images are reported and skipped.
+resizes and crops the images. Unreadable images are reported and skipped. The config's metrics, such
+as PSNR, are printed.
 """
 
 import argparse
 
+from mmengine.evaluator import Evaluator
 from PIL import Image
 
 from finola_mm.apis import (
@@ -70,8 +72,14 @@ def main(argv: list[str] | None = None) -> None:
         grid, block = model.map_sizes(batch['inputs'])
         with as_user_error():
             as_offsets(args.offset, block, grid=grid)
-    Image.fromarray(draw_reconstructions(model.val_step(batch))).save(out)
+    samples = model.val_step(batch)
+    Image.fromarray(draw_reconstructions(samples)).save(out)
     print(f'wrote {out}')
+    if cfg.get('test_evaluator'):
+        evaluator = Evaluator(cfg.test_evaluator)
+        evaluator.process(samples)
+        for name, value in evaluator.evaluate(len(samples)).items():
+            print(f'{name:24} {value:.3f}')
 
 
 if __name__ == '__main__':
