@@ -78,7 +78,7 @@ train_cfg = dict(
     _delete_=True, type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters
 )
 default_hooks = dict(
-    logger=dict(interval=25),
+    logger=dict(interval=25, log_metric_by_epoch=False),
     checkpoint=dict(interval=max_iters, by_epoch=False),
     knn=dict(interval=max_iters, by_epoch=False, bank_images=1000),
 )

@@ -51,6 +51,9 @@ param_scheduler = [
 ]
 work_dir = 'work_dirs/demo_mocov2'
 train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=max_iters)
-default_hooks = dict(logger=dict(interval=25), checkpoint=dict(interval=max_iters, by_epoch=False))
+default_hooks = dict(
+    logger=dict(interval=25, log_metric_by_epoch=False),
+    checkpoint=dict(interval=max_iters, by_epoch=False),
+)
 log_processor = dict(by_epoch=False)
 auto_scale_lr = dict(base_batch_size=64)

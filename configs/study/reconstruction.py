@@ -22,7 +22,7 @@ optim_wrapper = dict(optimizer=dict(lr=1e-3))
 
 default_hooks = dict(
     _delete_=True,
-    logger=dict(type='LoggerHook', interval=25),
+    logger=dict(type='LoggerHook', interval=25, log_metric_by_epoch=False),
     checkpoint=dict(
         type='finola_mm.AtomicCheckpointHook', interval=100, by_epoch=False, max_keep_ckpts=1
     ),

@@ -26,6 +26,7 @@ from .training import (
 BASES = {16: '_base_/masked_finola_any.py', 32: '_base_/masked_finola_any_stride32.py'}
 TIMM = 'timm:'
 NO_VALIDATION = dict(val_cfg=None, val_dataloader=None, val_evaluator=None)
+VALIDATIONS = 10  # in a run
 
 
 def pretrain(
@@ -33,6 +34,7 @@ def pretrain(
     backbone: str | dict[str, Any],
     *,
     out: str | Path,
+    val: str | Path | None = None,
     epochs: int = 100,
     steps: int | None = None,
     batch_size: int = 128,
@@ -45,8 +47,8 @@ def pretrain(
 ) -> Encoder:
     """Pre-train an encoder on images without labels, on one device.
 
-    This is the recipe of ``configs/selfsup/any`` without validation. The learning rate is scaled to
-    the batch size; its schedule is warm-up and cosine over the length of the run.
+    This is the recipe of ``configs/selfsup/any``. The learning rate is scaled to the batch size;
+    its schedule is warm-up and cosine over the length of the run.
 
     Args:
         data (str | Path): A folder; all images below it are used.
@@ -55,6 +57,9 @@ def pretrain(
             ``MobileFormer`` such as 'W720'; or the config of a backbone whose last map has stride
             16 or 32.
         out (str | Path): A folder for the log, the checkpoints and ``encoder.safetensors``.
+        val (str | Path, optional): A folder of other images. If given, their masked PSNR is logged
+            ten times during the run, with pictures in ``out``; with class folders in ``data`` and
+            ``val`` also kNN accuracy and RankMe. Defaults to None.
         epochs (int): Passes over the images. Defaults to 100; the paper's is 1600.
         steps (int, optional): Number of batches, instead of ``epochs``.
         batch_size (int): Defaults to 128.
@@ -80,31 +85,48 @@ def pretrain(
     workers = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
     settings = {
         **{f'model.backbone.{key}': value for key, value in model.items()},
-        'train_dataloader.batch_size': batch_size,
-        'train_dataloader.num_workers': workers,
-        'train_dataloader.persistent_workers': workers > 0,
-        'train_dataloader.dataset.dataset.data_root': str(data),
-        'train_dataloader.dataset.dataset.data_prefix': '',
+        **loader_settings('train', data, batch_size, workers),
         'train_dataloader.dataset.dataset.pipeline.0.scale': image_size,
-        'test_pipeline.1.scale': image_size,
-        'test_pipeline.2.crop_size': image_size,
-        'test_dataloader.dataset.pipeline.1.scale': image_size,
-        'test_dataloader.dataset.pipeline.2.crop_size': image_size,
+        **size_of_images('test_pipeline', image_size),
+        **size_of_images('test_dataloader.dataset.pipeline', image_size),
         'missing_data_hint': 'pass a folder of images as data',
-        **NO_VALIDATION,
         **length_of_run(epochs, steps),
     }
+    if val is None:
+        settings |= NO_VALIDATION
+    else:
+        settings |= loader_settings('val', val, batch_size, workers)
+        settings |= size_of_images('val_dataloader.dataset.pipeline', image_size)
     cfg = load_config(config, options=settings | (options or {}), work_dir=str(out))
     if cfg.auto_scale_lr.get('enable', True):
         enable_lr_scaling(cfg)
     if amp:
         enable_amp(cfg)
-    check_data(cfg, ['train'])
+    check_data(cfg, ['train'] if val is None else ['train', 'val'])
     check_settings(cfg)
     start = find_weights(pretrained) if pretrained else None
     set_starting_point(cfg, resume='auto' if resume else None, pretrained=start)
     train_from_cfg(cfg)
     return load_encoder(extract_encoder(out, Path(out, 'encoder.safetensors'), force=True))
+
+
+def loader_settings(
+    split: str, folder: str | Path, batch_size: int, num_workers: int
+) -> dict[str, Any]:
+    """Return the settings of a data loader for all images below a folder."""
+    loader = f'{split}_dataloader'
+    return {
+        f'{loader}.batch_size': batch_size,
+        f'{loader}.num_workers': num_workers,
+        f'{loader}.persistent_workers': num_workers > 0,
+        f'{loader}.dataset.dataset.data_root': str(folder),
+        f'{loader}.dataset.dataset.data_prefix': '',
+    }
+
+
+def size_of_images(pipeline: str, size: int) -> dict[str, Any]:
+    """Return the settings of a test pipeline for images of ``size`` x ``size`` pixels."""
+    return {f'{pipeline}.1.scale': size, f'{pipeline}.2.crop_size': size}
 
 
 def find_recipe(backbone: str | dict[str, Any]) -> tuple[Path, dict[str, Any]]:
@@ -167,15 +189,21 @@ def length_of_run(epochs: int, steps: int | None) -> dict[str, Any]:
     if length > warmup:
         cosine = dict(type='CosineAnnealingLR', T_max=length - warmup, eta_min=0.0)
         schedule.append(cosine | dict(begin=warmup, end=length) | unit)
-    settings: dict[str, Any] = dict(
-        param_scheduler=schedule,
-        train_cfg=dict(type='finola_mm.ExactEpochLoop', max_epochs=epochs, val_interval=epochs),
-    )
+    interval = max(1, length // VALIDATIONS)
+    settings: dict[str, Any] = {
+        'param_scheduler': schedule,
+        'train_cfg': dict(
+            type='finola_mm.ExactEpochLoop', max_epochs=epochs, val_interval=interval
+        ),
+        'default_hooks.knn.interval': interval,
+        'default_hooks.knn.by_epoch': by_epoch,
+    }
     if not by_epoch:
-        loop = dict(type='IterBasedTrainLoop', max_iters=steps, val_interval=steps)
+        loop = dict(type='IterBasedTrainLoop', max_iters=steps, val_interval=interval)
         settings |= {
             'train_cfg': dict(loop, _delete_=True),
             'train_dataloader.sampler': dict(_delete_=True, type='finola_mm.SeededInfiniteSampler'),
+            'default_hooks.logger.log_metric_by_epoch': False,
             'default_hooks.logger.interval': min(100, max(1, length // 10)),
             'default_hooks.checkpoint.interval': max(length // 10, min(length, 100)),
             'default_hooks.checkpoint.by_epoch': False,

@@ -1,5 +1,7 @@
 """Pre-training from Python: the run of tools/train.py with the same settings."""
 
+import json
+
 import pytest
 import torch
 
@@ -63,6 +65,24 @@ def test_steps_and_resume(image_folder, tmp_path):
     start = load_encoder('masked_finola_b_shapes').state_dict()
     moved = [(encoder.state_dict()[key] - start[key]).abs().max() for key in start if 'conv' in key]
     assert all(0 <= float(distance) < 0.01 for distance in moved)
+
+
+def test_validation(labelled_folder, tmp_path):
+    """PSNR, kNN accuracy, RankMe and pictures of other images, which do not change training."""
+    options = SMALL | {'default_hooks.knn.k': 2}
+    arguments = dict(OPTIONS, options=options, steps=2)
+    train, val = labelled_folder / 'train', labelled_folder / 'val'
+    encoder = pretrain(train, 'small', val=val, out=tmp_path / 'a', **arguments)
+    expected = pretrain(train, 'small', out=tmp_path / 'b', **arguments)
+    for name, tensor in expected.state_dict().items():
+        assert torch.equal(encoder.state_dict()[name], tensor), name
+    (log,) = (tmp_path / 'a').glob('*/vis_data/scalars.json')
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    for name in ('masked/psnr', 'knn/top1', 'features/rankme'):
+        assert [line['step'] for line in lines if name in line] == [1, 2], name
+    assert len([*(tmp_path / 'a').glob('*/vis_data/vis_image/*.png')]) == 2
+    with pytest.raises(UserError, match=shows(tmp_path / 'missing')):
+        pretrain(train, 'small', val=tmp_path / 'missing', out=tmp_path / 'c', **arguments)
 
 
 @pytest.mark.parametrize(

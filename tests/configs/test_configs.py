@@ -78,6 +78,15 @@ def test_images_are_read_by_our_loader(folder):
 
 
 @pytest.mark.parametrize('folder', FOLDERS)
+def test_metrics_are_logged_at_the_iteration_where_there_are_no_epochs(folder):
+    """The epoch of an iteration-based run is always 0."""
+    for path in (ROOT / 'configs' / folder).glob('**/*.py'):
+        cfg = read(path)
+        if cfg.get('train_cfg', {}).get('type') == 'IterBasedTrainLoop':
+            assert cfg.default_hooks.logger.log_metric_by_epoch is False, path
+
+
+@pytest.mark.parametrize('folder', FOLDERS)
 def test_components_by_name_are_those_by_path(folder):
     """MMEngine gives the scope ``finola_mm`` to each outermost component of ``finola_mm::NAME``."""
     for path in (ROOT / 'configs' / folder).glob('**/*.py'):
