@@ -31,6 +31,11 @@ BATCH = {
         ['--latent', 'free', '--upsampler', 'linear', '--gain', '0.1', '--lr', '3e-3'],
         (64, 256),
     ),
+    'the same, plane waves, lr 3e-3': (
+        ['--latent', 'free', '--upsampler', 'linear', '--map', 'waves', '--lr', '3e-3'],
+        (64, 256),
+    ),
+    'free vectors, plane waves': (['--latent', 'free', '--map', 'waves'], (64, 256)),
     'autoencoder': (['--latent', 'autoencoder'], (64, 128, 256, 512)),
 }
 

@@ -7,6 +7,7 @@ Each image of 64 x 64 pixels has one latent vector of C numbers:
     --latent free        q is a trained parameter, with 10 times the learning rate
 The vector becomes a map of 16 x 16 positions:
     --map finola         the recurrence
+    --map waves          the recurrence, with matrices that start as plane waves (PlaneWaves)
     --map linear         one linear layer: any C maps, with 64 times the recurrence's parameters
 The map becomes an image:
     --upsampler conv     that of configs/study/reconstruction.py
@@ -32,7 +33,7 @@ from torch import Tensor, nn
 
 from finola_mm.apis import load_config, progress
 from finola_mm.evaluation import psnr
-from finola_mm.necks import PatchUpsampler
+from finola_mm.necks import PatchUpsampler, PlaneWaves
 from finola_mm.registry import MODELS
 
 sys.path.append('tools/analysis')
@@ -41,6 +42,7 @@ from latent_baselines import ConvAutoencoder, centre, load_images
 CONFIG = 'configs/study/reconstruction.py'
 SIZE, MAP = 64, 16  # pixels, positions
 WARM_UP = 20  # steps
+MAX_FREQUENCY = 2.0  # radians per position
 REPORTED = (100, 200, 400, 800, 1600)
 
 
@@ -49,7 +51,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('images', help='folder of images')
     parser.add_argument('--channels', type=int, default=256, help='C; default: 256')
     parser.add_argument('--latent', choices=('encoder', 'free', 'autoencoder'), default='encoder')
-    parser.add_argument('--map', choices=('finola', 'linear'), default='finola')
+    parser.add_argument('--map', choices=('finola', 'waves', 'linear'), default='finola')
     parser.add_argument('--upsampler', choices=('conv', 'linear'), default='conv')
     parser.add_argument('--batch-size', type=int, default=16)
     parser.add_argument('--steps', type=int, default=1600)
@@ -80,6 +82,8 @@ def build_finola(args: argparse.Namespace) -> nn.Module:
     model = MODELS.build(load_config(CONFIG, options=options).model)
     for matrix in model.neck.finola.parameters():
         matrix.data *= args.gain
+    if args.map == 'waves':
+        PlaneWaves(MAX_FREQUENCY)(model.neck)
     if args.map == 'linear':
         model.neck.finola = LinearMap(channels)
     if args.upsampler == 'linear':
