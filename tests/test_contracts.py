@@ -61,8 +61,8 @@ PYTHON = {
     'load_encoder': '(source)',
     'extract_features': '(encoder, images, *, size=None, batch_size=32)',
     'load_detector': '(source, config=None)',
-    'pretrain': '(data, backbone, *, out, epochs=100, steps=None, batch_size=128, image_size=256, '
-    'num_workers=None, amp=False, pretrained=None, resume=False, options=None)',
+    'pretrain': '(data, backbone, *, out, val=None, epochs=100, steps=None, batch_size=128, '
+    'image_size=256, num_workers=None, amp=False, pretrained=None, resume=False, options=None)',
 }
 
 
