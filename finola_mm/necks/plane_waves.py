@@ -12,8 +12,9 @@ from ..registry import WEIGHT_INITIALIZERS
 class PlaneWaves:
     """Replace the drawn matrices of every ``FINOLALayer`` by those of ``functional.plane_waves``.
 
-    Used as ``init_cfg=dict(type='finola_mm.PlaneWaves', max_frequency=2.2)`` of a neck. Ours, not
-    the papers'; docs/results.md compares it with their matrices, which are drawn independently.
+    Used as ``init_cfg=dict(type='finola_mm.PlaneWaves', max_frequency=2.0)`` of a neck with step
+    ``'norm_linear'``. Ours, not the papers'; studies/latents.py compares it with matrices whose
+    elements are drawn independently.
 
     Args:
         max_frequency (float): In radians per position, at most pi.
