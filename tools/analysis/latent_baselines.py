@@ -324,7 +324,10 @@ def baselines(
             if k <= count:
                 yield 'pca', k, pca(fitted)
             else:
-                print(f'pca with {k} numbers skipped: there are {count} components')
+                found = f'{args.train} has {count} components'
+                if train is not None:
+                    found = f'it requires more than {k} training images, got {len(train)}'
+                print(f'pca with {k} numbers skipped: {found}')
     if 'dct' in args.methods:
         for patch in args.patch:
             for name, kept in (('fixed', dct_fixed), ('largest', dct_largest)):
