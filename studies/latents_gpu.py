@@ -1,6 +1,6 @@
 """Train FINOLA on photographs on a GPU, for four minutes in all: C = 64 and C = 256.
 
-    CUDA_VISIBLE_DEVICES=0 python studies/study.py latents_gpu
+    python studies/study.py latents_gpu
 
 The model is that of studies/latents.py, and the rows are appended to the same CSV. The photographs
 are those of make_photos.py --tiny; for a machine without a network, copy data/photos-tiny to it. A
@@ -26,7 +26,7 @@ OPTIONS = {
     'train_dataloader.batch_size': BATCH_SIZE,
     'train_dataloader.num_workers': os.cpu_count(),
     'train_dataloader.persistent_workers': True,
-    # 2e-3 for a batch of 16 is the highest that studies/latents.py tries but one.
+    # Twice the learning rate of CONFIG, for a batch 16 times as large
     'optim_wrapper.optimizer.lr': 2e-3,
     'randomness.seed': SEED,
     **data_root(f'{DATA}/photos'),

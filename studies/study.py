@@ -44,8 +44,7 @@ NOT_RUN = 'not yet run'
 # glibc: keep freed memory, which makes training on a CPU faster (docs/scale.md).
 MALLOC = {'MALLOC_MMAP_THRESHOLD_': '4294967296', 'MALLOC_TRIM_THRESHOLD_': '8589934592'}
 # One thread of the CPU: the same sums whatever the machine has, and --part for its other cores.
-# GPUs are hidden, unless CUDA_VISIBLE_DEVICES names them.
-ENVIRONMENT = {**MALLOC, 'CUDA_VISIBLE_DEVICES': '', **os.environ, 'OMP_NUM_THREADS': '1'}
+ENVIRONMENT = {**MALLOC, **os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
 FINISHED = 'finished'  # a file in a work directory whose rows are in the CSV
 
 
@@ -278,6 +277,8 @@ def main() -> None:
     try:
         for name in args.studies or STUDIES:
             study = importlib.import_module(name)
+            gpus = os.environ.get('CUDA_VISIBLE_DEVICES', '0') if name in GPU_STUDIES else ''
+            ENVIRONMENT['CUDA_VISIBLE_DEVICES'] = gpus
             list_runs(study, args) if args.list else resume_study(study, args)
     except (ChildProcessError, subprocess.CalledProcessError, ValueError) as error:
         raise SystemExit(f'\nstudy: {error}') from None

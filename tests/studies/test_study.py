@@ -242,6 +242,16 @@ def test_list_only_and_minutes(toy, capsys):
     assert re.search(r'\b0\b', capsys.readouterr().out)
 
 
+def test_gpus_are_hidden_except_from_the_studies_for_them(toy, studies, monkeypatch):
+    environment = studies.study.ENVIRONMENT
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '3')
+    toy.run('--only', 'one')
+    assert environment['CUDA_VISIBLE_DEVICES'] == ''
+    monkeypatch.setattr(studies.study, 'GPU_STUDIES', ('toy',))
+    toy.run('--only', 'two')
+    assert environment['CUDA_VISIBLE_DEVICES'] == '3'
+
+
 @pytest.mark.parametrize('part', ['0/2', '3/2', 'x', '1', '1/0'])
 def test_an_invalid_part_is_refused(toy, part, capsys):
     with pytest.raises(SystemExit):
