@@ -58,7 +58,7 @@ def pretrain(
             16 or 32.
         out (str | Path): A folder for the log, the checkpoints and ``encoder.safetensors``.
         val (str | Path, optional): A folder of other images. If given, their masked PSNR is logged
-            ten times during the run, with pictures in ``out``; with class folders in ``data`` and
+            about ten times in a run, with pictures in ``out``; with class folders in ``data`` and
             ``val`` also kNN accuracy and RankMe. Defaults to None.
         epochs (int): Passes over the images. Defaults to 100; the paper's is 1600.
         steps (int, optional): Number of batches, instead of ``epochs``.
@@ -189,7 +189,7 @@ def length_of_run(epochs: int, steps: int | None) -> dict[str, Any]:
     if length > warmup:
         cosine = dict(type='CosineAnnealingLR', T_max=length - warmup, eta_min=0.0)
         schedule.append(cosine | dict(begin=warmup, end=length) | unit)
-    interval = max(1, length // VALIDATIONS)
+    interval = -(-length // VALIDATIONS)
     settings: dict[str, Any] = {
         'param_scheduler': schedule,
         'train_cfg': dict(

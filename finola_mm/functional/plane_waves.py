@@ -7,8 +7,8 @@ in the same planes, by the angles w_k and v_k in plane k, that keep the vector o
 
 a vector q of standard deviation s has the map z(x, y) = R_x^x R_y^y q, since a rotation keeps mean
 and standard deviation: plane k turns by w_k x + v_k y. The rotations commute, so both orders of the
-steps agree and Eq. 1 holds at every position, not only on the axes. A linear layer can read any sum
-of C/2 such waves from the map, as a cosine transform with C coefficients does.
+steps agree and Eq. 1 holds at every position, not only on the axes. A linear layer can read each of
+the C/2 waves from the map.
 """
 
 import math
@@ -33,6 +33,9 @@ def plane_waves(
         max_frequency: In radians per position; pi is the highest frequency of a map.
         std: The standard deviation s of vectors q whose waves keep their amplitude.
         generator: Draws the planes.
+
+    Raises:
+        ValueError: ``channels`` is odd.
     """
     if channels % 2:
         raise ValueError(f'channels must be even, got {channels}')
