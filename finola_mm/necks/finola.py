@@ -33,6 +33,8 @@ class FINOLANeck(BaseModule):
             to 16.
         num_paths (int): M. Defaults to 1.
         num_heads (int): Heads of the pooling. Defaults to 8 (not given in the paper).
+        positions (bool): Add sine positions to the keys of the pooling. Ours, not the paper's.
+            Defaults to False.
         origin (tuple[int, int], optional): (row, col) of q, for all images. By default the centre
             of the encoder's view: that of the map, (H//2, W//2), or that of the visible block.
         step (str): ``'norm_linear'``, or an ablation of ``layers.FINOLALayer``.
@@ -51,6 +53,7 @@ class FINOLANeck(BaseModule):
         size: int | tuple[int, int] = 16,
         num_paths: int = 1,
         num_heads: int = 8,
+        positions: bool = False,
         origin: tuple[int, int] | None = None,
         step: str = 'norm_linear',
         eps: float = 1e-6,
@@ -61,7 +64,11 @@ class FINOLANeck(BaseModule):
         self.origin = origin
         with as_user_error():
             self.pooling = AttentionalPooling(
-                in_channels, channels, num_queries=num_paths, num_heads=num_heads
+                in_channels,
+                channels,
+                num_queries=num_paths,
+                num_heads=num_heads,
+                positions=positions,
             )
             self.finola = FINOLALayer(channels, step=step, eps=eps)
 

@@ -99,4 +99,5 @@ def with_defaults(cfg: dict, **values: Any) -> dict:
 
 
 def _parameters(cfg: dict) -> Mapping[str, inspect.Parameter]:
-    return inspect.signature(MODELS.get(cfg['type'])).parameters
+    cls = MODELS.get(cfg['type'])
+    return inspect.signature(cls).parameters if cls else {}  # MODELS.build reports unknown types

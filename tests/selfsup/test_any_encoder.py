@@ -107,6 +107,11 @@ def test_what_is_not_a_map(backbone, found):
         describe_map(MMPRETRAIN.build(backbone))
 
 
+def test_a_type_that_is_not_registered():
+    with pytest.raises(KeyError, match=shows('finola_mm.TransformerUpsample')):
+        masked_model(RESNET, upsampler=dict(type='finola_mm.TransformerUpsample'))
+
+
 @pytest.mark.parametrize('name', ['resnet18', 'vit_small', 'swin_tiny'])
 @pytest.mark.parametrize('alone', [True, False])
 def test_initialization_keeps_pretrained_weights(tmp_path, name, alone):
