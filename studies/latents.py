@@ -21,21 +21,15 @@ DATA = 'data/photos/photos'
 PREPARE = [['tools/dataset_converters/make_photos.py', '--out', 'data/photos']]
 
 # Variant of one batch -> arguments of studies/overfit.py, and the sizes of the vector
-BATCH_STEPS = 1600
+BATCH_STEPS = 800
+WAVES = ['--map', 'waves', '--matrices-lr', '0.1']
+FREE, LINEAR = ['--latent', 'free'], ['--upsampler', 'linear']
 BATCH = {
     'FINOLA': ([], (64, 128, 256, 512)),
-    'free vectors': (['--latent', 'free'], (64, 256)),
-    'free vectors, any maps': (['--latent', 'free', '--map', 'linear'], (64, 256)),
-    'free vectors, linear upsampler': (['--latent', 'free', '--upsampler', 'linear'], (64, 256)),
-    'the same, matrices a tenth, lr 3e-3': (
-        ['--latent', 'free', '--upsampler', 'linear', '--gain', '0.1', '--lr', '3e-3'],
-        (64, 256),
-    ),
-    'the same, plane waves, lr 3e-3': (
-        ['--latent', 'free', '--upsampler', 'linear', '--map', 'waves', '--lr', '3e-3'],
-        (64, 256),
-    ),
-    'free vectors, plane waves': (['--latent', 'free', '--map', 'waves'], (64, 256)),
+    'FINOLA, plane waves': (WAVES, (64, 256)),
+    'free vectors, any maps': ([*FREE, '--map', 'linear'], (64, 256)),
+    'free vectors, linear upsampler': ([*FREE, *LINEAR], (64, 256)),
+    'free vectors, linear upsampler, plane waves': ([*FREE, *LINEAR, *WAVES], (64, 256)),
     'autoencoder': (['--latent', 'autoencoder'], (64, 128, 256, 512)),
 }
 
@@ -43,6 +37,8 @@ BATCH = {
 CONFIG, WIDE_ENCODER = 'configs/study/latents.py', 'configs/study/latents_wide.py'
 STEPS, LATENTS = 1200, (64, 256)
 XAVIER = {'type': 'Xavier', 'layer': 'Linear', 'distribution': 'uniform'}
+MATRICES_LR = {'optim_wrapper.paramwise_cfg.custom_keys.finola.lr_mult': 0.1}
+PLANE_WAVES = {'model.neck.max_frequency': 2.0}
 VARIANTS = {
     'lr 1e-3': (CONFIG, {}, STEPS),
     'lr 5e-4': (CONFIG, {'optim_wrapper.optimizer.lr': 5e-4}, STEPS),
@@ -55,7 +51,10 @@ VARIANTS = {
     ),
     'encoder of twice the width': (WIDE_ENCODER, {}, STEPS),
     'upsampler of twice the width': (CONFIG, {'model.upsampler.widths': (64, 32, 32)}, STEPS),
-    'ten times the steps': (CONFIG, {}, 10 * STEPS),
+    "a tenth of the matrices' lr": (CONFIG, MATRICES_LR, STEPS),
+    'plane waves': (CONFIG, PLANE_WAVES, STEPS),
+    "plane waves, a tenth of the matrices' lr": (CONFIG, {**PLANE_WAVES, **MATRICES_LR}, STEPS),
+    'the same, ten times the steps': (CONFIG, {**PLANE_WAVES, **MATRICES_LR}, 10 * STEPS),
 }
 
 

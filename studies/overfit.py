@@ -7,7 +7,7 @@ Each image of 64 x 64 pixels has one latent vector of C numbers:
     --latent free        q is a trained parameter, with 10 times the learning rate
 The vector becomes a map of 16 x 16 positions:
     --map finola         the recurrence
-    --map waves          the recurrence, with matrices that start as plane waves (PlaneWaves)
+    --map waves          the recurrence, started as plane waves (max_frequency of FINOLANeck)
     --map linear         one linear layer: any C maps, with 64 times the recurrence's parameters
 The map becomes an image:
     --upsampler conv     that of configs/study/reconstruction.py
@@ -33,7 +33,7 @@ from torch import Tensor, nn
 
 from finola_mm.apis import load_config, progress
 from finola_mm.evaluation import psnr
-from finola_mm.necks import PatchUpsampler, PlaneWaves
+from finola_mm.necks import PatchUpsampler
 from finola_mm.registry import MODELS
 
 sys.path.append('tools/analysis')
@@ -43,7 +43,7 @@ CONFIG = 'configs/study/reconstruction.py'
 SIZE, MAP = 64, 16  # pixels, positions
 WARM_UP = 20  # steps
 MAX_FREQUENCY = 2.0  # radians per position
-REPORTED = (100, 200, 400, 800, 1600)
+REPORTED = (100, 200, 400, 800)
 
 
 def parse_args() -> argparse.Namespace:
@@ -54,10 +54,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--map', choices=('finola', 'waves', 'linear'), default='finola')
     parser.add_argument('--upsampler', choices=('conv', 'linear'), default='conv')
     parser.add_argument('--batch-size', type=int, default=16)
-    parser.add_argument('--steps', type=int, default=1600)
+    parser.add_argument('--steps', type=int, default=800)
     parser.add_argument('--lr', type=float, default=1e-3)
     parser.add_argument(
-        '--gain', type=float, default=1.0, help='factor of the initial matrices; default: 1'
+        '--matrices-lr', type=float, default=1.0, help="factor of the matrices' lr; default: 1"
     )
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--out', help='write the PSNR to this .json file')
@@ -79,11 +79,9 @@ def build_finola(args: argparse.Namespace) -> nn.Module:
     """Build the model of CONFIG with C channels, and replace its parts."""
     channels = args.channels
     options = {'model.neck.channels': channels, 'model.upsampler.in_channels': channels}
-    model = MODELS.build(load_config(CONFIG, options=options).model)
-    for matrix in model.neck.finola.parameters():
-        matrix.data *= args.gain
     if args.map == 'waves':
-        PlaneWaves(MAX_FREQUENCY)(model.neck)
+        options['model.neck.max_frequency'] = MAX_FREQUENCY
+    model = MODELS.build(load_config(CONFIG, options=options).model)
     if args.map == 'linear':
         model.neck.finola = LinearMap(channels)
     if args.upsampler == 'linear':
@@ -101,7 +99,7 @@ def overfit(args: argparse.Namespace, images: Tensor) -> dict[int, float]:
         model = build_finola(args)
         mean, std = (getattr(model.data_preprocessor, name) / 255 for name in ('mean', 'std'))
         predict = model.reconstruct
-    groups = [dict(params=model.parameters())]
+    groups = parameter_groups(model, args)
     if args.latent == 'free':
         q = nn.Parameter(torch.randn(len(images), 1, args.channels))
         groups.append(dict(params=q, lr=10 * args.lr))
@@ -125,6 +123,13 @@ def overfit(args: argparse.Namespace, images: Tensor) -> dict[int, float]:
                 psnr(*pair).item() for pair in zip(pixels, images, strict=True)
             )
     return found
+
+
+def parameter_groups(model: nn.Module, args: argparse.Namespace) -> list[dict]:
+    """Give the matrices of the recurrence their own learning rate."""
+    matrices = [p for name, p in model.named_parameters() if 'finola' in name]
+    others = [p for name, p in model.named_parameters() if 'finola' not in name]
+    return [dict(params=others), dict(params=matrices, lr=args.matrices_lr * args.lr)]
 
 
 def learning_rate(steps: int, step: int) -> float:

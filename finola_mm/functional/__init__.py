@@ -13,7 +13,7 @@ from .padding import (
     zero_padding,
 )
 from .patches import gather_tokens, image_to_patches, patches_to_image
-from .plane_waves import plane_waves
+from .plane_waves import plane_wave_basis, plane_waves
 from .recurrence import (
     at_least_float32,
     channel_norm,
@@ -48,6 +48,7 @@ __all__ = [
     'norm_linear_step',
     'order_difference',
     'patches_to_image',
+    'plane_wave_basis',
     'plane_waves',
     'quadrant',
     'sine_positions',

@@ -3,9 +3,9 @@
 Ours: the papers do not specify the initialization. Let R_x and R_y be rotations of the C channels
 in the same planes, by the angles w_k and v_k in plane k, that keep the vector of ones. With
 
-    A = s (R_x - 1)    A_neg = s (R_x^-1 - 1)    B = s (R_y - 1)    B_neg = s (R_y^-1 - 1)
+    A = R_x - 1    A_neg = R_x^-1 - 1    B = R_y - 1    B_neg = R_y^-1 - 1
 
-a vector q of standard deviation s has the map z(x, y) = R_x^x R_y^y q, since a rotation keeps mean
+a vector q of standard deviation 1 has the map z(x, y) = R_x^x R_y^y q, since a rotation keeps mean
 and standard deviation: plane k turns by w_k x + v_k y. The rotations commute, so both orders of the
 steps agree and Eq. 1 holds at every position, not only on the axes. A linear layer can read each of
 the C/2 waves from the map.
@@ -17,36 +17,42 @@ import torch
 from torch import Tensor
 
 
-def plane_waves(
-    channels: int,
-    max_frequency: float,
-    std: float = 1.0,
-    generator: torch.Generator | None = None,
-) -> dict[str, Tensor]:
-    """Return matrices ``A``, ``A_neg``, ``B``, ``B_neg``, (C, C) float64.
+def plane_wave_basis(channels: int, max_frequency: float, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Draw the planes -> an orthogonal basis (C, C) and frequencies (C/2, 2), in float64.
 
-    The lengths of the frequencies (w_k, v_k) are 0 to ``max_frequency`` in equal steps, so that
-    low ones are the densest; their directions differ by the golden angle.
-
-    Args:
-        channels: C, even.
-        max_frequency: In radians per position; pi is the highest frequency of a map.
-        std: The standard deviation s of vectors q whose waves keep their amplitude.
-        generator: Draws the planes.
+    Columns 2k and 2k+1 of the basis span plane k; its frequencies are (w_k, v_k), in radians per
+    position. Their lengths are 0 to ``max_frequency`` in equal steps, so that low ones are the
+    densest; their directions differ by the golden angle.
 
     Raises:
         ValueError: ``channels`` is odd.
     """
     if channels % 2:
         raise ValueError(f'channels must be even, got {channels}')
+    generator = torch.Generator().manual_seed(seed)
     basis = torch.randn(channels, channels, generator=generator, dtype=torch.float64)
     basis[:, 0] = 1  # the vector of ones is in plane 0, which does not turn
     basis, _ = torch.linalg.qr(basis)
     k = torch.arange(channels // 2, dtype=torch.float64)
     length, direction = max_frequency * 2 * k / channels, k * math.pi * (3 - math.sqrt(5))
-    along_x, along_y = length * direction.cos(), length * direction.sin()
+    return basis, torch.stack([length * direction.cos(), length * direction.sin()], 1)
+
+
+def plane_waves(channels: int, max_frequency: float, seed: int = 0) -> dict[str, Tensor]:
+    """Return matrices ``A``, ``A_neg``, ``B``, ``B_neg``, (C, C) float64.
+
+    Args:
+        channels: C, even.
+        max_frequency: In radians per position; pi is the highest frequency of a map.
+        seed: Draws the planes.
+
+    Raises:
+        ValueError: ``channels`` is odd.
+    """
+    basis, frequencies = plane_wave_basis(channels, max_frequency, seed)
+    along_x, along_y = frequencies.unbind(1)
     return {
-        name: std * basis @ (rotation(angles) - torch.eye(channels)) @ basis.mT
+        name: basis @ (rotation(angles) - torch.eye(channels)) @ basis.mT
         for name, angles in (
             ('A', along_x),
             ('A_neg', -along_x),

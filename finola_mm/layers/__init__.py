@@ -7,6 +7,7 @@ from .finola import FINOLALayer
 from .mobile import BneckLite, ChannelShuffle, DynamicReLU, Mobile, MobileDown, depthwise, pointwise
 from .mobile_former import Former, FormerToMobile, MobileFormerBlock, MobileToFormer
 from .mobile_former_decoder import MobileFormerDecoder
+from .plane_wave_pooling import PlaneWavePooling
 from .transformer import TransformerBlock
 from .upsampler import ResConv, UpConv, norm_silu_conv
 
@@ -24,6 +25,7 @@ __all__ = [
     'MobileFormerBlock',
     'MobileFormerDecoder',
     'MobileToFormer',
+    'PlaneWavePooling',
     'ResConv',
     'TransformerBlock',
     'UpConv',

@@ -3,7 +3,7 @@
 Paper: "Image is First-order Norm+Linear Autoregressive", Appendix B: "a single multi-head attention
 layer with learnable queries, where the encoder output serves as both the keys and values". The
 paper does not specify projections, normalization or positions. Here keys, values and the output are
-projected without a norm, as in the layer's usual form (arXiv 1706.03762). By default there are no
+projected without a norm, as in the layer's usual form (arXiv 1706.03762), and there are no
 positions. Parameters without effect are omitted: a projection of the learned queries, a bias on
 the keys (cancelled by the softmax) and one on the values (absorbed by the output's bias).
 
@@ -12,8 +12,6 @@ Legend: N images, C channels, h x w positions (L of them), M queries, D output c
 
 import torch
 from torch import Tensor, nn
-
-from ..functional import sine_positions
 
 
 class AttentionalPooling(nn.Module):
@@ -24,18 +22,10 @@ class AttentionalPooling(nn.Module):
         channels (int): Channels D of the output projection.
         num_queries (int): M. Defaults to 1.
         num_heads (int): Defaults to 8 (not given in the paper).
-        positions (bool): Add sine positions to the keys, so that heads can differ in where they
-            look. C must then be a multiple of 4. Ours, not the paper's. Defaults to False.
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        channels: int,
-        *,
-        num_queries: int = 1,
-        num_heads: int = 8,
-        positions: bool = False,
+        self, in_channels: int, channels: int, *, num_queries: int = 1, num_heads: int = 8
     ):
         super().__init__()
         if in_channels % num_heads:
@@ -43,7 +33,6 @@ class AttentionalPooling(nn.Module):
                 f'in_channels must be a multiple of num_heads={num_heads}, got {in_channels}'
             )
         self.num_heads = num_heads
-        self.positions = positions
         self.queries = nn.Parameter(torch.empty(num_queries, in_channels))
         self.key = nn.Parameter(torch.empty(in_channels, in_channels))
         self.value = nn.Parameter(torch.empty(in_channels, in_channels))
@@ -63,24 +52,18 @@ class AttentionalPooling(nn.Module):
         Projects the few queries and the pooled values, not the many positions:
         q (K x) = (q K) x and (V x) a = V (x a). This costs L*C multiply-adds per head, not L*C^2.
         """
-        keys = x + self.embed_positions(x) if self.positions else x
-        keys, x = keys.flatten(2), x.flatten(2)  # (N, C, L)
+        x = x.flatten(2)  # (N, C, L)
         queries, key, value = (
             t.unflatten(axis, (self.num_heads, -1))
             for t, axis in ((self.queries, 1), (self.key, 0), (self.value, 0))
         )  # (M, k, C/k), (k, C/k, C) twice
         queries = torch.einsum('mkd,kdc->mkc', queries, key).flatten(0, 1)  # (M*k, C)
         scale = (len(self.key) / self.num_heads) ** -0.5
-        weights = torch.matmul(queries * scale, keys).softmax(-1)  # (N, M*k, L)
+        weights = torch.matmul(queries * scale, x).softmax(-1)  # (N, M*k, L)
         read = torch.matmul(weights.to(x.dtype), x.mT)  # (N, M*k, C)
         read = read.unflatten(1, (-1, self.num_heads))  # (N, M, k, C)
         read = torch.einsum('nmkc,kdc->nmkd', read, value)  # (N, M, k, C/k)
         return self.out(read.flatten(2))  # (N, M, D)
-
-    def embed_positions(self, x: Tensor) -> Tensor:
-        """(N, C, h, w) -> (1, C, h, w)."""
-        no_padding = torch.zeros_like(x[:1, 0], dtype=torch.bool)
-        return sine_positions(no_padding, x.shape[1]).permute(0, 3, 1, 2).to(x.dtype)
 
     def extra_repr(self) -> str:
         return f'num_queries={len(self.queries)}, num_heads={self.num_heads}'

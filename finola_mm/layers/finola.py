@@ -18,6 +18,7 @@ from ..functional import (
     finola,
     finola_blockwise,
     norm_linear_step,
+    plane_waves,
     unroll,
     unroll_from_origins,
 )
@@ -49,9 +50,19 @@ class FINOLALayer(nn.Module):
         channels (int): C; even for ``'nonlinear'``.
         step (str): One of ``STEPS``. Defaults to ``'norm_linear'``, as in the paper.
         eps (float): Added to the variance in the norm. Defaults to 1e-6.
+        max_frequency (float, optional): Start from the matrices of ``functional.plane_waves``, for
+            which the map is a sum of plane waves of up to this frequency (ours; for
+            ``'norm_linear'``). By default the elements are drawn independently.
     """
 
-    def __init__(self, channels: int, *, step: str = 'norm_linear', eps: float = 1e-6):
+    def __init__(
+        self,
+        channels: int,
+        *,
+        step: str = 'norm_linear',
+        eps: float = 1e-6,
+        max_frequency: float | None = None,
+    ):
         super().__init__()
         if step not in STEPS:
             raise ValueError(f'step must be one of {", ".join(STEPS)}, got {step!r}')
@@ -59,7 +70,10 @@ class FINOLALayer(nn.Module):
             raise ValueError(
                 f"step='nonlinear' requires an even number of channels, got {channels}"
             )
+        if max_frequency is not None and step != 'norm_linear':
+            raise ValueError(f"plane waves require step='norm_linear', got {step!r}")
         self.channels, self.step, self.eps = channels, step, eps
+        self.max_frequency = max_frequency
         if step != 'repeat':
             shape = (2, channels // 2, channels) if step == 'nonlinear' else (channels, channels)
             self.A, self.A_neg, self.B, self.B_neg = (
@@ -75,6 +89,9 @@ class FINOLALayer(nn.Module):
     def reset_parameters(self):
         for matrix in self.parameters():
             nn.init.normal_(matrix, std=self.channels**-0.5)
+        if self.max_frequency is not None:
+            for name, matrix in plane_waves(self.channels, self.max_frequency).items():
+                self.get_parameter(name).data.copy_(matrix)
 
     def forward(
         self,

@@ -4,7 +4,6 @@ from .block_finola import BlockFINOLANeck
 from .conv_upsampler import ConvUpsampler
 from .finola import FINOLANeck
 from .patch_upsampler import PatchUpsampler
-from .plane_waves import PlaneWaves
 from .transformer_upsampler import TransformerUpsampler
 
 __all__ = [
@@ -12,6 +11,5 @@ __all__ = [
     'ConvUpsampler',
     'FINOLANeck',
     'PatchUpsampler',
-    'PlaneWaves',
     'TransformerUpsampler',
 ]

@@ -15,7 +15,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from ..errors import as_user_error
-from ..layers import AttentionalPooling, FINOLALayer
+from ..layers import AttentionalPooling, FINOLALayer, PlaneWavePooling
 from ..registry import MODELS
 
 
@@ -33,8 +33,10 @@ class FINOLANeck(BaseModule):
             to 16.
         num_paths (int): M. Defaults to 1.
         num_heads (int): Heads of the pooling. Defaults to 8 (not given in the paper).
-        positions (bool): Add sine positions to the keys of the pooling. Ours, not the paper's.
-            Defaults to False.
+        max_frequency (float, optional): Start as plane waves of up to this frequency, in radians
+            per position: the matrices of ``functional.plane_waves``, and ``PlaneWavePooling`` in
+            place of the attentional pooling. Ours, not the papers'; for whole images. Defaults to
+            None.
         origin (tuple[int, int], optional): (row, col) of q, for all images. By default the centre
             of the encoder's view: that of the map, (H//2, W//2), or that of the visible block.
         step (str): ``'norm_linear'``, or an ablation of ``layers.FINOLALayer``.
@@ -53,7 +55,7 @@ class FINOLANeck(BaseModule):
         size: int | tuple[int, int] = 16,
         num_paths: int = 1,
         num_heads: int = 8,
-        positions: bool = False,
+        max_frequency: float | None = None,
         origin: tuple[int, int] | None = None,
         step: str = 'norm_linear',
         eps: float = 1e-6,
@@ -63,14 +65,20 @@ class FINOLANeck(BaseModule):
         self.size = (size, size) if isinstance(size, int) else tuple(size)
         self.origin = origin
         with as_user_error():
-            self.pooling = AttentionalPooling(
-                in_channels,
-                channels,
-                num_queries=num_paths,
-                num_heads=num_heads,
-                positions=positions,
-            )
-            self.finola = FINOLALayer(channels, step=step, eps=eps)
+            if max_frequency is None:
+                self.pooling = AttentionalPooling(
+                    in_channels, channels, num_queries=num_paths, num_heads=num_heads
+                )
+            else:
+                self.pooling = PlaneWavePooling(
+                    in_channels,
+                    channels,
+                    size=self.size,
+                    origin=origin or (self.size[0] // 2, self.size[1] // 2),
+                    max_frequency=max_frequency,
+                    num_vectors=num_paths,
+                )
+            self.finola = FINOLALayer(channels, step=step, eps=eps, max_frequency=max_frequency)
 
     def forward(self, feats: Sequence[Tensor], offset: Tensor | None = None) -> Tensor:
         """Pool the last of ``feats`` (N, C', h, w) and unroll it -> z (N, C, H, W).

@@ -5,23 +5,23 @@ import torch
 
 from finola_mm.functional import channel_norm, finola, plane_waves
 
-SIZE, ORIGIN, STD = (6, 7), (2, 3), 1.5
+SIZE, ORIGIN = (6, 7), (2, 3)
 
 
 @pytest.fixture
 def waves():
-    """Matrices of 10 channels and the map of two vectors of standard deviation STD."""
+    """Matrices of 10 channels and the map of two vectors of standard deviation 1."""
     generator = torch.Generator().manual_seed(0)
-    matrices = plane_waves(10, 2.5, STD, generator)
+    matrices = plane_waves(10, 2.5)
     q = torch.randn(2, 10, generator=generator, dtype=torch.float64)
-    q = 0.3 + STD * channel_norm(q, 0)
+    q = 0.3 + channel_norm(q, 0)
     return matrices, q, finola(q, *matrices.values(), SIZE, ORIGIN, eps=0)
 
 
 def test_the_map_is_a_sum_of_plane_waves(waves):
     """Frequencies and amplitudes are eigenvalues and eigenvectors of the rotations."""
     matrices, q, z = waves
-    turn_x, turn_y = (matrices[name] / STD + torch.eye(10) for name in ('A', 'B'))
+    turn_x, turn_y = (matrices[name] + torch.eye(10) for name in ('A', 'B'))
     # A mixture of both, since one of them alone may turn two planes by the same angle
     _, vectors = torch.linalg.eig(turn_x + 0.37 * turn_y)
     inverse = torch.linalg.inv(vectors)

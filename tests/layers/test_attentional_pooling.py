@@ -36,22 +36,6 @@ def test_it_is_multi_head_attention(pooling):
     torch.testing.assert_close(pooling(x), expected, rtol=0, atol=1e-12)
 
 
-def test_positions_are_added_to_the_keys(pooling):
-    """As in DETR's attention: torch's layer, with another argument for the keys."""
-    pooling.positions = True
-    x = torch.randn(2, 24, 3, 5, dtype=torch.float64)
-    rows = torch.arange(1, 4, dtype=torch.float64).view(3, 1).expand(3, 5) / 3
-    columns = torch.arange(1, 6, dtype=torch.float64).expand(3, 5) / 5
-    frequency = 2 * torch.pi * 10000 ** (-torch.arange(6, dtype=torch.float64) / 6)
-    angles = [axis[..., None] * frequency for axis in (rows, columns)]
-    sine = torch.cat([torch.stack((a.sin(), a.cos()), -1).flatten(2) for a in angles], -1)
-    values = x.flatten(2).mT
-    keys = values + sine.flatten(0, 1)
-    queries = pooling.queries.expand(2, -1, -1)
-    expected, _ = as_torch(pooling)(queries, keys, values)
-    torch.testing.assert_close(pooling(x), expected, rtol=0, atol=1e-6)  # sine is float32
-
-
 def test_a_bias_on_keys_or_values_could_not_act_alone(pooling):
     """Why there is none: one changes nothing, the other adds the same vector everywhere."""
     x = torch.randn(2, 24, 3, 5, dtype=torch.float64)
@@ -64,7 +48,7 @@ def test_a_bias_on_keys_or_values_could_not_act_alone(pooling):
     torch.testing.assert_close(pooling(x) + shift, out, rtol=0, atol=1e-12)
 
 
-def test_order_of_positions_and_memory_format_do_not_matter(pooling):
+def test_positions_and_memory_format_do_not_matter(pooling):
     x = torch.randn(2, 24, 4, 4, dtype=torch.float64)
     shuffled = x.flatten(2)[:, :, torch.randperm(16)].view_as(x)
     for same in (shuffled, x.contiguous(memory_format=torch.channels_last)):

@@ -67,13 +67,17 @@ def test_free_vectors_with_any_maps_fit_any_images(studies, monkeypatch):
     assert list(found) == [100, 200] and found[200] > max(found[100], 40)
 
 
-def test_the_matrices_are_scaled(studies, monkeypatch):
-    matrices = []
-    for gain in ('1', '0.1'):
-        monkeypatch.setattr(sys, 'argv', ['overfit.py', 'images', '--gain', gain])
-        torch.manual_seed(0)
-        matrices.append(studies.overfit.build_finola(studies.overfit.parse_args()).neck.finola.A)
-    assert torch.equal(matrices[1], matrices[0] * 0.1)
+def test_the_matrices_have_a_learning_rate_of_their_own(studies, monkeypatch):
+    options = '--map waves --lr 1e-3 --matrices-lr 0.1 --channels 64'
+    monkeypatch.setattr(sys, 'argv', ['overfit.py', 'images', *options.split()])
+    args = studies.overfit.parse_args()
+    model = studies.overfit.build_finola(args)
+    optimizer = torch.optim.AdamW(studies.overfit.parameter_groups(model, args), args.lr)
+    rates = {id(p): group['lr'] for group in optimizer.param_groups for p in group['params']}
+    matrices = {id(matrix) for matrix in model.neck.finola.parameters()}
+    assert len(matrices) == 4
+    for parameter in model.parameters():
+        assert rates[id(parameter)] == (1e-4 if id(parameter) in matrices else 1e-3)
 
 
 def test_the_table_shows_finished_runs(studies):
@@ -89,7 +93,7 @@ def test_the_table_shows_finished_runs(studies):
         dict(gpu, images='train', psnr='21'),
     ]
     text = '\n'.join(studies.latents_tables.tables(rows))
-    assert '| FINOLA | 64 | not yet run | 20.12 | not yet run |' in text
+    assert '| FINOLA | 64 | not yet run | not yet run | 20.12 | not yet run |' in text
     assert '| lr 1e-3 | 1200 | 19.50 | not yet run | not yet run | not yet run |' in text
     assert '| lr 4e-3 | 1200 | not yet run | bad | not yet run | bad |' in text
     assert '| 64 |  | not yet run | not yet run |  |\n| 256 | 7 | 20.50 | 21.00 | a GPU |' in text
