@@ -90,8 +90,8 @@ class FINOLALayer(nn.Module):
         for matrix in self.parameters():
             nn.init.normal_(matrix, std=self.channels**-0.5)
         if self.max_frequency is not None:
-            for name, matrix in plane_waves(self.channels, self.max_frequency).items():
-                self.get_parameter(name).data.copy_(matrix)
+            for name, waves in plane_waves(self.channels, self.max_frequency).items():
+                self.get_parameter(name).data.copy_(waves)
 
     def forward(
         self,

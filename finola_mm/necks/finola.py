@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import torch
 from mmengine.model import BaseModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import as_user_error
 from ..layers import AttentionalPooling, FINOLALayer, PlaneWavePooling
@@ -62,11 +62,12 @@ class FINOLANeck(BaseModule):
         init_cfg: dict | None = None,
     ):
         super().__init__(init_cfg)
-        self.size = (size, size) if isinstance(size, int) else tuple(size)
+        height, width = (size, size) if isinstance(size, int) else size
+        self.size = (height, width)
         self.origin = origin
         with as_user_error():
             if max_frequency is None:
-                self.pooling = AttentionalPooling(
+                self.pooling: nn.Module = AttentionalPooling(
                     in_channels, channels, num_queries=num_paths, num_heads=num_heads
                 )
             else:
@@ -74,7 +75,7 @@ class FINOLANeck(BaseModule):
                     in_channels,
                     channels,
                     size=self.size,
-                    origin=origin or (self.size[0] // 2, self.size[1] // 2),
+                    origin=origin or (height // 2, width // 2),
                     max_frequency=max_frequency,
                     num_vectors=num_paths,
                 )
