@@ -1,5 +1,6 @@
 """Pre-train an encoder by masked FINOLA-B from Python, with the runner of ``tools/train.py``."""
 
+import difflib
 import os
 from pathlib import Path
 from typing import Any
@@ -160,18 +161,30 @@ def timm_backbone(name: str) -> dict[str, Any]:
     """Return the config of an encoder of timm up to its map of stride 32."""
     import timm
 
+    if not timm.is_model(name):
+        similar = difflib.get_close_matches(name, timm.list_models(), 5)
+        raise UserError(
+            f'timm has no model {name!r}; similar: {", ".join(similar) or "none"} '
+            '(timm.list_models() lists all)'
+        )
+    hint = "Pass its config: backbone=dict(type='mmpretrain.TIMMBackbone', model_name=..., ...)"
     try:
         with torch.device('meta'):
             encoder: Any = timm.create_model(name, features_only=True)
         strides = encoder.feature_info.reduction()
-        last = strides.index(32)
     except (RuntimeError, ValueError, AttributeError) as error:
+        message = f'timm cannot build {name!r} with features_only=True: {error}. {hint}'
+        raise UserError(message) from error
+    if 32 not in strides:
         raise UserError(
-            f'timm cannot build {name!r} with features_only=True and a map of stride 32: {error}. '
-            "Pass its config: backbone=dict(type='mmpretrain.TIMMBackbone', model_name=..., ...)"
-        ) from error
+            f'{name!r} has maps of stride {", ".join(map(str, dict.fromkeys(strides)))}, none of '
+            f'stride 32. {hint}'
+        )
     return dict(
-        type='mmpretrain.TIMMBackbone', model_name=name, features_only=True, out_indices=(last,)
+        type='mmpretrain.TIMMBackbone',
+        model_name=name,
+        features_only=True,
+        out_indices=(strides.index(32),),
     )
 
 

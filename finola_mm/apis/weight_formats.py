@@ -8,7 +8,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from ..errors import UserError
 
@@ -115,7 +116,7 @@ def convert_weights(weights: Weights, encoder: dict[str, Any], library: str) -> 
     if library in (scope, 'mmpretrain', 'mmdet') and kind != 'MobileFormer':
         return weights
     if kind == 'TIMMBackbone' and library == 'timm':
-        return {_timm_name(name): tensor for name, tensor in weights.items()}
+        return _without_wrappers(weights, timm_model(encoder))
     if kind == 'MobileNetV3':
         return _mobilenet_v3(weights, library)
     if library not in NAMES.get(kind, {}):
@@ -140,10 +141,32 @@ def substitute(name: str, rules: Sequence[Rule]) -> str:
     return name
 
 
-def _timm_name(name: str) -> str:
-    """Return timm's name without the wrappers of mmpretrain and of ``features_only``."""
-    name = name.removeprefix('timm_model.').removeprefix('model.')
-    return re.sub(r'^(stem|stages|layers)_(\d)', r'\1.\2', name)
+def timm_arguments(encoder: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of ``timm.create_model`` for a ``TIMMBackbone``, without classifier."""
+    own = ('type', 'init_cfg', 'pretrained', 'checkpoint_path', 'in_channels')
+    of_features = ('features_only', 'feature_cls', 'out_indices')
+    kept = {key: value for key, value in encoder.items() if key not in (*own, *of_features)}
+    if encoder.get('in_channels', 3) != 3:
+        kept['in_chans'] = encoder['in_channels']
+    return {**kept, 'num_classes': 0}
+
+
+def timm_model(encoder: dict[str, Any]) -> nn.Module:
+    """Build timm's model of a ``TIMMBackbone`` without classifier, on the meta device."""
+    import timm
+
+    with torch.device('meta'):
+        return timm.create_model(**timm_arguments(encoder))
+
+
+def _without_wrappers(weights: Weights, model: nn.Module) -> Weights:
+    """Return the names of timm's ``model``, without mmpretrain's prefix.
+
+    ``features_only`` adds another one, or joins the first two parts of a name by an underscore.
+    """
+    joined = {name.replace('.', '_', 1): name for name in model.state_dict()}
+    short = {name.removeprefix('timm_model.').removeprefix('model.'): name for name in weights}
+    return {joined.get(name, name): weights[original] for name, original in short.items()}
 
 
 def _swin_order(weights: Weights, library: str) -> Weights:

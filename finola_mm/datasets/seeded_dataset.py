@@ -214,7 +214,10 @@ def nest_arguments(cfg: dict) -> dict:
     if {'dataset', 'datasets'} & set(inner) and not older:
         inner.pop('pipeline', None)  # such as ConcatDataset: its data sets have their own
     elif older and inner['pipeline'] != older:
-        message = 'dataset.dataset.pipeline is used; move it to dataset.pipeline, which differs'
+        message = (
+            'dataset.pipeline is ignored, since dataset.dataset.pipeline differs from it and takes '
+            'precedence; set the pipeline there'
+        )
         print_log(message, logger='current', level=logging.WARNING)
         inner['pipeline'] = older
     return ConfigDict({**own, 'dataset': inner})

@@ -48,8 +48,8 @@ def describe_map(encoder: nn.Module) -> EncoderMap:
         maps = copied(image)
     except Exception as error:  # any encoder, so any error
         raise UserError(
-            f'{name} fails for an image of {SIDE} x {SIDE} pixels, the size of a visible block: '
-            f'{error}. An encoder of fixed size must accept other sizes (timm: '
+            f'{name} fails for an image of {SIDE} x {SIDE} pixels, on which its map is measured: '
+            f'{str(error).rstrip(".")}. An encoder of fixed size must accept other sizes (timm: '
             f'dynamic_img_size=True) or have this one (img_size={SIDE})'
         ) from error
     last = maps[-1] if isinstance(maps, (tuple, list)) else maps

@@ -134,8 +134,8 @@ def test_refuses(image_folder, tmp_path):
     out = dict(out=tmp_path / 'out')
     for backbone, found in (
         ('resnet', 'resnet50_s32'),
-        ('timm:no_such_model', 'no_such_model'),
-        ('timm:deit_tiny_patch16_224', 'deit_tiny_patch16_224'),
+        ('timm:resnet51', 'resnet50'),
+        ('timm:deit_tiny_patch16_224', 16),
         (dict(type='mmpretrain.ResNet', depth=18, out_indices=(1,)), 8),
     ):
         with pytest.raises(UserError, match=shows(found)):

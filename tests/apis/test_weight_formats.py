@@ -148,8 +148,11 @@ def test_the_same_network(kind, library):
     ('name', 'options'),
     [
         ('resnet18', {}),
+        ('resnetv2_18', {}),
         ('convnext_atto', {}),
         ('mobilenetv3_small_050', {}),
+        ('ghostnet_100', {}),
+        ('repvgg_a0', {}),
         ('deit_tiny_patch16_224', dict(depth=1, out_indices=(0,))),
         ('swin_tiny_patch4_window7_224', dict(feature_cls='getter')),
     ],
