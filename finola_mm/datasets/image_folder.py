@@ -38,9 +38,10 @@ class ImageFolder(CustomDataset):
         if len(empty) == len(images_of) or len(self.CLASSES or images_of) != len(images_of):
             expected = f'{len(self.CLASSES)} (metainfo.classes)' if self.CLASSES else 'at least one'
             found = f'{len(images_of)} class folders, {len(empty)} of them without images'
+            found = found if images_of else 'no class folders'
             raise UserError(
-                f'{self.img_prefix} contains {found if images_of else "no class folder"}; expected '
-                f'{expected}. Create a folder with images for each class.'
+                f'{self.img_prefix} contains {found}; expected {expected}. Create a folder with '
+                'images for each class.'
             )
         for what, names in (('images outside class folders', outside), ('empty classes', empty)):
             if names:
