@@ -5,7 +5,10 @@ import itertools
 import pytest
 import torch
 
+from finola_mm.errors import UserError
+from finola_mm.functional import channel_norm
 from finola_mm.necks import FINOLANeck
+from tests.messages import shows
 
 BLOCK, SIZE = (2, 3), (5, 4)
 
@@ -78,3 +81,19 @@ def test_sixteen_paths_need_one_matrix_of_a_million():
         model = FINOLANeck(2880, 1024, num_paths=16)
     assert model.finola.A.numel() == 1024**2 == 1_048_576
     assert (16 * 1024) ** 2 // 10**6 == 268
+
+
+@pytest.mark.parametrize('origin', [None, (1, 3)])
+def test_the_pooling_of_plane_waves_inverts_their_unrolling(origin):
+    """Matrices and pooling start from the same planes, frequencies and position of q."""
+    torch.manual_seed(0)
+    model = FINOLANeck(8, 8, size=SIZE, max_frequency=2.0, origin=origin).double()
+    model.pooling.value.weight.data = model.pooling.out.weight.data.mT  # the features are z itself
+    q = channel_norm(torch.randn(3, 1, 8, dtype=torch.float64))
+    pooled = model.pool([model.latent_to_map(q)]) / (SIZE[0] * SIZE[1]) ** 0.5
+    torch.testing.assert_close(pooled, q, rtol=0, atol=1e-4)  # float32 matrices, eps in the norm
+
+
+def test_plane_waves_need_the_norm():
+    with pytest.raises(UserError, match=shows('norm_linear', 'repeat')):
+        FINOLANeck(16, 8, step='repeat', max_frequency=2.0)

@@ -58,7 +58,7 @@ def print_timm_model(file: Path) -> None:
     print(f'model = timm.create_model({", ".join([name, *options])})')
     missing = timm_model(encoder).state_dict().keys() - checkpoint['state_dict'].keys()
     if missing:
-        modules = sorted({'.'.join(key.split('.')[:-1][:2]) for key in missing})
+        modules = sorted({'.'.join(key.split('.')[:-1][:2]) or key for key in missing})
         print(f'Set strict=False below: {list_names(modules)} lie behind the pre-trained map.')
 
 
