@@ -1,6 +1,6 @@
 # Masked FINOLA-B on photographs: configs/demo/masked_finola_b.py with the data of finola.py.
 # Train      tools/train.py configs/photos/masked_finola_b.py
-# Measured   not yet run.
+# Measured   4000 steps in 45 minutes on one core of machine A: demo/README.md.
 _base_ = ['../demo/masked_finola_b.py']
 
 data_root = '{{$FINOLA_PHOTOS:data/photos}}/photos'
@@ -23,5 +23,20 @@ train_pipeline = [
 train_dataloader = dict(dataset=dict(dataset=dict(data_root=data_root, pipeline=train_pipeline)))
 val_dataloader = dict(dataset=dict(dataset=dict(data_root=data_root)))
 test_dataloader = val_dataloader
+
+max_iters = 4000
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-2, by_epoch=False, begin=0, end=30),
+    dict(
+        type='CosineAnnealingLR',
+        T_max=max_iters - 30,
+        eta_min=0.0,
+        by_epoch=False,
+        begin=30,
+        end=max_iters,
+    ),
+]
+train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
+default_hooks = dict(checkpoint=dict(interval=500, max_keep_ckpts=1), knn=dict(interval=max_iters))
 
 work_dir = 'work_dirs/photos_masked_finola_b'

@@ -1,4 +1,4 @@
-# FINOLA on photographs at the size of reconstruction.py, for studies/latents.py.
+# configs/photos/finola.py with the paper's start, for studies/latents.py.
 # Train      make study ARGS=latents
 # Measured   docs/results.md.
 _base_ = ['../photos/finola.py']
@@ -11,11 +11,8 @@ val_evaluator = dict(lpips=False)
 test_evaluator = val_evaluator
 
 # The paper's pooling, and one learning rate; the study changes one setting at a time.
-model = dict(neck=dict(max_frequency=None), upsampler=dict(widths=(32, 16, 16)))
-
-optim_wrapper = dict(
-    optimizer=dict(lr=1e-3), paramwise_cfg=dict(custom_keys=dict(finola=dict(lr_mult=1.0)))
-)
+model = dict(neck=dict(max_frequency=None))
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(finola=dict(lr_mult=1.0))))
 default_hooks = dict(
     _delete_=True,
     logger=dict(type='LoggerHook', interval=25, log_metric_by_epoch=False),
@@ -25,4 +22,3 @@ default_hooks = dict(
     visualization=dict(type='finola_mm.ReconstructionHook'),
 )
 work_dir = 'work_dirs/study/latents'
-auto_scale_lr = dict(base_batch_size=16)
