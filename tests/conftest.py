@@ -133,3 +133,13 @@ def tiny_options(root: Path) -> list[str]:
         'default_hooks.checkpoint.interval=2',
         'default_hooks.logger.interval=1',
     ]
+
+
+@pytest.fixture
+def smooth_images():
+    """30 + 5 images of 16 x 16: smooth colours and some noise."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(35, 3, 3, 3, generator=generator)
+    smooth = torch.nn.functional.interpolate(coarse, size=16, mode='bilinear')
+    noise = 0.05 * torch.randn(smooth.shape, generator=generator)
+    return (smooth + noise).clamp(0, 1).split([30, 5])

@@ -1,6 +1,6 @@
 """Draw reconstructed images next to the originals."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.structures import BaseDataElement
 from mmengine.visualization import MLflowVisBackend
 from PIL import Image, ImageDraw
+from torch import Tensor
 
 from ..datasets import evenly_spaced
 from ..registry import HOOKS
@@ -18,19 +19,27 @@ LABEL_WIDTH = 72  # pixels left of the rows
 GAP = 2  # pixels between images
 
 
-def draw_reconstructions(samples: Sequence[BaseDataElement]) -> np.ndarray:
+def draw_reconstructions(
+    samples: Sequence[BaseDataElement], others: Mapping[str, Tensor] | None = None
+) -> np.ndarray:
     """Draw one column per sample, with rows original / visible block / prediction / composed.
 
     "Composed" shows the visible block inside the prediction. If every pixel is masked, as in
     ``FINOLA.predict``, the rows are only original and prediction.
 
     Each sample has ``original`` and ``reconstruction`` (3, H, W), RGB in [0, 1], and ``mask``
-    (1, H, W), True = masked. The picture is (rows, columns, 3) uint8, RGB.
+    (1, H, W), True = masked. ``others`` are more rows by name, (N, 3, H, W), such as baselines. The
+    picture is (rows, columns, 3) uint8, RGB.
     """
+    others = others or {}
     columns = [_column(sample) for sample in samples]
     names = ['original', 'visible', 'prediction', 'composed']
     if all(sample.mask.all() for sample in samples):
         names = ['original', 'prediction']
+    for name, images in others.items():
+        for column, image in zip(columns, images, strict=True):
+            column[name] = _pixels(image)
+    names += others
     height, width = columns[0]['original'].shape[:2]
     size = len(names) * (height + GAP) - GAP, LABEL_WIDTH + len(columns) * (width + GAP)
     canvas = np.full((*size, 3), 255, np.uint8)
@@ -46,14 +55,17 @@ def draw_reconstructions(samples: Sequence[BaseDataElement]) -> np.ndarray:
 
 
 def _column(sample: BaseDataElement) -> dict[str, np.ndarray]:
-    original, prediction = (
-        (image.detach().cpu().float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
-        for image in (sample.original, sample.reconstruction)
-    )  # (H, W, 3) each
+    original, prediction = map(_pixels, (sample.original, sample.reconstruction))
     masked = sample.mask.cpu().permute(1, 2, 0).numpy()  # (H, W, 1), True = masked
     visible = np.where(masked, np.uint8(GREY), original)
     composed = np.where(masked, prediction, original)
     return dict(original=original, visible=visible, prediction=prediction, composed=composed)
+
+
+def _pixels(image: Tensor) -> np.ndarray:
+    """(3, H, W), [0, 1] -> (H, W, 3) uint8."""
+    pixels = image.detach().cpu().float().clamp(0, 1) * 255
+    return pixels.round().byte().permute(1, 2, 0).numpy()
 
 
 @HOOKS.register_module()

@@ -1,7 +1,6 @@
-"""PCA against NumPy's SVD, the DCT against its definition, and the autoencoder's training."""
+"""The table of PCA, DCT and the autoencoder, and the autoencoder's training."""
 
 import csv
-import math
 import re
 
 import numpy as np
@@ -19,92 +18,8 @@ def tool(load_analysis):
     return load_analysis('latent_baselines')
 
 
-@pytest.fixture
-def images():
-    """30 + 5 images of 16 x 16: smooth colours and some noise."""
-    generator = torch.Generator().manual_seed(0)
-    coarse = torch.rand(35, 3, 3, 3, generator=generator)
-    smooth = torch.nn.functional.interpolate(coarse, size=16, mode='bilinear')
-    noise = 0.05 * torch.randn(smooth.shape, generator=generator)
-    return (smooth + noise).clamp(0, 1).split([30, 5])
-
-
-@pytest.mark.parametrize('count, side', [(30, 16), (30, 2), (400, 4)])
-def test_principal_components_are_numpys(tool, count, side):
-    """With fewer images than pixels, and with more."""
-    x = torch.randn(count, 3 * side**2, generator=torch.Generator().manual_seed(1))
-    x = x * torch.linspace(2, 0.1, x.shape[1])
-    x = x - x.mean(0)
-    k = 6
-    axes = np.linalg.svd(x.double().numpy(), full_matrices=False)[2][:k]
-    found = tool.principal_components(x, k).double().numpy()
-    np.testing.assert_allclose(found @ found.T, np.eye(k), atol=1e-5)
-    np.testing.assert_allclose(found.T @ found, axes.T @ axes, atol=1e-4)  # up to signs
-
-
-def test_randomised_components_are_nearly_as_good(tool, monkeypatch):
-    x = torch.randn(60, 300, generator=torch.Generator().manual_seed(1)) * 0.8 ** torch.arange(300)
-    x = x - x.mean(0)
-    exact = tool.principal_components(x, 5)
-    monkeypatch.setattr(tool, 'EXACT', 10)
-    found = tool.principal_components(x, 5)
-    assert found.shape == exact.shape
-    torch.testing.assert_close(found.mT @ found, exact.mT @ exact, atol=1e-3, rtol=0)
-
-
-def test_pca_reconstructions(tool, images):
-    train, val = images
-    reconstruct = tool.pca(tool.fit(train, [4, 29], []))
-    mean = train.flatten(1).double().mean(0).numpy()
-    axes = np.linalg.svd(train.flatten(1).double().numpy() - mean, full_matrices=False)[2][:4]
-    expected = mean + (val.flatten(1).double().numpy() - mean) @ axes.T @ axes
-    np.testing.assert_allclose(reconstruct(val, 4).flatten(1).numpy(), expected, atol=1e-4)
-    torch.testing.assert_close(reconstruct(train, 29), train, atol=1e-4, rtol=0)
-
-
-def test_dct_by_definition(tool):
-    """One coefficient equals the double sum of Ahmed et al.; the transform is orthonormal."""
-    matrix = tool.dct_matrix(8).double()
-    torch.testing.assert_close(matrix @ matrix.mT, torch.eye(8).double(), atol=1e-6, rtol=0)
-    image = torch.rand(1, 3, 16, 24, generator=torch.Generator().manual_seed(0))
-    coefficients = tool.dct(image, 8)
-    assert coefficients.shape == (1, 3, 2, 8, 3, 8)
-    u, v, luminance = 3, 5, image[0].sum(0) / math.sqrt(3)
-    oracle = sum(
-        luminance[8 + y, 16 + x].item()
-        / 4
-        * math.cos((2 * y + 1) * u * math.pi / 16)
-        * math.cos((2 * x + 1) * v * math.pi / 16)
-        for y in range(8)
-        for x in range(8)
-    )
-    assert coefficients[0, 0, 1, u, 2, v].item() == pytest.approx(oracle, abs=1e-5)
-    torch.testing.assert_close(tool.inverse_dct(coefficients), image)
-    assert coefficients.norm().item() == pytest.approx(image.norm().item(), rel=1e-5)
-
-
-@pytest.mark.parametrize('patch', [8, 16])
-def test_what_dct_drops_is_the_least(tool, images, patch):
-    """The squared error is that of the dropped coefficients; with all there is none."""
-    train, val = images
-    k = 20
-    coefficients = tool.dct(val - train.mean(0), patch).flatten(1).square()
-    over_train = tool.dct(train - train.mean(0), patch).flatten(1).square().mean(0)
-    fixed = torch.ones_like(over_train, dtype=torch.bool)
-    fixed[np.argsort(over_train.numpy())[::-1][:k].copy()] = False
-    expected = dict(
-        dct_fixed=coefficients[:, fixed].sum(1),
-        dct_largest=coefficients.sort(1).values[:, :-k].sum(1),
-    )
-    for name, error in expected.items():
-        reconstruct = getattr(tool, name)(tool.fit(train, [], [patch]), patch)
-        found = (reconstruct(val, k) - val).flatten(1).square().sum(1)
-        torch.testing.assert_close(found, error, rtol=1e-3, atol=1e-4)
-        torch.testing.assert_close(reconstruct(val, 3 * 16 * 16), val)
-
-
-def test_autoencoder_learns_one_image(tool, images):
-    constant = images[0][:1].mean((2, 3), keepdim=True).expand(4, 3, 16, 16).contiguous()
+def test_autoencoder_learns_one_image(tool, smooth_images):
+    constant = smooth_images[0][:1].mean((2, 3), keepdim=True).expand(4, 3, 16, 16).contiguous()
     reconstruct = tool.autoencoder(constant, 3, steps=60, batch_size=8, lr=3e-3, seed=0)
     again = tool.autoencoder(constant, 3, steps=60, batch_size=8, lr=3e-3, seed=0)
     found = reconstruct(constant, 3)
@@ -123,9 +38,9 @@ def test_autoencoder_is_what_its_documentation_says(tool):
 
 
 @pytest.fixture
-def folders(tmp_path, images):
+def folders(tmp_path, smooth_images):
     """The images as files, and the options that name them."""
-    for name, part in zip(('train', 'val'), images, strict=True):
+    for name, part in zip(('train', 'val'), smooth_images, strict=True):
         (tmp_path / name).mkdir()
         for i, image in enumerate(part):
             pixels = (image * 255).round().byte().permute(1, 2, 0).numpy()
