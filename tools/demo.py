@@ -1,11 +1,12 @@
-"""Run the demo: generate data, pre-train a small encoder, test it, and draw its reconstructions.
+"""Run the demo: reconstruct photographs, pre-train a small encoder, test it, and detect objects.
 
     python tools/demo.py
 
-Before training, the demo reconstructs images from a single latent vector each and evaluates frozen
-encoders. After training, it detects objects. These three parts use the weights in demo/. Each step
-is an ordinary command, which is printed before it runs. The full output is written to
-work_dirs/demo/demo.log.
+Models trained on photographs reconstruct those of the scikit-image wheel, on which they were not
+trained, from one latent vector or one visible block each. The other parts use generated images: the
+demo evaluates frozen encoders, pre-trains one, and detects objects. Only the pre-training is not
+done in advance (demo/README.md). Each step is an ordinary command, which is printed before it runs.
+The full output is written to work_dirs/demo/demo.log.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import re
 import subprocess
 import sys
 import time
+from importlib.resources import files
 from pathlib import Path
 from typing import TextIO
 
@@ -28,7 +30,15 @@ ROOT = Path(os.path.relpath(Path(__file__).resolve().parents[1]))  # the folder 
 CONFIG = str(ROOT / 'configs/demo/masked_finola_b.py')
 OUT = Path('work_dirs/demo')
 # Names of published weights; demo/README.md describes how they were trained.
-SINGLE_VECTOR = str(ROOT / 'configs/study/reconstruction.py'), 'finola_shapes'
+SINGLE_VECTOR = str(ROOT / 'configs/photos/finola.py'), 'finola_photos'
+BASELINES = 'pca_dct_photos'
+MASKED = str(ROOT / 'configs/photos/masked_finola_b.py'), 'masked_finola_b_photos'
+# In the folder data/ of the scikit-image wheel
+PHOTOGRAPHS = (
+    'astronaut.png brick.png camera.png cell.png chelsea.png clock_motion.png coffee.png coins.png '
+    'grass.png gravel.png hubble_deep_field.jpg ihc.png moon.png motorcycle_left.png retina.jpg '
+    'rocket.jpg'
+).split()
 FEATURES = str(ROOT / 'configs/study/finola.py')
 ENCODERS = {'masked FINOLA-B': 'masked_finola_b_shapes', 'MoCo v2': 'mocov2_shapes'}
 DETECTOR = str(ROOT / 'configs/demo/det_mf_dec211.py'), 'det_mf_dec211_shapes'
@@ -61,6 +71,16 @@ def run(log: TextIO, *command: str) -> None:
         raise UserError(f'{command[0]} failed; see its output in {log.name}')
 
 
+def is_installed(name: str) -> bool:
+    """Tell whether the weights of this name are there; larger files are not part of a wheel."""
+    try:
+        find_checkpoint(name)
+    except CheckpointError as error:
+        print(f'\nSkipped: {error}')
+        return False
+    return True
+
+
 def run_test(log: TextIO, config: str, checkpoint: str, out: Path) -> dict[str, float]:
     """Run tools/test.py, which writes pictures to ``out``; return the metrics."""
     options = f'--work-dir {out} --out {out}/metrics.json --show-dir {out}'.split()
@@ -69,15 +89,18 @@ def run_test(log: TextIO, config: str, checkpoint: str, out: Path) -> dict[str, 
 
 
 def reconstruct(log: TextIO) -> None:
-    """Reconstruct images from a single latent vector each."""
-    metrics = run_test(log, *SINGLE_VECTOR, OUT / 'one_vector')
-    print(
-        f"""
-Held-out images of 64 x 64, each from a single vector of 256 numbers, with the weights in demo/
-  PSNR {metrics['image/psnr']:6.2f} dB    SSIM {metrics['image/ssim']:.3f}
-Picture: {OUT}/one_vector/reconstruction.png""",
-        flush=True,
-    )
+    """Reconstruct photographs, each from one latent vector or from one visible block."""
+    folder = OUT / 'photographs'
+    folder.mkdir(exist_ok=True)
+    for name in PHOTOGRAPHS:
+        (folder / name).write_bytes((files('skimage') / 'data' / name).read_bytes())
+    tool, common = 'tools/visualization/reconstruct.py', [str(folder), '--out']
+    print('\nPhotographs of scikit-image, 64 x 64, each from a single vector of 256 numbers')
+    baselines = ['--baselines', BASELINES] if is_installed(BASELINES) else []
+    run(log, tool, *SINGLE_VECTOR, *common, f'{OUT}/one_vector.png', *baselines)
+    if is_installed(MASKED[1]):
+        print('\nThe same photographs, 128 x 128, each from one visible block of 64 x 64')
+        run(log, tool, *MASKED, *common, f'{OUT}/one_block.png')
 
 
 def evaluate_encoders(log: TextIO) -> None:
@@ -109,11 +132,8 @@ Picture: {OUT}/reconstruction.png""",
 
 
 def detect(log: TextIO) -> None:
-    """Detect objects with the detector in demo/, which is not part of a wheel."""
-    try:
-        find_checkpoint(DETECTOR[1])
-    except CheckpointError as error:
-        print(f'\nNo detection: {error}')
+    """Detect objects with the detector in demo/."""
+    if not is_installed(DETECTOR[1]):
         return
     for old in (OUT / 'detection').glob('*.jpg'):
         old.unlink()
