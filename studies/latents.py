@@ -41,6 +41,7 @@ MATRICES_LR = {'optim_wrapper.paramwise_cfg.custom_keys.finola.lr_mult': 0.1}
 PLANE_WAVES = {'model.neck.max_frequency': 2.0}
 VARIANTS = {
     'lr 1e-3': (CONFIG, {}, STEPS),
+    'lr 1e-3, ten times the steps': (CONFIG, {}, 10 * STEPS),
     'lr 5e-4': (CONFIG, {'optim_wrapper.optimizer.lr': 5e-4}, STEPS),
     'lr 2e-3': (CONFIG, {'optim_wrapper.optimizer.lr': 2e-3}, STEPS),
     'lr 4e-3': (CONFIG, {'optim_wrapper.optimizer.lr': 4e-3}, STEPS),

@@ -136,7 +136,7 @@ IMAGES, SCENES = 'data/shapes/imagenet', 'data/shapes/coco/val2017'
 SCENE = f'{SCENES}/000001000001.jpg'
 
 
-RECONSTRUCTION = 'study/reconstruction finola_shapes'
+RECONSTRUCTION = 'photos/finola finola_photos'
 
 
 def commands(finola):
@@ -159,7 +159,7 @@ def commands(finola):
         test selfsup.py work_dirs/demo
         test cls.py work_dirs/demo_supervised
         test det.py work_dirs/demo_detection --show-dir shown
-        test {RECONSTRUCTION}
+        test {RECONSTRUCTION} --cfg-options test_dataloader.dataset.dataset.data_root={IMAGES}
         extract work_dirs/demo encoder.safetensors
         publish work_dirs/demo_supervised cls.pth
         knn selfsup.py encoder.safetensors --k 1
@@ -218,7 +218,7 @@ assert 'selfsup/masked_finola_b' in list_models('selfsup/')
 register_checkpoint_io()
 image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
 
-(features,) = FeatureExtractor('study/reconstruction')(image)
+(features,) = FeatureExtractor('photos/finola')(image)
 assert features[-1].shape == (256, 4, 4)
 
 model = get_model('finola_mm::demo/cls_supervised.py')

@@ -18,9 +18,11 @@ FOLDERS = (PACKAGE / '.mim/demo', PACKAGE.parent / 'demo')  # of a wheel, of a c
 # name -> SHA-256 of the file
 PUBLISHED = {
     'det_mf_dec211_shapes': '20d0b828f54a7e02d2fc674412ca2f324feef003653dc75e9c43c2a61bf35c85',
-    'finola_shapes': '8a2e96ea71148c2e867267b8cddb9e45c74793bf41034c179bdb6a92e3c93800',
+    'finola_photos': '551d16157db4a1d7d41e1b782a30f519b2dfac83ba7ae4422da4ac37fa34b835',
+    'masked_finola_b_photos': 'a7d0bd6fb79683b836676d20f4921e2d8202ccca2ae732ccb52db4c7bad74000',
     'masked_finola_b_shapes': 'fc5a4b1a2971a4371a413c3d0873f80586e98eacafc962638a87ed86af2d6d19',
     'mocov2_shapes': '36145a8d3f594622757eea0e123c6581cd3ab3db552b02d4c1029174a1c1f21f',
+    'pca_dct_photos': 'f6dc8d6ee4fbc6a1c3f8e344e827ed105fc4909763c471ddda1a88eed314da6b',
     'resnet18_objects12': '44ef4ca3eff157704cc63af31ea0a74d5567b1e9b5fe5b8f4af9738001d13a3e',
 }
 

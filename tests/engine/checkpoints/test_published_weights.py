@@ -40,8 +40,8 @@ def test_address(without_files, monkeypatch, tmp_path):
     assert find_checkpoint(NAME) == str(file) and file.read_bytes() == FILE.read_bytes()
     monkeypatch.setenv('FINOLA_WEIGHTS', (tmp_path / 'nowhere').as_uri())
     assert find_checkpoint(NAME) == str(file)
-    with pytest.raises(CheckpointError, match=shows('finola_shapes', 'nowhere', 'FINOLA_WEIGHTS')):
-        find_checkpoint('finola_shapes')
+    with pytest.raises(CheckpointError, match=shows('finola_photos', 'nowhere', 'FINOLA_WEIGHTS')):
+        find_checkpoint('finola_photos')
 
 
 def test_missing(without_files, monkeypatch, tmp_path):
