@@ -1,8 +1,7 @@
 # Detection of photographed cut-outs on photographed backgrounds (photopaste):
 # configs/demo/det_mf_dec211.py with another data set, scenes at 192 x 192 pixels.
 #
-# The data are made by tools/dataset_converters/make_photos.py (docs/photos.md). The pre-trained
-# encoder is trained together with the decoder from the start, including its BatchNorm statistics.
+# The data are made by tools/dataset_converters/make_photos.py (docs/photos.md).
 #
 # Train      tools/train.py configs/photos/det_photopaste.py \
 #                --pretrained work_dirs/photos_masked_finola_b
@@ -32,7 +31,6 @@ classes = (
 train_pipeline = [
     dict(type='finola_mm.LoadImageFromFile'),
     dict(type='mmdet.LoadAnnotations', with_bbox=True),
-    dict(type='mmdet.MinIoURandomCrop', min_ious=(0.5, 0.7, 0.9), min_crop_size=0.6),
     dict(type='mmdet.Resize', scale=(192, 192), keep_ratio=False),
     dict(type='mmdet.RandomFlip', prob=0.5),
     dict(type='mmdet.PackDetInputs'),
@@ -66,20 +64,4 @@ test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + '/annotations/instances_val.json')
 test_evaluator = val_evaluator
 
-model = dict(backbone=dict(frozen_stages=-1))
-optim_wrapper = dict(optimizer=dict(lr=5e-4))
-
-max_epochs = 22
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=60),
-    dict(
-        type='CosineAnnealingLR',
-        T_max=max_epochs,
-        by_epoch=True,
-        begin=0,
-        end=max_epochs,
-        convert_to_iter_based=True,
-    ),
-]
-train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 work_dir = 'work_dirs/photos_det_photopaste'

@@ -15,9 +15,8 @@ classes = ('tree',)
 train_pipeline = [
     dict(type='finola_mm.LoadImageFromFile'),
     dict(type='mmdet.LoadAnnotations', with_bbox=True),
-    dict(type='mmdet.MinIoURandomCrop', min_ious=(0.5, 0.7, 0.9), min_crop_size=0.6),
     dict(type='mmdet.Resize', scale=(384, 384), keep_ratio=False),
-    dict(type='mmdet.RandomFlip', prob=0.75, direction=['horizontal', 'vertical', 'diagonal']),
+    dict(type='mmdet.RandomFlip', prob=0.5),
     dict(type='mmdet.PackDetInputs'),
 ]
 test_pipeline = [
