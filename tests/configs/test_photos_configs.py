@@ -11,7 +11,15 @@ from finola_mm.datasets import SampleKey
 from finola_mm.datasets.validation import check_data
 from tests.datasets import fake_photos
 
-SIDES = dict(finola=64, masked_finola_b=128, cls_lin=96, det_photopaste=192, det_trees=384)
+SIDES = dict(
+    finola=64,
+    masked_finola_b=128,
+    cls_lin=96,
+    det_photopaste=192,
+    rtmdet_photopaste=192,
+    det_trees=384,
+    rtmdet_trees=384,
+)
 
 
 @pytest.fixture(scope='module')
@@ -34,8 +42,8 @@ def test_data_and_model_fit(photos, monkeypatch, project_root, name):
         assert len(data) == len(list(folder.rglob('*.jpg')))
         sample = data[SampleKey(0, 0, 0) if split == 'train' else 0]
         assert sample['inputs'].shape == (3, SIDES[name], SIDES[name])
-    if name.startswith('det'):
-        file = photos / 'det' / name[4:] / 'annotations' / 'instances_val.json'
+    if 'det_' in name:
+        file = photos / 'det' / name.partition('_')[2] / 'annotations' / 'instances_val.json'
         names = [category['name'] for category in json.loads(file.read_text())['categories']]
         assert names == list(cfg.classes) == list(data.metainfo['classes'])
         assert cfg.model.bbox_head.num_classes == len(names)
