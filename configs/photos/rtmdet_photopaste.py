@@ -88,5 +88,6 @@ param_scheduler = [
     ),
 ]
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
-default_hooks = dict(checkpoint=dict(max_keep_ckpts=1))
+visualization = dict(score_thr=0.35)
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=1), visualization=visualization)
 work_dir = 'work_dirs/photos_rtmdet_photopaste'

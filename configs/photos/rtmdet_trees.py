@@ -48,6 +48,7 @@ param_scheduler = [
     ),
 ]
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
-default_hooks = dict(checkpoint=dict(interval=10))
+visualization = dict(score_thr=0.3)
+default_hooks = dict(checkpoint=dict(interval=10), visualization=visualization)
 work_dir = 'work_dirs/photos_rtmdet_trees'
 auto_scale_lr = dict(base_batch_size=4)

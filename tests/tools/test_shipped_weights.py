@@ -20,6 +20,8 @@ CONFIGS = {
     'det_mf_dec211_shapes': 'demo/det_mf_dec211',
     'finola_photos': 'photos/finola',
     'masked_finola_b_photos': 'photos/masked_finola_b',
+    'rtmdet_photopaste': 'photos/rtmdet_photopaste',
+    'rtmdet_trees': 'photos/rtmdet_trees',
 }
 ENCODERS = 'masked_finola_b_shapes', 'mocov2_shapes'
 RESNET, BASELINES = 'resnet18_objects12', 'pca_dct_photos'

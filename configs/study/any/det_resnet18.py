@@ -1,7 +1,7 @@
 # RTMDet with the encoder of resnet18.py on photopaste at 192 x 192 pixels, for
-# studies/encoder_detection.py. Neck and head are those of ../../photos/rtmdet_photopaste.py; strides
-# are 8 and 16, since the encoder ends there. All parameters are trained, so that random weights are
-# a fair comparison.
+# studies/encoder_detection.py. Neck and head are those of photos/rtmdet_photopaste.py; strides are
+# 8 and 16, since the encoder ends there. All parameters are trained, so that random weights are a
+# fair comparison.
 # Train      make study ARGS=encoder_detection
 # Measured   docs/results.md.
 _base_ = ['../../photos/rtmdet_photopaste.py']

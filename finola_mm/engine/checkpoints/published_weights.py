@@ -24,6 +24,8 @@ PUBLISHED = {
     'mocov2_shapes': '36145a8d3f594622757eea0e123c6581cd3ab3db552b02d4c1029174a1c1f21f',
     'pca_dct_photos': 'f6dc8d6ee4fbc6a1c3f8e344e827ed105fc4909763c471ddda1a88eed314da6b',
     'resnet18_objects12': '44ef4ca3eff157704cc63af31ea0a74d5567b1e9b5fe5b8f4af9738001d13a3e',
+    'rtmdet_photopaste': '0c5ed549f47ae9a7d2286659a9e3deabc1e81125babe0d8812ba89e550129bbc',
+    'rtmdet_trees': '2d0041349dbdae7d4819bc11b27d363c0f7a32aec91f916a7e314f19925db9d3',
 }
 
 
