@@ -10,7 +10,7 @@ RUN := .venv/bin/python
 .PHONY: help setup demo test test-matrix lint bench study
 
 help:
-	@echo 'make demo    pre-train a small encoder and detect objects on the CPU (about 20 minutes)'
+	@echo 'make demo    pre-train a small encoder and detect objects on the CPU (10 to 20 minutes)'
 	@echo 'make test    run the tests'
 	@echo 'make test-matrix  run the tests with other versions of torch and the OpenMMLab packages (hours)'
 	@echo 'make lint    check format, style, types and the syntax of shell scripts'

@@ -8,6 +8,7 @@ import pytest
 import torch
 from mmengine.registry import init_default_scope
 from PIL import Image
+from safetensors.torch import save_file
 
 from finola_mm.apis import load_config
 from finola_mm.evaluation import pca_dct
@@ -101,8 +102,6 @@ def test_a_fit_that_does_not_suit(reconstruct, tmp_path, count, size):
 
 
 def test_not_a_fit(reconstruct, checkpoint, tmp_path):
-    from safetensors.torch import save_file
-
     file = tmp_path / 'other.safetensors'
     save_file({'weight': torch.zeros(2)}, file)
     with pytest.raises(SystemExit, match=shows(file, '--save', 'weight')):
