@@ -190,8 +190,8 @@ class Detector:
             for image, detections in zip(batch, self._detect(batch), strict=True):
                 yield image, detections.above(threshold)
 
-    def draw(self, image: np.ndarray, detections: Detections) -> np.ndarray:
-        """Draw boxes, names and scores on an RGB array (h, w, 3); return a new one."""
+    def draw(self, image: ImageLike, detections: Detections) -> np.ndarray:
+        """Draw boxes, names and scores on an image; return an RGB array (h, w, 3)."""
         sample = DetDataSample()
         sample.pred_instances = InstanceData(
             bboxes=torch.from_numpy(detections.boxes),
@@ -200,7 +200,9 @@ class Detector:
         )
         if detections.masks is not None:
             sample.pred_instances.masks = torch.from_numpy(detections.masks)
-        self.visualizer.add_datasample('', image, sample, draw_gt=False, pred_score_thr=-1)
+        self.visualizer.add_datasample(
+            '', self._read(image), sample, draw_gt=False, pred_score_thr=-1
+        )
         return self.visualizer.get_image()
 
     def _read(self, image: ImageLike) -> np.ndarray:

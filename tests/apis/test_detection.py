@@ -103,6 +103,7 @@ def test_draw(detector):
     assert changed[10:50, (20, 60)].all() and changed[(10, 50), 20:60].all()
     assert not changed[25:45, 25:55].any() and not changed[:, :15].any() and not changed[55:].any()
     np.testing.assert_array_equal(detector.draw(image, found.above(2)), image)
+    np.testing.assert_array_equal(detector.draw(Image.fromarray(image), found), drawn)
 
 
 def test_supervision(monkeypatch):
