@@ -101,7 +101,7 @@ def reconstruct(log: TextIO) -> None:
     if is_installed(MASKED[1]):
         print('\nThe same photographs, 128 x 128, each from one visible block of 64 x 64')
         run(log, tool, *MASKED, *common, f'{OUT}/one_block.png')
-        print('Many are grey textures, for which the mean colour is a good guess (demo/README.md).')
+        print('The mean colour of the block can be the better guess: demo/README.md')
 
 
 def evaluate_encoders(log: TextIO) -> None:

@@ -1,6 +1,6 @@
 # Masked FINOLA-B on photographs: configs/demo/masked_finola_b.py with the data of finola.py.
 # Train      tools/train.py configs/photos/masked_finola_b.py
-# Measured   4000 steps in 45 minutes on one core of machine A: demo/README.md.
+# Measured   4000 steps in 53 minutes, one core of machine A, some other load: demo/README.md.
 _base_ = ['../demo/masked_finola_b.py']
 
 data_root = '{{$FINOLA_PHOTOS:data/photos}}/photos'

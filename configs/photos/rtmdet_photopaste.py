@@ -1,5 +1,5 @@
-# RTMDet with the small Mobile-Former encoder on photopaste at 192 x 192 pixels: a detector without
-# the paper's decoder, which learns more in an hour of a CPU (det_photopaste.py). Neck and head are
+# RTMDet with the small Mobile-Former encoder on photopaste at 192 x 192 pixels. On a CPU it learns
+# faster than the paper's decoder, that of det_photopaste.py (docs/results.md). Neck and head are
 # half as wide as RTMDet-s; strides are 8 and 16, where the encoder ends. The pre-trained encoder is
 # trained with the rest.
 #

@@ -59,8 +59,7 @@ def test_the_encoder_of_the_masked_model():
     """A whole model is an encoder too, with the same weights."""
     model = load(CONFIGS['masked_finola_b_photos'])
     load_weights(model, find_checkpoint('masked_finola_b_photos'))
-    encoder = finola_mm.load_encoder('masked_finola_b_photos')
-    found = encoder.backbone.state_dict() if hasattr(encoder, 'backbone') else encoder.state_dict()
+    found = finola_mm.load_encoder('masked_finola_b_photos').backbone.state_dict()
     for key, value in model.backbone.state_dict().items():
         assert torch.equal(found[key], value), key
 
