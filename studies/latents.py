@@ -21,7 +21,7 @@ DATA = 'data/photos/photos'
 PREPARE = [['tools/dataset_converters/make_photos.py', '--out', 'data/photos']]
 
 # Variant of one batch -> arguments of studies/overfit.py, and the sizes of the vector
-BATCH_STEPS = 800
+BATCH_STEPS = 400
 WAVES = ['--map', 'waves', '--matrices-lr', '0.1']
 FREE, LINEAR = ['--latent', 'free'], ['--upsampler', 'linear']
 BATCH = {
@@ -35,13 +35,13 @@ BATCH = {
 
 # Variant of training -> config, options, steps
 CONFIG, WIDE_ENCODER = 'configs/study/latents.py', 'configs/study/latents_wide.py'
-STEPS, LATENTS = 1200, (64, 256)
+STEPS, LONG, LATENTS = 600, 12_000, (64, 256)
 XAVIER = {'type': 'Xavier', 'layer': 'Linear', 'distribution': 'uniform'}
 MATRICES_LR = {'optim_wrapper.paramwise_cfg.custom_keys.finola.lr_mult': 0.1}
 PLANE_WAVES = {'model.neck.max_frequency': 2.0}
 VARIANTS = {
     'lr 1e-3': (CONFIG, {}, STEPS),
-    'lr 1e-3, ten times the steps': (CONFIG, {}, 10 * STEPS),
+    'lr 1e-3, 12,000 steps': (CONFIG, {}, LONG),
     'lr 5e-4': (CONFIG, {'optim_wrapper.optimizer.lr': 5e-4}, STEPS),
     'lr 2e-3': (CONFIG, {'optim_wrapper.optimizer.lr': 2e-3}, STEPS),
     'lr 4e-3': (CONFIG, {'optim_wrapper.optimizer.lr': 4e-3}, STEPS),
@@ -55,7 +55,7 @@ VARIANTS = {
     "a tenth of the matrices' lr": (CONFIG, MATRICES_LR, STEPS),
     'plane waves': (CONFIG, PLANE_WAVES, STEPS),
     "plane waves, a tenth of the matrices' lr": (CONFIG, {**PLANE_WAVES, **MATRICES_LR}, STEPS),
-    'the same, ten times the steps': (CONFIG, {**PLANE_WAVES, **MATRICES_LR}, 10 * STEPS),
+    'the same, 12,000 steps': (CONFIG, {**PLANE_WAVES, **MATRICES_LR}, LONG),
 }
 
 

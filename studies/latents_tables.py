@@ -21,7 +21,7 @@ def tables(rows: list[dict]) -> Iterator[str]:
 
 
 def one_batch(found: dict) -> Iterator[str]:
-    lengths = (100, 200, 400, BATCH_STEPS)
+    lengths = (50, 100, 200, BATCH_STEPS)
     yield '\n**One batch of 16 photographs, overfitted** (PSNR in dB)\n'
     yield f'| | C | {" | ".join(f"{steps} steps" for steps in lengths)} |'
     yield f'|---|---|{"---|" * len(lengths)}'

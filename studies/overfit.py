@@ -43,7 +43,7 @@ CONFIG = 'configs/study/reconstruction.py'
 SIZE, MAP = 64, 16  # pixels, positions
 WARM_UP = 20  # steps
 MAX_FREQUENCY = 2.0  # radians per position
-REPORTED = (100, 200, 400, 800)
+REPORTED = (50, 100, 200, 400)
 
 
 def parse_args() -> argparse.Namespace:
@@ -54,7 +54,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--map', choices=('finola', 'waves', 'linear'), default='finola')
     parser.add_argument('--upsampler', choices=('conv', 'linear'), default='conv')
     parser.add_argument('--batch-size', type=int, default=16)
-    parser.add_argument('--steps', type=int, default=800)
+    parser.add_argument('--steps', type=int, default=400)
     parser.add_argument('--lr', type=float, default=1e-3)
     parser.add_argument(
         '--matrices-lr', type=float, default=1.0, help="factor of the matrices' lr; default: 1"
