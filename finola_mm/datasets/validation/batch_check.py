@@ -20,8 +20,8 @@ def check_batch(runner: Runner) -> None:
     if len(loader) == 0:
         raise UserError(
             f'each rank has {len(loader.batch_sampler.sampler)} training images, fewer than one '
-            f'batch of {batch_size}. Lower the batch size: '
-            '--cfg-options train_dataloader.batch_size=N'
+            f'batch of {batch_size}. Lower the batch size: --cfg-options '
+            'train_dataloader.batch_size=N, in Python finola_mm.pretrain(..., batch_size=N)'
         )
     scale = runner.cfg.get('auto_scale_lr') or {}
     base = scale.get('base_batch_size')

@@ -180,9 +180,10 @@ def find_checkpoint(path: str | Path) -> str:
     if not folder.is_dir():
         raise CheckpointError(f'no checkpoint {path}; there is no folder {folder}')
     files = ', '.join(sorted(str(file) for file in folder.iterdir() if file.suffix in SUFFIXES))
-    raise CheckpointError(
-        f'no checkpoint {path}; {folder} contains {files or "no " + " or ".join(SUFFIXES)}'
-    )
+    message = f'no checkpoint {path}; {folder} contains {files or "no " + " or ".join(SUFFIXES)}'
+    if Path(path).name == str(path):  # perhaps a misspelt name
+        message += f'. The names of published weights are {", ".join(PUBLISHED)}'
+    raise CheckpointError(message)
 
 
 def read_last_checkpoint(folder: Path) -> Path | None:

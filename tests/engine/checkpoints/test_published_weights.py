@@ -62,3 +62,8 @@ def test_another_file_is_refused(without_files, monkeypatch, tmp_path, as_addres
 def test_a_path_comes_first(without_files, tmp_path):
     (tmp_path / 'here' / NAME).write_bytes(b'')
     assert find_checkpoint(NAME) == NAME
+
+
+def test_a_misspelt_name_lists_the_names(without_files):
+    with pytest.raises(CheckpointError, match=shows('mocov2_shap', *published_weights.PUBLISHED)):
+        find_checkpoint('mocov2_shap')
