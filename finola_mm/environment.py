@@ -61,7 +61,7 @@ DISTRIBUTIONS = (
 )
 MODULES = ('mmengine', 'mmcv', 'mmpretrain', 'mmdet')
 
-# The tried matrix. Each torchvision release works with exactly one torch release.
+# The tested versions. Each torchvision release works with exactly one torch release.
 MATRIX = (
     Row('a', '3.11', 'onedl', ('torch==2.11.0', 'torchvision==0.26.0', 'numpy==2.2.6')),
     Row('b', '3.11', 'openmmlab', ('torch==2.1.2', 'torchvision==0.16.2', 'numpy==1.26.4')),
@@ -69,6 +69,9 @@ MATRIX = (
     Row('d-oldest', '3.12', 'onedl', ('torch==2.3.1', 'torchvision==0.18.1', 'numpy==1.26.4')),
     Row('d-newest', '3.12', 'onedl', ('torch==2.13.0', 'torchvision==0.28.0', 'numpy==2.2.6')),
 )
+
+# mmcv's error when an operator of its CPU-only build is called on a GPU.
+NO_CUDA_OPERATOR = 'implementation for device cuda'
 
 # In an isolated build, onedl-mmcv does not find torch and is silently built without its compiled
 # ops. Without isolation it needs the packages of the first command. --no-cache-dir: pip's cache
@@ -152,13 +155,15 @@ def install_commands(distribution: str) -> tuple[str, ...]:
 
 
 def describe_stack() -> str:
-    """Say in one line what is installed, and whether it is in the tried matrix."""
+    """Say in one line what is installed, and whether it is among the tested versions."""
     names = [name for module in ('torch', *MODULES, 'numpy') for name in _installed(module)]
     found = [f'{name} {installed_version(name)}' for name in names]
     rows = [row.name for row in MATRIX if _matches(row)]
     tried = f'row {rows[0]} of' if rows else 'not in'
     python = platform.python_version()
-    return f'{", ".join([f"Python {python}", *found])}: {tried} the tried matrix (docs/matrix.md)'
+    return (
+        f'{", ".join([f"Python {python}", *found])}: {tried} the tested versions (docs/matrix.md)'
+    )
 
 
 def _matches(row: Row) -> bool:

@@ -18,7 +18,7 @@ from rich.progress import track
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from ..engine import NO_SPACE, atomic_write, register_checkpoint_io
-from ..environment import build_mmcv, pinned, preferred
+from ..environment import NO_CUDA_OPERATOR, build_mmcv, pinned, preferred
 from ..errors import UserError
 from .config import CfgOptions
 
@@ -36,11 +36,11 @@ LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 def command_line(main: Callable) -> Callable:
     """Decorate the ``main`` of a tool.
 
-    On a ``UserError``, a full disk, a missing module of ``OPTIONAL`` or text that is not UTF-8, the
-    tool prints one line, ``tool: message``, and exits with status 1. File names may be in another
-    encoding; they are printed with escapes. Ctrl-C exits with status 130. Any other exception
-    produces a traceback. Under torchrun, torch reports the error of the first failing rank
-    (``record``).
+    On a ``UserError``, a full disk, a missing module of ``OPTIONAL``, a missing CUDA operator of
+    mmcv or text that is not UTF-8, the tool prints one line, ``tool: message``, and exits with
+    status 1. File names may be in another encoding; they are printed with escapes. Ctrl-C exits
+    with status 130. Any other exception produces a traceback. Under torchrun, torch reports the
+    error of the first failing rank (``record``).
     """
     tool = Path(inspect.getfile(main)).stem
 
@@ -66,6 +66,14 @@ def command_line(main: Callable) -> Callable:
             raise SystemExit(
                 f'{tool}: {missing[0]} is not installed; run: '
                 f'python -m pip install {OPTIONAL[missing[0]]}'
+            ) from None
+        except RuntimeError as error:
+            if NO_CUDA_OPERATOR not in str(error):
+                raise
+            raise SystemExit(
+                f"{tool}: mmcv's operator {str(error).strip()} To compile its CUDA operators, "
+                f"install a CUDA toolkit of torch's CUDA version and run: "
+                f'{" && ".join(build_mmcv(cuda=True))}'
             ) from None
         except (UnicodeEncodeError, UnicodeDecodeError) as error:
             around = error.object[max(error.start - 30, 0) : error.end + 30]

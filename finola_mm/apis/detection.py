@@ -1,5 +1,6 @@
 """Detect objects with any detector of mmdet; weights are read strictly and safely."""
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -26,6 +27,7 @@ from ..engine import (
     load_weights,
     read_checkpoint,
 )
+from ..environment import NO_CUDA_OPERATOR
 from ..errors import UserError
 from .config import CONFIGS, load_config, resolve_config
 from .cpu import optimize_for_cpu
@@ -120,7 +122,8 @@ class Detector:
         checkpoint (str | Path): Weights, as in ``load_encoder``.
 
     Attributes:
-        model (BaseDetector): The detector in eval mode, on the GPU if there is one.
+        model (BaseDetector): The detector in eval mode, on the GPU if there is one. It moves to the
+            CPU if it needs CUDA operators with which mmcv was not compiled.
         classes (tuple[str, ...]): The class names.
     """
 
@@ -208,14 +211,29 @@ class Detector:
     def _read(self, image: ImageLike) -> np.ndarray:
         return read_image(image, lambda path: self.load(dict(img_path=path))['img'])
 
+    @torch.no_grad()
+    def _test_step(self, batch: dict) -> list[DetDataSample]:
+        return self.model.test_step(batch)
+
     def _detect(self, images: list[np.ndarray]) -> Iterator[Detections]:
         samples = []
         for i, image in enumerate(images):
             size = image.shape[:2]
             bgr = np.ascontiguousarray(image[..., ::-1])
             samples.append(dict(img=bgr, img_shape=size, ori_shape=size, img_id=i, img_path=''))
-        with torch.no_grad():
-            results = self.model.test_step(pseudo_collate([*map(self.pipeline, samples)]))
+        batch = pseudo_collate([*map(self.pipeline, samples)])
+        try:
+            results = self._test_step(batch)
+        except RuntimeError as error:
+            if NO_CUDA_OPERATOR not in str(error):
+                raise
+            warnings.warn(
+                f'the detector now runs on the CPU, since mmcv was compiled without CUDA operators '
+                f'({str(error).strip()} tools/check/env.py prints how to compile them)',
+                stacklevel=1,
+            )
+            self.model = optimize_for_cpu(self.model.cpu())
+            results = self._test_step(batch)
         for result in results:
             found = result.pred_instances.numpy()
             yield Detections(

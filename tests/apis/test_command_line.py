@@ -12,6 +12,8 @@ from finola_mm.apis import check_out, command_line, int_range, make_folder, writ
 from finola_mm.errors import BadDataError, CheckpointError, UserError
 from tests.messages import shows
 
+# of mmcv's pytorch_device_registry.hpp
+NO_OPERATOR = RuntimeError('nms_impl: implementation for device cuda:0 not found.\n')
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), 'a.json')
 
 
@@ -30,6 +32,7 @@ def tool(error):
         (CheckpointError('no a.pth'), ['no a.pth']),
         (BadDataError('1.jpg'), ['1.jpg']),
         (FULL, ['a.json']),
+        (NO_OPERATOR, ['nms_impl', 'FORCE_CUDA=1']),
     ],
 )
 def test_a_mistake_of_the_user_is_one_line(error, values):
@@ -39,7 +42,14 @@ def test_a_mistake_of_the_user_is_one_line(error, values):
 
 
 @pytest.mark.parametrize(
-    'error', [ValueError('mine'), TypeError('mine'), OSError(errno.EIO, 'mine'), KeyError('mine')]
+    'error',
+    [
+        ValueError('mine'),
+        TypeError('mine'),
+        RuntimeError('mine'),
+        OSError(errno.EIO, 'mine'),
+        KeyError('mine'),
+    ],
 )
 def test_every_other_error_is_a_traceback(error):
     with pytest.raises(type(error), match='mine') as caught:

@@ -179,6 +179,21 @@ test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
     assert len(found.above(best).masks) == len(found.above(best)) == (found.scores == best).sum()
 
 
+def test_on_the_cpu_without_cuda_operators(detector, scenes, monkeypatch):
+    """The message is that of mmcv's `pytorch_device_registry.hpp`."""
+    expected = detector.predict(scenes / '0.jpg', threshold=0)
+    test_step = detector.model.test_step
+
+    def without_operator(batch):
+        monkeypatch.setattr(detector.model, 'test_step', test_step)
+        raise RuntimeError('nms_impl: implementation for device cuda:0 not found.\n')
+
+    monkeypatch.setattr(detector.model, 'test_step', without_operator)
+    with pytest.warns(UserWarning, match=shows('nms_impl', 'tools/check/env.py')):
+        found = detector.predict(scenes / '0.jpg', threshold=0)
+    assert (found.boxes == expected.boxes).all() and (found.scores == expected.scores).all()
+
+
 def test_refuses(scenes):
     with pytest.raises(CheckpointError, match=shows('nowhere.pth')):
         load_detector('nowhere.pth')

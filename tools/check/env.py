@@ -6,7 +6,7 @@ The tool first checks the metadata of the installed distributions: versions, two
 same files and the torch/torchvision pair (finola_mm/environment.py). It then tries all required
 imports, since an installed package may fail to load. Pre-training requires mmengine, mmpretrain and
 mmcv, without its compiled ops; detection also requires the ops and mmdet. The exit status is 0 if
-there are no problems, otherwise 1. Missing CUDA operators of mmcv, which two configs require on a
+there are no problems, otherwise 1. Missing CUDA operators of mmcv, which some configs require on a
 GPU, are no problem, but the command that builds them is printed.
 """
 
@@ -94,8 +94,9 @@ OTHER_NUMPY = Cause(
 )
 
 CUDA_OPS = Problem(
-    "mmcv's CUDA operators are not compiled: focal loss, NMS and deformable attention. On a GPU, "
-    'configs/det/retinanet_mf.py and dino_mf.py require them; all other configs work without them. '
+    "mmcv's CUDA operators are not compiled: focal loss, NMS, RoIAlign and deformable attention. "
+    'On a GPU, RetinaNet, Faster R-CNN, RTMDet and DINO (configs/det/any, configs/photos/rtmdet_*.py, '
+    'retinanet_mf.py, dino_mf.py) require them; all other configs work without them. '
     "To compile them (not yet tried), install a CUDA toolkit (nvcc) of torch's CUDA version, then:",
     environment.build_mmcv(cuda=True),
 )
