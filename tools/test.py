@@ -23,6 +23,7 @@ from finola_mm.apis import (
     make_folder,
     use_own_coco_metric,
 )
+from finola_mm.apis.config import require
 from finola_mm.apis.training import build_runner, destroy_process_group
 from finola_mm.datasets.validation import check_data
 from finola_mm.engine import find_checkpoint, format_other_classes, init_dist, load_weights
@@ -42,7 +43,7 @@ def apply_cli_overrides(args: argparse.Namespace, cfg: Config) -> None:
     use_own_coco_metric(cfg)
     cfg.launcher = args.launcher
     cfg.load_from, cfg.resume = None, False  # these settings are for training
-    set_visualization(cfg.default_hooks, args.show_dir)
+    set_visualization(cfg.setdefault('default_hooks', ConfigDict()), args.show_dir)
 
 
 def set_visualization(hooks: ConfigDict, folder: str | None) -> None:
@@ -67,6 +68,7 @@ def set_visualization(hooks: ConfigDict, folder: str | None) -> None:
 def main() -> None:
     args = parse_args()
     cfg = load_config(args.config, options=args.cfg_options, work_dir=args.work_dir)
+    require(cfg, 'model', 'test_dataloader', 'test_cfg', 'test_evaluator')
     apply_cli_overrides(args, cfg)
     checkpoint = find_checkpoint(args.checkpoint)
     check_data(cfg, ['test'])

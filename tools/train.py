@@ -10,6 +10,7 @@ import argparse
 from mmengine.config import Config
 
 from finola_mm.apis import add_run_options, command_line, load_config, use_own_coco_metric
+from finola_mm.apis.config import require
 from finola_mm.apis.training import (
     check_settings,
     enable_amp,
@@ -80,6 +81,7 @@ def apply_cli_overrides(args: argparse.Namespace, cfg: Config) -> None:
 def main() -> None:
     args = parse_args()
     cfg = load_config(args.config, options=args.cfg_options, work_dir=args.work_dir)
+    require(cfg, 'model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
     apply_cli_overrides(args, cfg)
     check_data(cfg, ['train'] if args.no_validate else ['train', 'val'])
     check_settings(cfg)

@@ -154,6 +154,8 @@ def load_config(
             f'train_cfg of {path} sets both max_epochs and max_iters, but a training loop counts '
             'either; set the one that the config sets'
         )
+    if 'data_preprocessor' in cfg and 'model' in cfg:  # as MMEngine's Runner does
+        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
     cfg.work_dir = work_dir or cfg.get('work_dir') or str(Path('work_dirs', file.stem))
     _remove_unused(cfg)
     return cfg
@@ -195,6 +197,15 @@ def _remove_unused(cfg: Config) -> None:
         if not loader.get('num_workers'):
             for name in NEED_WORKERS:
                 loader.pop(name, None)
+
+
+def require(cfg: Config, *names: str) -> None:
+    """Raise ``UserError`` unless the config has these top-level entries."""
+    missing = [name for name in names if not cfg.get(name)]
+    if missing:
+        raise UserError(
+            f'{cfg.filename} defines no {list_names(missing)}; choose a complete config'
+        )
 
 
 def use_own_coco_metric(cfg: Config) -> None:

@@ -164,7 +164,7 @@ class FixedSizeUpsampleLateral(UpsampleLateral):
 
 
 class Normalize(nn.Module):
-    """Normalize RGB channels with the mean and standard deviation of the config."""
+    """Normalize RGB images as the config does, which may use the channel order BGR."""
 
     def __init__(self, preprocessor: Any):
         super().__init__()
@@ -172,8 +172,12 @@ class Normalize(nn.Module):
         self.std: Tensor
         self.register_buffer('mean', preprocessor.mean.clone())
         self.register_buffer('std', preprocessor.std.clone())
+        # mmpretrain's, mmdet's and MMEngine's names: images are loaded as BGR, and converted or not
+        names = ('to_rgb', 'bgr_to_rgb', '_channel_conversion')
+        self.rgb = any(getattr(preprocessor, name, False) for name in names)
 
     def forward(self, images: Tensor) -> Tensor:
+        images = images if self.rgb else images.flip(1)
         return (images - self.mean) / self.std
 
 

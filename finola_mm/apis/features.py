@@ -5,6 +5,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from ..errors import UserError
 from ..evaluation.features import eval_mode, global_pool
 from .encoder import Encoder
 from .images import Source, iterate_images
@@ -27,7 +28,7 @@ def extract_features(
         Tensor: (N, C), float32 on the CPU; (1, C) for one image.
 
     Raises:
-        UserError: an image cannot be read.
+        UserError: an image cannot be read, or there is none.
     """
     device = next(encoder.parameters()).device
     inputs = (encoder.preprocess(image, size) for image in iterate_images(images))
@@ -35,4 +36,6 @@ def extract_features(
     with eval_mode(encoder), torch.no_grad():
         while batch := list(islice(inputs, batch_size)):
             features.append(global_pool(encoder, torch.stack(batch).to(device)).float().cpu())
+    if not features:
+        raise UserError('there are no images; expected at least one')
     return torch.cat(features)

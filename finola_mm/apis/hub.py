@@ -4,6 +4,7 @@ The package huggingface_hub is optional, ``pip install 'finola_mm[hub]'``.
 """
 
 import hashlib
+import inspect
 import re
 from os import PathLike
 from pathlib import Path
@@ -17,8 +18,8 @@ from ..errors import CheckpointError, UserError
 
 HUB_ID = re.compile(r'[\w.-]+/[\w.-]+')  # user/repository
 HUB_FILE = 'model.safetensors'  # of a folder that save_pretrained wrote, and of a repository
-HASH = re.compile(r'-([0-9a-f]{8,})\.')  # of a file name, as in torch.hub
-NEEDS_HUB = 'install it with: python -m pip install huggingface_hub'
+HASH = re.compile(r'-(?=\d*[a-f])([0-9a-f]{8,})\.')  # of a file name, as in torch.hub; not a date
+NEEDS_HUB = "install it with: python -m pip install 'huggingface_hub>=0.30'"
 
 CARD = """---
 {{ card_data }}
@@ -45,10 +46,13 @@ features = finola_mm.extract_features(encoder, 'photo.jpg')  # (1, C)
 
 try:
     from huggingface_hub import ModelHubMixin
+
+    if 'paper_url' not in inspect.signature(ModelHubMixin.__init_subclass__).parameters:
+        raise ImportError('a version before 0.30')
 except ImportError:
 
     def _missing(*args: Any, **kwargs: Any) -> Any:
-        raise UserError(f'huggingface_hub is not installed; {NEEDS_HUB}')
+        raise UserError(f'huggingface_hub is not installed, or is too old; {NEEDS_HUB}')
 
     class ModelHubMixin:  # type: ignore[no-redef]
         """Stands in for huggingface_hub's class."""

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ..datasets import find_images
-from ..datasets.decoding import decode
+from ..datasets.decoding import decode, scale_to_uint8
 from ..errors import UserError
 
 ImageLike: TypeAlias = str | PathLike | np.ndarray | Image.Image
@@ -112,7 +112,10 @@ def read_image(image: ImageLike, read_file: Callable[[str], np.ndarray] = read_b
         except OSError as error:
             raise UserError(f'cannot read the image {image} ({error.strerror})') from None
     if isinstance(image, Image.Image):
-        return np.asarray(ImageOps.exif_transpose(image).convert('RGB'))
+        image = ImageOps.exif_transpose(image)
+        if image.mode.startswith(('I', 'F')):  # deeper than 8 bits; Pillow would clip it
+            return np.stack([scale_to_uint8(np.asarray(image))[0]] * 3, axis=-1)
+        return np.asarray(image.convert('RGB'))
     if isinstance(image, np.ndarray):
         if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
             return image

@@ -11,7 +11,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, init_default_scope
 from torch import Tensor, nn
 
-from ..datasets import SampleKey, seeded
+from ..datasets import SampleKey, innermost_datasets, seeded
 from ..engine import find_checkpoint, load_weights
 from ..errors import UserError, list_names
 from ..layers import FINOLALayer
@@ -46,7 +46,8 @@ def find_finola(model: nn.Module) -> FINOLALayer:
 
 def load_metainfo(cfg: Config) -> dict:
     """Return the metainfo of the config's test data, with ``classes``; no file is read."""
-    return dict(DATASETS.build(dict(cfg.test_dataloader.dataset, lazy_init=True)).metainfo)
+    dataset = next(innermost_datasets(cfg.test_dataloader.dataset))
+    return dict(DATASETS.build(dict(dataset, lazy_init=True)).metainfo)
 
 
 def load_batch(
@@ -66,7 +67,7 @@ def load_batch(
     first: index of the first of ``files`` among all files.
     """
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-    pipeline = Compose(cfg.test_pipeline)
+    pipeline = Compose(next(innermost_datasets(cfg.test_dataloader.dataset))['pipeline'])
     samples = []
     for i, file in enumerate(files, first):
         with seeded(SampleKey(seed, 0, i)):

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from mmengine.registry import init_default_scope
 
 from ..backbones.mobile_former import ARCHS
 from ..datasets.validation import check_data
+from ..engine import SIGNALS, InterruptedRun
 from ..errors import UserError
 from ..registry import MODELS
 from .config import CONFIGS, load_config
@@ -81,6 +83,8 @@ def pretrain(
 
     Raises:
         UserError: the data or a setting is wrong.
+        InterruptedRun: Ctrl-C, SIGTERM or SIGUSR1 ended the run after a checkpoint was saved; call
+            again with ``resume=True``. This is a ``SystemExit``, with status 75.
     """
     config, model = find_recipe(backbone)
     workers = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
@@ -107,7 +111,13 @@ def pretrain(
     check_settings(cfg)
     start = find_weights(pretrained) if pretrained else None
     set_starting_point(cfg, resume='auto' if resume else None, pretrained=start)
-    train_from_cfg(cfg)
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        train_from_cfg(cfg)
+    except InterruptedRun:  # which leaves signals ignored, for a tool that exits
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        raise
     return load_encoder(extract_encoder(out, Path(out, 'encoder.safetensors'), force=True))
 
 

@@ -43,6 +43,9 @@ def enable_amp(cfg: Config) -> None:
     """Train in bfloat16 where the device supports it; otherwise in float16 on a GPU."""
     float16 = get_device() == 'cuda' and not computes_bfloat16('cuda')
     cfg.optim_wrapper.type = 'AmpOptimWrapper' if float16 else 'finola_mm.BFloat16OptimWrapper'
+    if not float16:  # arguments of an AmpOptimWrapper
+        for name in ('dtype', 'loss_scale', 'use_fsdp'):
+            cfg.optim_wrapper.pop(name, None)
 
 
 def enable_lr_scaling(cfg: Config) -> None:

@@ -124,7 +124,7 @@ def decode(
             'Download it again, convert it, or remove it from the data set.'
         )
     if deep:
-        image, problem = _scale(image, full_scale)
+        image, problem = scale_to_uint8(image, full_scale)
         if tags.get(PHOTOMETRIC) == 0:  # 0 is white; OpenCV knows only in 8 bits
             image = 255 - image
     # OpenCV turns a TIFF by its tag, whatever the flags.
@@ -146,7 +146,9 @@ def _read_pixels(data: bytes, reduction: int) -> np.ndarray | None:
     return image[..., :3] if image.shape[2] > 2 else image[..., :1].repeat(3, 2)
 
 
-def _scale(values: np.ndarray, full_scale: float | None) -> tuple[np.ndarray, str | None]:
+def scale_to_uint8(
+    values: np.ndarray, full_scale: float | None = None
+) -> tuple[np.ndarray, str | None]:
     """Scale values of any type to uint8; describe an implausible range."""
     scales = (1, *FULL_SCALES) if values.dtype.kind == 'f' else FULL_SCALES
     values = values.astype(np.float32)

@@ -5,14 +5,14 @@ through the validation pipeline.
 """
 
 import copy
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 
 from ..errors import NoLabelsError, list_names
 from ..registry import DATASETS
-from .seeded_dataset import nest_arguments
+from .seeded_dataset import innermost_datasets, nest_arguments
 
 REMEDY = (
     'Each split must contain the same class folders (the layout of ImageNet), or specify a list of '
@@ -43,10 +43,12 @@ def labelled_data(
                 'there is no validation data (--no-validate, or none in the config). Run '
                 'tools/analysis/knn.py with a config for the same encoder that has validation data.'
             )
-        queries = _with_labels(cfg.val_dataloader.dataset)
+        queries = _change_innermost(cfg.val_dataloader.dataset, with_label=True)
     if bank is None:
-        bank = _with_labels(cfg.train_dataloader.dataset)
-        _innermost(bank).pipeline = _innermost(nest_arguments(queries)).pipeline
+        pipeline = next(innermost_datasets(queries))['pipeline']
+        bank = _change_innermost(
+            cfg.train_dataloader.dataset, with_label=True, pipeline=copy.deepcopy(pipeline)
+        )
     data = LabelledData(_build(bank, 'training'), _build(queries, 'validation'))
     known, asked = (dataset.metainfo.get('classes') for dataset in data)
     if known and asked and tuple(known) != tuple(asked):
@@ -58,17 +60,15 @@ def labelled_data(
     return data
 
 
-def _with_labels(dataset: ConfigDict) -> ConfigDict:
-    """Copy a data set's config, and make its innermost data set read labels."""
-    dataset = nest_arguments(copy.deepcopy(dataset))
-    _innermost(dataset).with_label = True
-    return dataset
-
-
-def _innermost(dataset: ConfigDict) -> ConfigDict:
-    """Return the config of the data set inside wrappers such as ``SeededDataset``."""
-    while 'dataset' in dataset:
-        dataset = dataset['dataset']
+def _change_innermost(dataset: dict, **settings: Any) -> dict:
+    """Copy the config of a data set, and change settings of the data sets inside wrappers."""
+    dataset = {**nest_arguments(dataset)}
+    if 'dataset' in dataset:
+        dataset['dataset'] = _change_innermost(dataset['dataset'], **settings)
+    elif 'datasets' in dataset:
+        dataset['datasets'] = [_change_innermost(d, **settings) for d in dataset['datasets']]
+    else:
+        dataset.update(settings)
     return dataset
 
 

@@ -223,6 +223,23 @@ def nest_arguments(cfg: dict) -> dict:
     return ConfigDict({**own, 'dataset': inner})
 
 
+def innermost_datasets(node: Any) -> Iterator[dict]:
+    """Yield the configs of the data sets inside wrappers, such as ``SeededDataset``.
+
+    node: the config of a data set, or a list of them.
+    """
+    if isinstance(node, (list, tuple)):
+        for item in node:
+            yield from innermost_datasets(item)
+    elif isinstance(node, dict):
+        node = nest_arguments(node)
+        wrapped = node.get('dataset') or node.get('datasets')
+        if wrapped:
+            yield from innermost_datasets(wrapped)
+        else:
+            yield node
+
+
 @contextmanager
 def seeded(key: Sequence[int]) -> Iterator[None]:
     """Seed Python's, NumPy's and torch's CPU generators with ``key``; restore them afterwards.

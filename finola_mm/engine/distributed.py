@@ -68,7 +68,7 @@ def rendezvous_env(launcher: str, env: Mapping[str, str], *, gpus: int) -> dict[
 def _first_machine(launcher: str, env: Mapping[str, str]) -> str:
     if launcher == 'mpi' and env.get('OMPI_COMM_WORLD_LOCAL_SIZE') == env[OPEN_MPI[1]]:
         return '127.0.0.1'  # all ranks are on this machine
-    if launcher == 'slurm':
+    if launcher == 'slurm' and 'SLURM_STEP_NODELIST' in env:  # not without srun
         nodes = env['SLURM_STEP_NODELIST']
         first = re.sub(r'\[(\w+)[^]]*\]', r'\1', nodes).partition(',')[0]  # n[01-02],m -> n01
         if first == nodes:
@@ -76,4 +76,6 @@ def _first_machine(launcher: str, env: Mapping[str, str]) -> str:
         said = subprocess.getoutput(f'scontrol show node {first} --oneliner')
         if address := re.search(r'\bNodeAddr=(\S+)', said):  # the name may not resolve
             return address[1]
-    raise UserError(f'--launcher {launcher}: set MASTER_ADDR to the name of the first machine')
+    raise UserError(
+        f'--launcher {launcher}: set MASTER_ADDR to the first machine (SLURM: use srun)'
+    )

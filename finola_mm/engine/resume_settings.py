@@ -19,15 +19,14 @@ def apply_settings(runner, checkpoint: dict[str, Any], path: str) -> None:
     """Replace the settings in ``checkpoint`` by this run's, and log those that differ.
 
     Called before MMEngine restores the checkpoint. Where schedules differ, the learning rate
-    becomes that of a run which had this run's settings from the beginning. With several optimizers
-    or a schedule that depends on metrics, all settings of the checkpoint are kept.
+    becomes that of a run which had this run's settings from the beginning. With a schedule that
+    depends on metrics, all settings of the checkpoint are kept.
 
     Raises:
         CheckpointError: the state is that of another optimizer.
     """
     state, schedules = checkpoint['optimizer'], runner.param_schedulers or []
-    by_metrics = any(hasattr(schedule, 'need_val_args') for schedule in schedules)
-    if by_metrics or 'param_groups' not in state:  # several optimizers
+    if any(hasattr(schedule, 'need_val_args') for schedule in schedules):
         runner.logger.warning(f'Optimizers and schedules keep the settings of {path}')
         return
     merge_saved_groups(state, runner.optim_wrapper.optimizer, unwrap_model(runner.model))

@@ -5,11 +5,12 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.optim import OptimWrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner as _Runner
 from torch import nn
 from torch.optim import Optimizer
 
+from ..errors import UserError
 from .param_groups import merge_param_groups
 
 
@@ -41,6 +42,8 @@ class Runner(_Runner):
     def build_optim_wrapper(self, optim_wrapper: Any) -> OptimWrapper:
         """Build the optimizer of a config; return a wrapper that is built already."""
         built = super().build_optim_wrapper(optim_wrapper)
+        if isinstance(built, OptimWrapperDict):
+            raise UserError('optim_wrapper has several optimizers; expected one, with param groups')
         if built is not optim_wrapper:
             merge_param_groups(built.optimizer)
             built.optimizer.register_load_state_dict_post_hook(match_layout)

@@ -31,15 +31,15 @@ def draw_reconstructions(
     (1, H, W), True = masked. ``others`` are more rows by name, (N, 3, H, W), such as baselines. The
     picture is (rows, columns, 3) uint8, RGB.
     """
-    others = others or {}
     columns = [_column(sample) for sample in samples]
-    names = ['original', 'visible', 'prediction', 'composed']
-    if all(sample.mask.all() for sample in samples):
-        names = ['original', 'prediction']
-    for name, images in others.items():
+    for name, images in (others or {}).items():
         for column, image in zip(columns, images, strict=True):
             column[name] = _pixels(image)
-    names += others
+    return _draw(columns)
+
+
+def _draw(columns: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray:
+    names = list(columns[0])
     height, width = columns[0]['original'].shape[:2]
     size = len(names) * (height + GAP) - GAP, LABEL_WIDTH + len(columns) * (width + GAP)
     canvas = np.full((*size, 3), 255, np.uint8)
@@ -56,6 +56,8 @@ def draw_reconstructions(
 
 def _column(sample: BaseDataElement) -> dict[str, np.ndarray]:
     original, prediction = map(_pixels, (sample.original, sample.reconstruction))
+    if sample.mask.all():
+        return dict(original=original, prediction=prediction)
     masked = sample.mask.cpu().permute(1, 2, 0).numpy()  # (H, W, 1), True = masked
     visible = np.where(masked, np.uint8(GREY), original)
     composed = np.where(masked, prediction, original)
@@ -85,14 +87,14 @@ class ReconstructionHook(Hook):
         self.enable = enable
         self.num_images = num_images
         self.out_dir = out_dir
-        self.kept: list[BaseDataElement] = []
+        self.kept: list[dict[str, np.ndarray]] = []
 
     def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        self._keep(outputs, len(runner.val_dataloader))
+        self._keep(outputs, batch_idx, len(runner.val_dataloader))
 
     def after_val_epoch(self, runner, metrics=None):
         if self.kept:
-            picture = self._draw()
+            picture = self._draw_kept()
             for backend in runner.visualizer._vis_backends.values():
                 # MLflow uses the name as that of a file, whose suffix is the format.
                 mlflow = isinstance(backend, MLflowVisBackend)
@@ -101,23 +103,26 @@ class ReconstructionHook(Hook):
 
     def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         if self.out_dir:
-            self._keep(outputs, len(runner.test_dataloader))
+            self._keep(outputs, batch_idx, len(runner.test_dataloader))
 
     def after_test_epoch(self, runner, metrics=None):
         if self.kept and self.out_dir:
             path = Path(self.out_dir, 'reconstruction.png')
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(self._draw()).save(path)
+            Image.fromarray(self._draw_kept()).save(path)
             runner.logger.info(f'Wrote {path}')
 
     @master_only
-    def _keep(self, samples: Sequence[BaseDataElement], num_batches: int) -> None:
-        """Keep the same number of samples from every batch, at least ``num_images`` in total."""
-        if self.enable:
-            count = -(-self.num_images // num_batches)
-            self.kept += [samples[i] for i in evenly_spaced(len(samples), count)]
+    def _keep(self, samples: Sequence[BaseDataElement], batch_idx: int, num_batches: int) -> None:
+        """Keep pictures of evenly spaced batches, at least ``num_images`` in total.
 
-    def _draw(self) -> np.ndarray:
+        Samples are views of their whole batch, which they would keep in the memory of the GPU.
+        """
+        if self.enable and batch_idx in evenly_spaced(num_batches, self.num_images):
+            count = -(-self.num_images // num_batches)
+            self.kept += [_column(samples[i]) for i in evenly_spaced(len(samples), count)]
+
+    def _draw_kept(self) -> np.ndarray:
         shown = [self.kept[i] for i in evenly_spaced(len(self.kept), self.num_images)]
         self.kept = []
-        return draw_reconstructions(shown)
+        return _draw(shown)

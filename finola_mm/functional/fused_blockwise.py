@@ -35,6 +35,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .compat import not_compiled
+from .padding import copy_to_device
 from .recurrence import at_least_float32, channel_norm
 from .visible_block import as_offsets
 
@@ -74,7 +75,7 @@ def finola_blockwise(
     if steps not in ('block', 'element'):
         raise ValueError(f"steps must be 'block' or 'element', got {steps!r}")
     offsets, (ul, ur, dr, dl) = _quadrant_sizes(offset, n, h, w)
-    row, col = offsets.to(feat.device, non_blocking=True).unbind(1)  # (N,)
+    row, col = copy_to_device(offsets, feat.device).unbind(1)  # (N,)
     order, distance_y, distance_x = _sort_by_quadrant(row, col, h, w)  # (P,), (P, 1), (P, 1)
     max_y, max_x = (1, 1) if steps == 'block' else (h, w)
     vertical = partial(_take_steps, (B_neg, B), (ul + ur, dr + dl), distance_y, max_y, eps)

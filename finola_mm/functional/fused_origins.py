@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .fused_blockwise import Permute
+from .padding import copy_to_device
 from .recurrence import Step
 
 
@@ -55,7 +56,7 @@ def _extend(
     vectors, places = [start], [images * length + origin]  # places in the result
     for name, sign, steps in ((forward, 1, length - 1 - origin), (backward, -1, origin)):
         order = steps.argsort(descending=True)
-        z = start[_copy_to(start, order)]
+        z = start[copy_to_device(order, start.device)]
         for distance in range(1, length):
             left = int((steps >= distance).sum())  # images that have not reached the end
             if not left:
@@ -65,9 +66,6 @@ def _extend(
             places.append((images * length + origin)[order[:left]] + sign * distance)
     rows = torch.cat(vectors)  # (N * L, S, M, C)
     order = torch.cat(places).argsort()
-    return Permute.apply(rows, _copy_to(rows, order)).unflatten(0, (len(start), length))
-
-
-def _copy_to(z: Tensor, index: Tensor) -> Tensor:
-    """Copy an index to the device of z; on a GPU without waiting, which requires pinned memory."""
-    return index.pin_memory().to(z.device, non_blocking=True) if z.is_cuda else index
+    return Permute.apply(rows, copy_to_device(order, rows.device)).unflatten(
+        0, (len(start), length)
+    )

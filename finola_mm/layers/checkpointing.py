@@ -19,14 +19,15 @@ from torch.utils.checkpoint import checkpoint
 def frozen_bn_stats(module: nn.Module) -> Iterator[None]:
     """Keep the buffers of all BatchNorm layers of ``module`` unchanged inside the context.
 
-    Momentum 0 writes the old statistics back. Setting ``track_running_stats=False`` would be
-    simpler, but the two forward passes would then save different tensors for the backward pass,
-    which torch rejects.
+    Momentum 0 writes the old statistics back, and the batches are counted elsewhere (SyncBatchNorm
+    requires a counter; on the CPU, the addition launches no kernel). Setting
+    ``track_running_stats=False`` would be simpler, but the two forward passes would then save
+    different tensors for the backward pass, which torch rejects.
     """
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training]
     kept = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        norm.momentum, norm.num_batches_tracked = 0.0, None
+        norm.momentum, norm.num_batches_tracked = 0.0, torch.tensor(0)
     try:
         yield
     finally:

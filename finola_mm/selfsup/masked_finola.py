@@ -13,7 +13,7 @@ from mmpretrain.structures import DataSample
 from torch import Tensor
 
 from ..errors import UserError
-from ..functional import block_mask, crop_block, masked_positions
+from ..functional import block_mask, copy_to_device, crop_block, masked_positions
 from ..registry import MODELS
 from .reconstructor import Reconstructor
 
@@ -67,9 +67,7 @@ class MaskedFINOLA(Reconstructor):
         preprocessor: images are normalized RGB in float32.
         """
         offset, mask = self.get_offsets_and_mask(inputs, data_samples)
-        masked = masked_positions(mask)  # (N, K), indices of positions
-        if inputs.is_cuda:  # a copy from pageable memory would synchronize
-            masked = masked.pin_memory().to(inputs.device, non_blocking=True)
+        masked = copy_to_device(masked_positions(mask), inputs.device)  # (N, K), of positions
         pred = self.reconstruct(inputs, offset, masked)  # (N, K, 3*p*p)
         return {'loss': self.head.loss(pred, inputs, masked)}
 

@@ -8,6 +8,7 @@ import pytest
 from torch.utils.data import DataLoader
 
 from finola_mm.apis import CfgOptions, load_config
+from finola_mm.apis.config import require
 from finola_mm.errors import UserError
 from tests.conftest import ROOT
 from tests.messages import shows
@@ -232,3 +233,18 @@ def test_a_config_that_fails_itself_or_in_its_imports(text, tmp_path, monkeypatc
     with pytest.raises(ValueError, match='my own') as caught:
         load_config(str(tmp_path / 'c.py'))
     assert not isinstance(caught.value, UserError)
+
+
+def test_normalization_beside_the_model(tmp_path):
+    """As in mmpretrain's base configs; MMEngine's Runner merges it into the model, too."""
+    (tmp_path / 'c.py').write_text(
+        'data_preprocessor = dict(mean=[1, 2, 3])\nmodel = dict(type="ImageClassifier")\n'
+    )
+    assert load_config(tmp_path / 'c.py').model.data_preprocessor == dict(mean=[1, 2, 3])
+
+
+def test_an_incomplete_config(project_root):
+    cfg = load_config('configs/_base_/coco_detection.py')
+    require(cfg, 'train_dataloader')
+    with pytest.raises(UserError, match=shows('coco_detection.py', 'model')):
+        require(cfg, 'model', 'train_dataloader')

@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from finola_mm.apis.export_layers import fuse_norms, simplify_for_export
+from finola_mm.apis.export_layers import Normalize, fuse_norms, simplify_for_export
 from finola_mm.backbones import MobileFormer
 from finola_mm.layers import DynamicReLU, FormerToMobile, MobileFormerDecoder, MobileToFormer
 from finola_mm.layers.mobile import depthwise
+from finola_mm.registry import MODELS
 
 
 def randomize(model):
@@ -85,3 +86,21 @@ def test_fused_norms_need_a_plain_convolution():
     fuse_norms(model)
     torch.testing.assert_close(model(x), expected)
     assert isinstance(model[1], nn.Identity)
+
+
+@pytest.mark.parametrize(
+    'preprocessor',
+    [
+        dict(type='mmpretrain.ClsDataPreprocessor', to_rgb=True),
+        dict(type='mmpretrain.ClsDataPreprocessor'),
+        dict(type='finola_mm.SelfSupDataPreprocessor', to_rgb=True),
+        dict(type='mmpretrain.SelfSupDataPreprocessor', to_rgb=True),
+        dict(type='finola_mm.SelfSupDataPreprocessor'),
+    ],
+)
+def test_normalization_of_rgb_images(preprocessor):
+    """Images are loaded as BGR; a graph takes RGB, whatever the model's order."""
+    preprocessor = MODELS.build(dict(preprocessor, mean=[1.0, 20, 30], std=[40.0, 50, 60]))
+    bgr = torch.randint(0, 256, (2, 3, 4, 4), dtype=torch.uint8)
+    expected = preprocessor(dict(inputs=bgr, data_samples=None))['inputs']
+    torch.testing.assert_close(Normalize(preprocessor)(bgr.flip(1)), expected)

@@ -38,6 +38,8 @@ def test_one_image(encoder, image_folder):
 
 
 def test_refuses(encoder, tmp_path):
+    with pytest.raises(UserError, match='no images'):
+        extract_features(encoder, [])
     with pytest.raises(UserError, match=shows('float64', (8, 8, 3))):
         extract_features(encoder, np.zeros((8, 8, 3)))
     with pytest.raises(UserError, match=shows('int')):

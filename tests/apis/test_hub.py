@@ -89,12 +89,14 @@ def test_address(encoder, elsewhere, address):
 
 
 def test_a_hash_in_the_name_is_verified(elsewhere, address):
-    wrong = 'encoder-01234567.safetensors'
+    wrong = 'encoder-0123456a.safetensors'
     (elsewhere / 'served' / wrong).write_bytes(FILE.read_bytes())
-    with pytest.raises(CheckpointError, match=shows(f'{address}/{wrong}', '01234567')):
+    with pytest.raises(CheckpointError, match=shows(f'{address}/{wrong}', '0123456a')):
         load_encoder(f'{address}/{wrong}')
     (elsewhere / 'served' / FILE.name).write_bytes(FILE.read_bytes())
     assert find_weights(f'{address}/{FILE.name}').endswith(FILE.name)
+    (elsewhere / 'served/encoder-20240115.pth').write_bytes(b'')  # a date is no hash
+    assert find_weights(f'{address}/encoder-20240115.pth').endswith('encoder-20240115.pth')
 
 
 def test_hub_id(encoder, offline):
@@ -145,13 +147,21 @@ def test_push_to_hub(encoder, elsewhere, monkeypatch):
 
 def test_without_huggingface_hub(elsewhere, monkeypatch):
     monkeypatch.setitem(sys.modules, 'huggingface_hub', None)
-    with pytest.raises(UserError, match=shows('user/encoder', 'pip install huggingface_hub')):
+    with pytest.raises(UserError, match=shows('user/encoder', 'huggingface_hub>=0.30')):
         load_encoder('user/encoder')
 
 
-def test_encoders_without_huggingface_hub():
-    """The rest of the package works; its methods name what is missing."""
+@pytest.mark.parametrize('version', [None, '0.29'])
+def test_encoders_without_huggingface_hub(version):
+    """The rest of the package works; its methods name what is missing, or too old."""
     code = f"""
+if {version!r}:  # a version whose ModelHubMixin takes no paper_url
+    import sys, types
+    class ModelHubMixin:
+        def __init_subclass__(cls, *, library_name=None, license=None): pass
+    module = types.ModuleType('huggingface_hub')
+    module.ModelHubMixin = ModelHubMixin
+    sys.modules['huggingface_hub'] = module
 from finola_mm.apis import load_encoder
 from finola_mm.errors import UserError
 encoder = load_encoder({NAME!r})
@@ -159,11 +169,11 @@ for call in encoder.save_pretrained, encoder.push_to_hub, type(encoder).from_pre
     try:
         call('folder')
     except UserError as error:
-        assert 'pip install huggingface_hub' in str(error)
+        assert 'huggingface_hub>=0.30' in str(error)
     else:
         raise AssertionError(call)
 """
-    run_blocked(code, 'huggingface_hub')
+    run_blocked(code, *([] if version else ['huggingface_hub']))
 
 
 def test_a_file_name_is_no_hub_id(elsewhere, monkeypatch):

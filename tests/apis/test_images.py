@@ -3,8 +3,9 @@
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
-from finola_mm.apis.images import Video, is_video
+from finola_mm.apis.images import Video, is_video, read_image
 from finola_mm.errors import UserError
 from tests.messages import shows
 
@@ -36,3 +37,12 @@ def test_refuses(tmp_path):
     for source in (tmp_path / 'text.mp4', tmp_path / 'missing.mp4', 99):
         with pytest.raises(UserError, match=shows(source)):
             Video(source)
+
+
+@pytest.mark.parametrize('dtype, white', [(np.uint16, 65535), (np.uint16, 4095), (np.float32, 1)])
+def test_deep_images(tmp_path, dtype, white):
+    """A PIL image of more than 8 bits is scaled as its file is."""
+    image = Image.fromarray((np.linspace(0, white, 64).reshape(8, 8)).astype(dtype))
+    image.save(tmp_path / 'image.tif')
+    found, expected = read_image(image), read_image(tmp_path / 'image.tif')
+    assert np.array_equal(found, expected) and len(np.unique(found)) == 64

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from finola_mm.apis import load_config
-from finola_mm.apis.inference import load_batch, load_inputs, load_model
+from finola_mm.apis.inference import load_batch, load_inputs, load_metainfo, load_model
 from finola_mm.datasets import find_images
 from finola_mm.errors import UserError
 from finola_mm.registry import MODELS
@@ -82,3 +82,17 @@ def test_broken_files_are_named_and_skipped(cfg, image_folder, tmp_path, capsys)
     assert str(page) in said and 'Error' not in said
     with pytest.raises(UserError, match=shows(page)):
         load_batch(cfg, [page])
+
+
+def test_class_names_without_data(project_root):
+    """Nothing of the data is read; class folders are no recorded names."""
+    cfg = load_config('configs/classification/lin.py')
+    assert 'classes' not in load_metainfo(cfg) or len(load_metainfo(cfg)['classes']) == 1000
+    assert len(load_metainfo(load_config('configs/det/detr_mf_dec211.py'))['classes']) == 80
+
+
+def test_the_pipeline_of_the_test_data(cfg, image_folder):
+    """That of the data set, which tools/test.py uses, and not the variable of the config file."""
+    cfg.test_pipeline = []
+    batch = load_batch(cfg, find_images([str(image_folder / 'val')]))
+    assert len(batch['inputs']) == 4

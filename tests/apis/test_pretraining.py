@@ -1,6 +1,7 @@
 """Pre-training from Python: the run of tools/train.py with the same settings."""
 
 import json
+import signal
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch
 from finola_mm import extract_features, load_encoder, pretrain
 from finola_mm.apis.config import CONFIGS
 from finola_mm.apis.pretraining import find_recipe, length_of_run
-from finola_mm.engine import find_checkpoint, read_checkpoint
+from finola_mm.engine import SIGNALS, InterruptedRun, find_checkpoint, read_checkpoint
 from finola_mm.errors import UserError
 from tests.forks import run_script
 from tests.messages import shows
@@ -142,3 +143,18 @@ def test_refuses(image_folder, tmp_path):
             pretrain(image_folder, backbone, **out)
     with pytest.raises(UserError, match=shows(tmp_path / 'missing')):
         pretrain(tmp_path / 'missing', 'small', **out)
+
+
+def test_ctrl_c_leaves_the_handlers_of_the_process(image_folder, tmp_path, monkeypatch):
+    """A tool ignores signals while it exits; a notebook goes on."""
+
+    def interrupted(cfg):
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        raise InterruptedRun
+
+    before = [signal.getsignal(number) for number in SIGNALS]
+    monkeypatch.setattr('finola_mm.apis.pretraining.train_from_cfg', interrupted)
+    with pytest.raises(InterruptedRun):
+        pretrain(image_folder / 'train', 'small', out=tmp_path, epochs=2, **OPTIONS)
+    assert [signal.getsignal(number) for number in SIGNALS] == before

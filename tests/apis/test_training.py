@@ -245,3 +245,16 @@ def test_an_interrupted_run_exits_with_its_own_status(train):
     with pytest.raises(InterruptedRun):
         train(InterruptedRun())
     assert {signal.getsignal(number) for number in SIGNALS} == {signal.SIG_IGN}
+
+
+def test_amp_in_a_config_that_already_uses_it(monkeypatch):
+    """The bfloat16 wrapper has neither a loss scale nor a type; on an old GPU, float16 has both."""
+    wrapper = dict(type='AmpOptimWrapper', dtype='float16', loss_scale='dynamic', optimizer={})
+    cfg = config(optim_wrapper=wrapper)
+    training.enable_amp(cfg)
+    assert cfg.optim_wrapper == dict(type='finola_mm.BFloat16OptimWrapper', optimizer={})
+    monkeypatch.setattr(training, 'get_device', lambda: 'cuda')
+    monkeypatch.setattr(training, 'computes_bfloat16', lambda device: False)
+    cfg = config(optim_wrapper=wrapper)
+    training.enable_amp(cfg)
+    assert cfg.optim_wrapper == wrapper

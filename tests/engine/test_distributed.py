@@ -63,6 +63,12 @@ def test_slurm_on_several_nodes(scontrol, nodes, first):
     assert found == dict(RANK='5', WORLD_SIZE='16', LOCAL_RANK='1', MASTER_ADDR='10.1.2.3')
 
 
+def test_slurm_without_srun():
+    """A batch script has the other variables."""
+    with pytest.raises(UserError, match=shows('MASTER_ADDR', 'srun')):
+        slurm()
+
+
 def test_slurm_on_one_node():
     assert slurm(SLURM_STEP_NODELIST='no-such-name')['MASTER_ADDR'] == '127.0.0.1'
 

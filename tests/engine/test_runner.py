@@ -5,11 +5,24 @@ import copy
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.optim import OptimWrapperDict, build_optim_wrapper
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.runner import Runner as MMEngineRunner
 from torch import nn
 
 from finola_mm.engine import Runner
 from finola_mm.engine.runner import match_layout
+from finola_mm.errors import UserError
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module(force=True)
+class SeveralOptimizers:
+    def __init__(self, optim_wrapper_cfg, paramwise_cfg=None):
+        self.cfg = optim_wrapper_cfg
+
+    def __call__(self, model):
+        wrappers = {n: build_optim_wrapper(model[n], cfg) for n, cfg in self.cfg.items()}
+        return OptimWrapperDict(**wrappers)
 
 
 def network():
@@ -83,3 +96,13 @@ def test_resume_in_another_layout(saved):
     for a, b in zip(found.parameters(), expected.parameters(), strict=True):
         torch.testing.assert_close(a, b)
         assert {optimizer.state[a][k].stride() for k in ('exp_avg', 'exp_avg_sq')} == {a.stride()}
+
+
+def test_several_optimizers():
+    runner = Runner.__new__(Runner)
+    runner.model = nn.ModuleDict(dict(a=nn.Linear(1, 1), b=nn.Linear(1, 1)))
+    wrappers = {
+        name: dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1)) for name in ('a', 'b')
+    }
+    with pytest.raises(UserError, match='optim_wrapper'):
+        runner.build_optim_wrapper(dict(constructor='SeveralOptimizers', **wrappers))

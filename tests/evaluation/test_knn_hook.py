@@ -216,6 +216,22 @@ def test_labels_of_lists_and_missing_labels(project_root, coloured, tmp_path):
         labelled_data(cfg)
 
 
+def test_several_folders(project_root, coloured):
+    """Both folders of a ConcatDataset are read with labels, through the validation pipeline."""
+    cfg = settings(coloured)
+    expected = labelled_data(cfg).bank
+    folder = cfg.train_dataloader.dataset.dataset
+    both = dict(type='ConcatDataset', datasets=[folder, folder])
+    cfg.train_dataloader.dataset = dict(type='finola_mm.SeededDataset', dataset=both)
+    bank = labelled_data(cfg).bank
+    assert len(bank) == 2 * len(expected) == 24
+    for i in range(24):
+        found, one = bank[i], expected[i % 12]
+        assert torch.equal(found['inputs'], one['inputs'])
+        assert found['data_samples'].gt_label == one['data_samples'].gt_label
+    assert not folder.get('with_label')  # the config of the run
+
+
 def test_too_many_neighbours_and_none(project_root, coloured):
     """Few images are not an error: the hook is in every recipe."""
     logged = []

@@ -88,3 +88,20 @@ def test_every_back_end_gets_a_picture_of_each_validation(tmp_path, steps):
         assert np.array_equal(np.asarray(Image.open(path)), expected), path
     events = EventAccumulator(str(tmp_path / 'vis_data')).Reload()
     assert [image.step for image in events.Images('reconstruction')] == list(steps)
+
+
+@pytest.mark.parametrize('batches', [2, 20])
+def test_only_the_pictures_drawn_are_kept(batches):
+    """Of 20 batches, 8 evenly spaced ones; a sample is a view, which would keep its whole batch."""
+    hook, levels = ReconstructionHook(), torch.arange(4 * batches) / (4 * batches)
+    runner = SimpleNamespace(val_dataloader=range(batches))
+    for number in range(batches):
+        pixels = levels[4 * number : 4 * number + 4, None, None, None].expand(4, 3, SIZE, SIZE)
+        mask = torch.ones(4, 1, SIZE, SIZE, dtype=torch.bool)
+        fields = zip(pixels, pixels, mask, strict=True)
+        samples = [BaseDataElement(original=o, reconstruction=r, mask=m) for o, r, m in fields]
+        hook.after_val_iter(runner, number, outputs=samples)
+    assert len(hook.kept) == 8
+    assert all(isinstance(image, np.ndarray) for column in hook.kept for image in column.values())
+    shown = {int(column['original'][0, 0, 0]) for column in hook.kept}
+    assert len(shown) == 8 and min(shown) == 0 and max(shown) > 200  # from 0 to 252

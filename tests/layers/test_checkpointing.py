@@ -25,6 +25,13 @@ def test_equal_to_the_bit():
     assert all(torch.equal(a, b) for a, b in zip(plain, again, strict=True))
 
 
+def test_sync_batch_norm():
+    """It requires a counter of batches in training."""
+    plain, again = (nn.SyncBatchNorm.convert_sync_batchnorm(block()) for _ in range(2))
+    plain, again = run(lambda m, x: m(x), plain), run(checkpoint_module, again)
+    assert all(torch.equal(a, b) for a, b in zip(plain, again, strict=True))
+
+
 def test_backward_recomputes_and_restores_batch_norm():
     momenta, module = [], block()
     module[0].register_forward_hook(lambda *_: momenta.append(module[1].momentum))

@@ -39,6 +39,7 @@ from finola_mm.apis import (
 from finola_mm.datasets import LabelledData, evenly_spaced, labelled_data
 from finola_mm.datasets.validation import check_data
 from finola_mm.engine import find_checkpoint, load_weights
+from finola_mm.errors import UserError
 from finola_mm.evaluation import (
     encode_batches,
     gather_features,
@@ -99,8 +100,6 @@ def build_model(cfg: Config, seed: int) -> nn.Module:
     """Build the config's untrained model."""
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     torch.manual_seed(seed)
-    if 'data_preprocessor' in cfg:
-        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
     return optimize_for_cpu(MODELS.build(cfg.model).to(get_device()))
 
 
@@ -162,6 +161,9 @@ def main(argv: list[str] | None = None) -> None:
     check_data(cfg, ['train', 'val'])
     model = build_model(cfg, args.seed)
     data = labelled_data(cfg)
+    known = len(evenly_spaced(len(data.bank), args.images))
+    if args.k and max(args.k) > known:
+        raise UserError(f'--k {max(args.k)}, but there are {known} known images')
     rows = {}
     try:
         if args.random:

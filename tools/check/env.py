@@ -95,8 +95,8 @@ OTHER_NUMPY = Cause(
 
 CUDA_OPS = Problem(
     "mmcv's CUDA operators are not compiled: focal loss, NMS, RoIAlign and deformable attention. "
-    'On a GPU, RetinaNet, Faster R-CNN, RTMDet and DINO (configs/det/any, configs/photos/rtmdet_*.py, '
-    'retinanet_mf.py, dino_mf.py) require them; all other configs work without them. '
+    'On a GPU, RetinaNet, Faster R-CNN, RTMDet and DINO (configs/det/any, retinanet_mf.py, '
+    'dino_mf.py, configs/photos/rtmdet_*.py) require them; all other configs work without them. '
     "To compile them (not yet tried), install a CUDA toolkit (nvcc) of torch's CUDA version, then:",
     environment.build_mmcv(cuda=True),
 )

@@ -118,7 +118,9 @@ def detect_in_images(
     found = detector.stream(images, threshold=0, batch_size=batch_size)
     for path, (image, detections) in zip(images, found, strict=True):
         drawn = detector.draw(image, detections.above(score))
-        cv2.imwrite(str(picture_path(folder / 'vis', path)), drawn[..., ::-1])
+        picture = picture_path(folder / 'vis', path)
+        if not cv2.imwrite(str(picture), drawn[..., ::-1]):
+            raise UserError(f'cannot write {picture}; is the disk full?')
         results = folder / 'preds' / f'{Path(path).stem}.json'
         results.write_text(json.dumps(detections.to_dict()))
 
@@ -136,7 +138,9 @@ def detect_in_video(
             for image, detections in progress(found, name, video.frames or None):
                 if not writer.isOpened():
                     codec, fps = cv2.VideoWriter_fourcc(*'mp4v'), video.fps or 25
-                    writer.open(str(folder / f'vis/{name}.mp4'), codec, fps, image.shape[1::-1])
+                    picture = str(folder / f'vis/{name}.mp4')
+                    if not writer.open(picture, codec, fps, image.shape[1::-1]):
+                        raise UserError(f'OpenCV cannot write the video {picture}')
                 drawn = detector.draw(image, detections.above(score))
                 writer.write(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
                 results.write(json.dumps(detections.to_dict()) + '\n')

@@ -1,5 +1,7 @@
 """Check the batch size of a run against its data, its learning rate and MoCo's queue."""
 
+import math
+
 from mmengine.dist import get_world_size
 from mmengine.runner import Runner
 
@@ -29,7 +31,7 @@ def check_batch(runner: Runner) -> None:
     ranks = get_world_size()
     total = ranks * batch_size * steps
     runner.message_hub.update_info('total_batch_size', total)  # compared by a resumed run
-    rate = runner.cfg.optim_wrapper.optimizer.lr
+    rate = runner.cfg.optim_wrapper.get('optimizer', {}).get('lr', math.nan)  # nan: the default
     if scale.get('enable'):
         rate *= ranks * batch_size / base  # as MMEngine does, without accumulation
     runner.logger.info(

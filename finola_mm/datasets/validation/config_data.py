@@ -17,6 +17,9 @@ from .annotations import short
 from .coco_data import check_coco, find_coco
 from .config_datasets import find_datasets, get_dataset_class
 
+# Variables of the launchers that hold the rank, before the process group is created.
+RANKS = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
+
 
 def check_data(cfg: Config, splits=('train', 'val', 'test')) -> None:
     """Check that the data of a config's loaders exists and matches its model.
@@ -35,8 +38,8 @@ def check_data(cfg: Config, splits=('train', 'val', 'test')) -> None:
             if dataset.get('ann_file'):
                 _check_list(cfg, dataset, split)
         # One rank reads annotation files for all; the others wait when the run starts.
-        launched_as = int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0)))
-        if is_main_process() if is_distributed() else launched_as == 0:
+        ranks = [os.environ[name] for name in RANKS if name in os.environ]
+        if is_main_process() if is_distributed() else ranks[:1] in ([], ['0']):
             for data in find_coco(cfg, split):
                 check_coco(split, data)
     _check_class_folders(cfg, splits)

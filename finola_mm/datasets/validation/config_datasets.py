@@ -6,25 +6,14 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
-from ..seeded_dataset import nest_arguments
+from ..seeded_dataset import innermost_datasets
 
 
 def find_datasets(cfg: Config, split: str) -> Iterator[dict]:
     """Yield the configs of a split's innermost data sets that have a local ``data_root``."""
-    return _innermost((cfg.get(f'{split}_dataloader') or {}).get('dataset'))
-
-
-def _innermost(node: Any) -> Iterator[dict]:
-    if isinstance(node, (list, tuple)):
-        for item in node:
-            yield from _innermost(item)
-    elif isinstance(node, dict):
-        node = nest_arguments(node)
-        wrapped = node.get('dataset') or node.get('datasets')
-        if wrapped:
-            yield from _innermost(wrapped)
-        elif node.get('data_root') and '://' not in node['data_root']:
-            yield node
+    for dataset in innermost_datasets((cfg.get(f'{split}_dataloader') or {}).get('dataset')):
+        if dataset.get('data_root') and '://' not in dataset['data_root']:
+            yield dataset
 
 
 def get_dataset_class(cfg: Config, dataset: dict) -> Any:

@@ -169,19 +169,20 @@ def find_checkpoint(path: str | Path) -> str:
     """Return a file, unread: ``path``, the last one of a work directory, or published weights."""
     if '://' in str(path):
         raise CheckpointError(f'{path} is not a file on this machine; download it first')
-    if Path(path).is_file():
-        return str(path)
-    last = read_last_checkpoint(Path(path))
+    expanded = Path(path).expanduser()
+    if expanded.is_file():
+        return str(path) if Path(path).is_file() else str(expanded)
+    last = read_last_checkpoint(expanded)
     if last is not None:
         return str(last)
     if str(path) in PUBLISHED:
         return str(find_published(str(path)))
-    folder = Path(path) if Path(path).is_dir() else Path(path).parent
+    folder = expanded if expanded.is_dir() else expanded.parent
     if not folder.is_dir():
         raise CheckpointError(f'no checkpoint {path}; there is no folder {folder}')
     files = ', '.join(sorted(str(file) for file in folder.iterdir() if file.suffix in SUFFIXES))
     message = f'no checkpoint {path}; {folder} contains {files or "no " + " or ".join(SUFFIXES)}'
-    if Path(path).name == str(path):  # perhaps a misspelt name
+    if expanded.name == str(path):  # perhaps a misspelt name
         message += f'. The names of published weights are {", ".join(PUBLISHED)}'
     raise CheckpointError(message)
 

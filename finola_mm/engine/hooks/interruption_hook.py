@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from threading import current_thread, main_thread
 from typing import Any
 
 import torch
@@ -104,7 +105,8 @@ class InterruptionHook(Hook):
         number = self._any_rank_signalled()
         if number:
             self._save_and_exit(runner, signal.Signals(number).name)
-        if not self.previous:  # the first step, which all ranks have reached
+        # The first step, which all ranks have reached. Only the main thread can handle signals.
+        if not self.previous and current_thread() is main_thread():
             self.previous = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
 
     def _any_rank_signalled(self) -> int:

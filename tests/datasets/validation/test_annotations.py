@@ -389,11 +389,13 @@ def test_only_data_sets_that_read_as_coco(coco, name):
 def test_one_process_reads_for_all(coco, monkeypatch):
     cfg = config(coco)
     (coco / 'annotations' / 'instances_train2017.json').write_text('{')
-    monkeypatch.setenv('RANK', '1')
-    check_data(cfg)
-    monkeypatch.setenv('RANK', '0')
-    with pytest.raises(UserError):
+    for name in ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK'):
+        monkeypatch.setenv(name, '1')
         check_data(cfg)
+        monkeypatch.setenv(name, '0')
+        with pytest.raises(UserError):
+            check_data(cfg)
+        monkeypatch.delenv(name)
 
 
 def test_the_main_process_of_a_group_reads_for_all(coco, monkeypatch):

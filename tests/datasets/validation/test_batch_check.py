@@ -20,7 +20,7 @@ class Log(list):
 def lines(monkeypatch):
     """(batch size, steps, ranks, scaled) -> log of a recipe with total batch size 64."""
 
-    def lines(batch, steps, ranks, scaled=False, grouped=False, **model):
+    def lines(batch, steps, ranks, scaled=False, grouped=False, lr=0.002, **model):
         monkeypatch.setattr(
             'finola_mm.datasets.validation.batch_check.get_world_size', lambda: ranks
         )
@@ -28,7 +28,8 @@ def lines(monkeypatch):
         scale = (
             dict(base_batch_size=64 / steps, enable=True) if scaled else dict(base_batch_size=64)
         )
-        wrapper = dict(accumulative_counts=steps, optimizer=dict(type='AdamW', lr=0.002))
+        optimizer = dict(type='AdamW', lr=lr) if lr else dict(type='AdamW')
+        wrapper = dict(accumulative_counts=steps, optimizer=optimizer)
         cfg = Config(dict(model=model, optim_wrapper=wrapper, auto_scale_lr=scale))
         loader = DataLoader(range(batch), batch)
         if grouped:  # as mmdet's AspectRatioBatchSampler: the loader's batch_size is None
@@ -54,6 +55,11 @@ def lines(monkeypatch):
 def test_the_batch_and_its_learning_rate(lines, arguments, said):
     (line,) = lines(*arguments)
     assert sorted(map(float, re.findall(r'\d+(?:\.\d+)?', line))) == sorted(said)
+
+
+def test_the_default_learning_rate_of_an_optimizer(lines):
+    (line,) = lines(64, 1, 1, lr=None)
+    assert 'learning rate nan' in line
 
 
 def test_another_batch_than_the_recipes(lines):

@@ -301,3 +301,14 @@ def test_no_checkpoint_at_all(tmp_path):
         find_checkpoint(str(tmp_path / 'epoch_1.pth'))
     with pytest.raises(CheckpointError, match=r'nowhere\b(?!/)'):
         find_checkpoint(str(tmp_path / 'nowhere' / 'epoch_1.pth'))
+
+
+def test_home_folder(tmp_path, monkeypatch):
+    """A shell expands ~, Python does not."""
+    monkeypatch.setenv('HOME', str(tmp_path))
+    (tmp_path / 'run').mkdir()
+    for name in ('encoder.pth', 'run/iter_2.pth'):
+        (tmp_path / name).touch()
+    (tmp_path / 'run/last_checkpoint').write_text('iter_2.pth')
+    assert find_checkpoint('~/encoder.pth') == str(tmp_path / 'encoder.pth')
+    assert find_checkpoint('~/run') == str(tmp_path / 'run/iter_2.pth')

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -142,3 +143,19 @@ def test_buffers_of_another_number_of_ranks_are_ignored():
     )
     hook.before_train(without_model())
     assert hook.buffers == [] and hook.group is None
+
+
+def test_outside_the_main_thread():
+    """Python lets only the main thread set handlers, and a server trains in another one."""
+    hook, errors = InterruptionHook(), []
+
+    def step():
+        try:
+            hook.before_train_iter(SimpleNamespace(iter=0, cfg={}), 0)
+        except ValueError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=step)
+    thread.start()
+    thread.join()
+    assert not errors and not hook.previous
