@@ -101,8 +101,11 @@ def _messages(error: BaseException | None) -> Iterator[str]:
 
 
 def add_config_and_checkpoint(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint file, or work directory (its last one)')
+    parser.add_argument('config', help='config file, or the name of one, such as photos/finola')
+    parser.add_argument(
+        'checkpoint',
+        help='checkpoint file, work directory (its last one), or name of published weights',
+    )
 
 
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:

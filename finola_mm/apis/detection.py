@@ -134,7 +134,8 @@ class Detector:
         kind = MODELS.get(name if '.' in name else f'{scope}.{name}') if name else None
         if kind is None or not issubclass(kind, BaseDetector):
             raise UserError(
-                f'expected the config of a detector; the model of {cfg.filename} is {name}'
+                f'expected a detector; {checkpoint} has the config {cfg.filename}, whose model is '
+                f'{name}'
             )
         file = find_weights(checkpoint)
         model = MODELS.build(cfg.model)

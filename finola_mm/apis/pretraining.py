@@ -94,7 +94,7 @@ def pretrain(
         'train_dataloader.dataset.dataset.pipeline.0.scale': image_size,
         **size_of_images('test_pipeline', image_size),
         **size_of_images('test_dataloader.dataset.pipeline', image_size),
-        'missing_data_hint': 'pass a folder of images as data',
+        'missing_data_hint': 'Pass a folder of images as data.',
         **length_of_run(epochs, steps),
     }
     if val is None:

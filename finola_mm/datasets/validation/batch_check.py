@@ -21,8 +21,9 @@ def check_batch(runner: Runner) -> None:
         return
     if len(loader) == 0:
         raise UserError(
-            f'each rank has {len(loader.batch_sampler.sampler)} training images, fewer than one '
-            f'batch of {batch_size}. Lower the batch size: --cfg-options '
+            f'there are {len(loader.batch_sampler.sampler)} training images'
+            f'{" for each rank" if get_world_size() > 1 else ""}, fewer than one batch of '
+            f'{batch_size}. Lower the batch size: --cfg-options '
             'train_dataloader.batch_size=N, in Python finola_mm.pretrain(..., batch_size=N)'
         )
     scale = runner.cfg.get('auto_scale_lr') or {}

@@ -126,7 +126,7 @@ class InterruptionHook(Hook):
             atomic_write(f'{runner.work_dir}/last_checkpoint', path.encode())
         runner.logger.warning(
             f'{name} received: saved {path} after {runner.iter} iterations. '
-            f'Continue with --resume. Exit status {EXIT_STATUS}.'
+            f'Continue with --resume (Python: resume=True). Exit status {EXIT_STATUS}.'
         )
         runner.call_hook('after_run')  # closes the logs
         if self.group is not None:  # a launcher terminates all ranks when the first one exits
