@@ -201,7 +201,7 @@ def _remove_unused(cfg: Config) -> None:
 
 def require(cfg: Config, *names: str) -> None:
     """Raise ``UserError`` unless the config has these top-level entries."""
-    missing = [name for name in names if not cfg.get(name)]
+    missing = [name for name in names if cfg.get(name) is None]
     if missing:
         raise UserError(
             f'{cfg.filename} defines no {list_names(missing)}; choose a complete config'

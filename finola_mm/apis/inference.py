@@ -16,6 +16,7 @@ from ..engine import find_checkpoint, load_weights
 from ..errors import UserError, list_names
 from ..layers import FINOLALayer
 from ..registry import MODELS
+from .config import require
 from .cpu import optimize_for_cpu
 
 
@@ -67,6 +68,7 @@ def load_batch(
     first: index of the first of ``files`` among all files.
     """
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    require(cfg, 'test_dataloader')
     pipeline = Compose(next(innermost_datasets(cfg.test_dataloader.dataset))['pipeline'])
     samples = []
     for i, file in enumerate(files, first):

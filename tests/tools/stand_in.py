@@ -17,6 +17,7 @@ test_pipeline = [
     dict(type='CenterCrop', crop_size={SIDE}),
     dict(type='PackInputs', meta_keys=('img_path',)),
 ]
+test_dataloader = dict(dataset=dict(type='CustomDataset', pipeline=test_pipeline))
 """
 
 
