@@ -76,6 +76,4 @@ def _first_machine(launcher: str, env: Mapping[str, str]) -> str:
         said = subprocess.getoutput(f'scontrol show node {first} --oneliner')
         if address := re.search(r'\bNodeAddr=(\S+)', said):  # the name may not resolve
             return address[1]
-    raise UserError(
-        f'--launcher {launcher}: set MASTER_ADDR to the first machine (SLURM: use srun)'
-    )
+    raise UserError(f'--launcher {launcher}: set MASTER_ADDR to the first machine (SLURM: srun)')
