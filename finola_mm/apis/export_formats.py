@@ -152,7 +152,7 @@ def export_coreml(module: Any, file: Path, images: Tensor) -> None:
             minimum_deployment_target=coremltools.target.iOS16,
             skip_model_load=True,
         )
-    except (NotImplementedError, ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError) as error:
         cause = str(error).strip().splitlines()[0]
         raise UserError(f'coremltools cannot convert this model: {cause}') from error
     model.save(str(file))

@@ -3,6 +3,8 @@
 import difflib
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -111,14 +113,21 @@ def pretrain(
     check_settings(cfg)
     start = find_weights(pretrained) if pretrained else None
     set_starting_point(cfg, resume='auto' if resume else None, pretrained=start)
+    with restored_handlers():
+        train_from_cfg(cfg)
+    return load_encoder(extract_encoder(out, Path(out, 'encoder.safetensors'), force=True))
+
+
+@contextmanager
+def restored_handlers() -> Iterator[None]:
+    """Restore signal handlers after an interrupted run, which ignores signals until the exit."""
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     try:
-        train_from_cfg(cfg)
-    except InterruptedRun:  # which leaves signals ignored, for a tool that exits
+        yield
+    except InterruptedRun:
         for number, handler in handlers.items():
             signal.signal(number, handler)
         raise
-    return load_encoder(extract_encoder(out, Path(out, 'encoder.safetensors'), force=True))
 
 
 def loader_settings(

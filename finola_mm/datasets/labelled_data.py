@@ -46,9 +46,7 @@ def labelled_data(
         queries = _change_innermost(cfg.val_dataloader.dataset, with_label=True)
     if bank is None:
         pipeline = next(innermost_datasets(queries))['pipeline']
-        bank = _change_innermost(
-            cfg.train_dataloader.dataset, with_label=True, pipeline=copy.deepcopy(pipeline)
-        )
+        bank = _change_innermost(cfg.train_dataloader.dataset, with_label=True, pipeline=pipeline)
     data = LabelledData(_build(bank, 'training'), _build(queries, 'validation'))
     known, asked = (dataset.metainfo.get('classes') for dataset in data)
     if known and asked and tuple(known) != tuple(asked):
@@ -62,7 +60,7 @@ def labelled_data(
 
 def _change_innermost(dataset: dict, **settings: Any) -> dict:
     """Copy the config of a data set, and change settings of the data sets inside wrappers."""
-    dataset = {**nest_arguments(dataset)}
+    dataset = {**nest_arguments(copy.deepcopy(dataset))}
     if 'dataset' in dataset:
         dataset['dataset'] = _change_innermost(dataset['dataset'], **settings)
     elif 'datasets' in dataset:

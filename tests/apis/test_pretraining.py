@@ -146,7 +146,7 @@ def test_refuses(image_folder, tmp_path):
 
 
 def test_ctrl_c_leaves_the_handlers_of_the_process(image_folder, tmp_path, monkeypatch):
-    """A tool ignores signals while it exits; a notebook goes on."""
+    """A tool ignores signals while it exits; a notebook continues to run."""
 
     def interrupted(cfg):
         for number in SIGNALS:

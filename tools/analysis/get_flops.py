@@ -163,7 +163,7 @@ def part_rows(cfg: Config, size: tuple[int, int], mode: str) -> Iterable[Row]:
     try:
         # The loss calls finola(), which does not support the meta device.
         model, madds = count_model(cfg, size, mode, 'cpu' if mode == 'loss' else 'meta')
-    except (NotImplementedError, RuntimeError):  # mmdet's DINO does not support it either
+    except RuntimeError:  # mmdet's DINO does not support it either
         model, madds = count_model(cfg, size, mode, 'cpu')
     parts = {name: p for name, p in model.named_children() if name != 'data_preprocessor'}
     # The counter tracks calls of modules. mmdet calls the forward method of its dense heads

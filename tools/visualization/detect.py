@@ -120,7 +120,7 @@ def detect_in_images(
         drawn = detector.draw(image, detections.above(score))
         picture = picture_path(folder / 'vis', path)
         if not cv2.imwrite(str(picture), drawn[..., ::-1]):
-            raise UserError(f'cannot write {picture}; is the disk full?')
+            raise UserError(f'cannot write {picture}; check the free space of the disk')
         results = folder / 'preds' / f'{Path(path).stem}.json'
         results.write_text(json.dumps(detections.to_dict()))
 
